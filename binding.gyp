@@ -1,0 +1,22 @@
+{
+  "target_defaults": {
+    "cflags_cc": ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-O2"],
+    "cflags_cc!": ["-std=gnu++17", "-fno-exceptions"]
+  },
+  "targets": [
+    {
+      "target_name": "berth",
+      "sources": ["<!@(ls native/addon/*.cc)"],
+      "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
+      "cflags_cc": ["-fexceptions"],
+      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS", "NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS"]
+    },
+    {
+      "target_name": "berth-monitor",
+      "type": "executable",
+      "sources": ["<!@(ls native/common/*.cc native/init/*.cc native/monitor/*.cc)"],
+      "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"],
+      "ldflags": ["-static", "-Wl,--gc-sections"]
+    }
+  ]
+}

@@ -1,0 +1,73 @@
+import { randomBytes } from 'node:crypto'
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
+import { dirname } from 'node:path'
+import { Fault, isErrno } from './fault.ts'
+
+/** The part of a temporary name that garbage collection looks for. */
+export const TEMPORARY = '.tmp-'
+
+/**
+ * Writes a file so that a reader, now or after `kill -9`, sees the old content or the new one and never a part.
+ * With `durable` it is also on the disk when this returns, file and name.
+ */
+export function writeFileAtomic(
+  path: string,
+  content: string | Uint8Array,
+  options: { mode?: number; durable?: boolean } = {},
+): void {
+  const temporary = `${path}${TEMPORARY}${randomBytes(6).toString('hex')}`
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content
+  try {
+    const fd = openSync(temporary, 'wx', options.mode ?? 0o600)
+    try {
+      for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done)
+      if (options.durable) fsyncSync(fd)
+    } finally {
+      closeSync(fd)
+    }
+    renameSync(temporary, path)
+  } catch (error) {
+    rmSync(temporary, { force: true })
+    throw error
+  }
+  if (options.durable) syncDirectory(dirname(path))
+}
+
+/** Puts a directory's entries on the disk: what a rename or unlink needs to survive a power cut. */
+export function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r')
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** A text file's content, or undefined where there is none. */
+export function readFileIfAny(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}
+
+/** A JSON file's value, or undefined where there is no file. Damaged content is DATA_LOSS and names the file. */
+export function readJsonIfAny(path: string): unknown {
+  const text = readFileIfAny(path)
+  if (text === undefined) return undefined
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new Fault('DATA_LOSS', `${path} is damaged: it holds no valid JSON`, { cause: error })
+  }
+}

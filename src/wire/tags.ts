@@ -1,0 +1,158 @@
+/**
+ * The numbers of all fields, as in native/common/tags.h (a tidy test compares the two files). A number is
+ * never used again for another meaning: monitors of an older berth go on running after an upgrade.
+ */
+export const TAG = {
+  // IdMap, IdMappings
+  idInside: 1,
+  idOutside: 2,
+  idSize: 3,
+  idUid: 4,
+  idGid: 5,
+  // NamespacePlan
+  namespaceFlag: 10,
+  namespacePath: 11,
+  // RootPlan
+  rootOverlay: 20,
+  rootLower: 21,
+  rootUpper: 22,
+  rootWork: 23,
+  rootOption: 24,
+  rootDirectory: 25,
+  // MountPlan
+  mountKind: 30,
+  mountSource: 31,
+  mountTarget: 32,
+  mountType: 33,
+  mountOption: 34,
+  mountSetAttributes: 35,
+  mountClearAttributes: 36,
+  mountSetAttributesRecursive: 37,
+  mountClearAttributesRecursive: 38,
+  mountPropagation: 39,
+  mountRecursive: 40,
+  mountIdmapContainer: 41,
+  mountIdmap: 42,
+  mountCopyUp: 43,
+  mountOptional: 44,
+  // DevicePlan
+  deviceTarget: 50,
+  deviceType: 51,
+  deviceMajor: 52,
+  deviceMinor: 53,
+  deviceMode: 54,
+  deviceUid: 55,
+  deviceGid: 56,
+  // links, sysctls
+  linkTarget: 60,
+  linkTo: 61,
+  sysctlName: 62,
+  sysctlValue: 63,
+  // ProcessPlan
+  processArg: 70,
+  processEnv: 71,
+  processCwd: 72,
+  processCreateCwd: 73,
+  processUid: 74,
+  processGid: 75,
+  processGroup: 76,
+  processUmask: 77,
+  processTerminal: 78,
+  processRows: 79,
+  processColumns: 80,
+  processCapBounding: 81,
+  processCapEffective: 82,
+  processCapPermitted: 83,
+  processCapInheritable: 84,
+  processCapAmbient: 85,
+  processNoNewPrivileges: 86,
+  processRlimit: 87,
+  processSeccompProgram: 88,
+  processSeccompFlags: 89,
+  processOomScoreAdj: 90,
+  processApparmor: 91,
+  processSelinux: 92,
+  // RlimitPlan
+  rlimitResource: 95,
+  rlimitSoft: 96,
+  rlimitHard: 97,
+  // ContainerPlan
+  containerId: 100,
+  containerCgroup: 101,
+  containerNamespace: 102,
+  containerIdMappings: 103,
+  containerMonotonicSeconds: 104,
+  containerMonotonicNanoseconds: 105,
+  containerBoottimeSeconds: 106,
+  containerBoottimeNanoseconds: 107,
+  containerHostname: 108,
+  containerDomainname: 109,
+  containerRoot: 110,
+  containerRootReadonly: 111,
+  containerRootPropagation: 112,
+  containerMount: 113,
+  containerDevice: 114,
+  containerLink: 115,
+  containerSysctl: 116,
+  containerMasked: 117,
+  containerReadonly: 118,
+  containerLoopback: 119,
+  containerReaper: 120,
+  containerProcess: 121,
+  containerStdin: 122,
+  containerStdinOnce: 123,
+  containerLogKind: 124,
+  containerLogPath: 125,
+  containerExitRecord: 126,
+  containerExitCommand: 127,
+  containerRestartPolicy: 128,
+  containerRestartMaximum: 129,
+  // requests to a monitor
+  requestId: 150,
+  requestPlanPath: 151,
+  requestSignal: 152,
+  requestAll: 153,
+  requestStdin: 154,
+  requestStdout: 155,
+  requestStderr: 156,
+  requestProcess: 157,
+  requestTimeoutMs: 158,
+  requestDetach: 159,
+  requestUserNamespace: 160,
+  requestExecId: 161,
+  requestRestartPolicy: 162,
+  requestRestartMaximum: 163,
+} as const
+
+/** MountPlan.kind on the wire. */
+export const MOUNT_KIND = { bind: 0, new: 1, remount: 2 } as const
+/** ContainerPlan.io.log on the wire. */
+export const LOG_KIND = { none: 0, cri: 1 } as const
+/** ContainerPlan.restart.policy on the wire. */
+export const RESTART_POLICY = { no: 0, always: 1, 'on-failure': 2, 'unless-stopped': 3 } as const
+
+/**
+ * Frame types on a monitor's control socket. A frame is `u32 payload length (little endian), u8 type, payload`.
+ * Below 128 from the client, from 128 on from the monitor.
+ */
+export const FRAME = {
+  create: 1,
+  start: 2,
+  signal: 3,
+  attach: 4,
+  exec: 5,
+  status: 6,
+  wait: 7,
+  reopenLog: 8,
+  networkNamespace: 9,
+  remove: 10,
+  quit: 11,
+  update: 12,
+  stdin: 32,
+  stdinClose: 33,
+  resize: 34,
+  reply: 128,
+  stdout: 129,
+  stderr: 130,
+  exit: 131,
+} as const
