@@ -39,14 +39,10 @@ export function encodeContainer(plan: ContainerPlan): Buffer {
   for (const mount of plan.mounts) m.group(TAG.containerMount, (g) => mountFields(g, mount))
   for (const device of plan.devices) m.group(TAG.containerDevice, (g) => deviceFields(g, device))
   for (const link of plan.links) {
-    m.group(TAG.containerLink, (g) =>
-      g.text(TAG.linkTarget, link.target).text(TAG.linkTo, link.to),
-    )
+    m.group(TAG.containerLink, (g) => g.text(TAG.linkTarget, link.target).text(TAG.linkTo, link.to))
   }
   for (const [name, value] of plan.sysctls) {
-    m.group(TAG.containerSysctl, (g) =>
-      g.text(TAG.sysctlName, name).text(TAG.sysctlValue, value),
-    )
+    m.group(TAG.containerSysctl, (g) => g.text(TAG.sysctlName, name).text(TAG.sysctlValue, value))
   }
   m.texts(TAG.containerMasked, plan.maskedPaths)
   m.texts(TAG.containerReadonly, plan.readonlyPaths)
