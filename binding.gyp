@@ -17,6 +17,13 @@
       "sources": ["<!@(ls native/common/*.cc native/init/*.cc native/monitor/*.cc)"],
       "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"],
       "ldflags": ["-static", "-Wl,--gc-sections"]
+    },
+    {
+      "target_name": "probe",
+      "type": "executable",
+      "sources": ["<!@(ls rootfs/probe/*.cc)"],
+      "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"],
+      "ldflags": ["-static", "-s", "-Wl,--gc-sections"]
     }
   ]
 }
