@@ -1,0 +1,191 @@
+import {
+  appendFileSync,
+  closeSync,
+  fstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  statSync,
+  watch,
+} from 'node:fs'
+import { basename } from 'node:path'
+import { nowNs } from '../base/clock.ts'
+import { isErrno } from '../base/fault.ts'
+import { readJsonIfAny } from '../base/file.ts'
+import type { Engine } from './open.ts'
+import { containerIds, readRecord } from './record.ts'
+import type { EngineEvent, ExitRecord } from './types.ts'
+
+/** Appended to until it has this size; then it becomes `events.old` and a new one is begun. About 40,000 events. */
+const EVENTS_BYTES_MAX = 8 * 1024 * 1024
+
+/** Adds an event to STATE/events: one write of one line, so that concurrent processes never mix theirs. */
+export function emit(engine: Engine, event: Omit<EngineEvent, 'timeNs'>): void {
+  const timeNs = String(nowNs())
+  try {
+    if ((statSync(engine.at.events, { throwIfNoEntry: false })?.size ?? 0) > EVENTS_BYTES_MAX) {
+      renameSync(engine.at.events, `${engine.at.events}.old`)
+    }
+    appendFileSync(engine.at.events, `${JSON.stringify({ timeNs, ...event })}\n`, { mode: 0o600 })
+  } catch (error) {
+    // An event is for onlookers: a full disk must not fail the operation it tells of.
+    engine.warn(`cannot record the event "${event.action}": ${(error as Error).message}`)
+  }
+}
+
+/**
+ * Past events from `sinceNs` on, then new ones until `signal` aborts or `untilNs` is reached. What commands did stands in STATE/events; the death of
+ * a container is told by its exit record, which its monitor writes whoever is there.
+ */
+export async function* engineEvents(
+  engine: Engine,
+  options: { sinceNs?: string; untilNs?: string; follow: boolean; signal: AbortSignal },
+): AsyncIterable<EngineEvent> {
+  const since = options.sinceNs === undefined ? nowNs() : BigInt(options.sinceNs)
+  const until = options.untilNs === undefined ? undefined : BigInt(options.untilNs)
+  const reader = new LineReader(engine.at.events)
+  const exits = new ExitReader(engine)
+  const changes = new Changes(options.signal)
+  try {
+    changes.watch(engine.state)
+    changes.watch(engine.at.containers)
+    for (;;) {
+      const seen = changes.count
+      const events = [...reader.read(), ...exits.read((path) => changes.watch(path))]
+        .filter((event) => BigInt(event.timeNs) >= since)
+        .filter((event) => until === undefined || BigInt(event.timeNs) <= until)
+        .sort((a, b) => (BigInt(a.timeNs) < BigInt(b.timeNs) ? -1 : 1))
+      yield* events
+      if (!options.follow || options.signal.aborted) return
+      if (until !== undefined && nowNs() > until) return
+      await changes.after(seen, until === undefined ? undefined : Number((until - nowNs()) / 1_000_000n) + 1)
+    }
+  } finally {
+    changes.close()
+    reader.close()
+  }
+}
+
+/** Lines of the events file, from where the last read ended. */
+class LineReader {
+  readonly #path: string
+  #fd = -1
+  #rest = ''
+
+  constructor(path: string) {
+    this.#path = path
+  }
+
+  /** The rest of the file, and then the whole of the one that has taken its name. */
+  read(): EngineEvent[] {
+    const events = this.#fd < 0 ? [] : this.#readRest()
+    const current = statSync(this.#path, { throwIfNoEntry: false })?.ino
+    if (current === undefined) return events
+    if (this.#fd >= 0) {
+      if (fstatSync(this.#fd).ino === current) return events
+      closeSync(this.#fd)
+    }
+    this.#fd = openSync(this.#path, 'r')
+    this.#rest = ''
+    return [...events, ...this.#readRest()]
+  }
+
+  #readRest(): EngineEvent[] {
+    const events: EngineEvent[] = []
+    const chunk = Buffer.alloc(64 * 1024)
+    for (;;) {
+      const length = readSync(this.#fd, chunk)
+      if (length === 0) return events
+      const lines = (this.#rest + chunk.toString('utf8', 0, length)).split('\n')
+      this.#rest = lines.pop() ?? ''
+      for (const line of lines) events.push(JSON.parse(line) as EngineEvent)
+    }
+  }
+
+  close(): void {
+    if (this.#fd >= 0) closeSync(this.#fd)
+  }
+}
+
+/** Exit records of all containers, each run told once. */
+class ExitReader {
+  readonly #engine: Engine
+  readonly #told = new Map<string, string>()
+  readonly #watched = new Set<string>()
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+  }
+
+  read(watchPath: (path: string) => void): EngineEvent[] {
+    const events: EngineEvent[] = []
+    for (const id of containerIds(this.#engine)) {
+      const directory = this.#engine.at.container(id)
+      if (!this.#watched.has(id)) {
+        this.#watched.add(id)
+        watchPath(directory)
+      }
+      const exit = readJsonIfAny(this.#engine.at.exit(id)) as ExitRecord | undefined
+      if (!exit || this.#told.get(id) === exit.finishedNs) continue
+      this.#told.set(id, exit.finishedNs)
+      const record = readRecord(this.#engine, id)
+      if (!record) continue
+      const about = { type: 'container', id, name: record.name } as const
+      const image = { image: record.image }
+      if (exit.oomKilled) {
+        events.push({ ...about, timeNs: exit.finishedNs, action: 'oom', attributes: image })
+      }
+      events.push({
+        ...about,
+        timeNs: exit.finishedNs,
+        action: 'die',
+        attributes: { ...image, exitCode: String(exit.code) },
+      })
+    }
+    return events
+  }
+}
+
+/** Counts changes below watched directories, and waits for the next. */
+class Changes {
+  count = 0
+  readonly #watchers: { close(): void }[] = []
+  readonly #signal: AbortSignal
+  #wake: () => void = () => {}
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+    signal.addEventListener('abort', () => this.#wake())
+  }
+
+  watch(path: string): void {
+    try {
+      const watcher = watch(path, (_event, name) => {
+        if (name !== null && basename(name).includes('.tmp')) return
+        this.count++
+        this.#wake()
+      })
+      watcher.on('error', () => watcher.close())
+      this.#watchers.push(watcher)
+    } catch (error) {
+      // The container was removed meanwhile.
+      if (!isErrno(error, 'ENOENT')) throw error
+    }
+  }
+
+  /** Resolves when more than `seen` changes were counted, at an abort, or after the time. */
+  async after(seen: number, timeoutMs: number | undefined): Promise<void> {
+    if (this.count > seen || this.#signal.aborted) return
+    await new Promise<void>((resolve) => {
+      const timer = timeoutMs === undefined ? undefined : setTimeout(resolve, timeoutMs)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+
+  close(): void {
+    for (const watcher of this.#watchers) watcher.close()
+  }
+}

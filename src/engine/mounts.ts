@@ -1,0 +1,118 @@
+import { existsSync, mkdirSync } from 'node:fs'
+import { posix } from 'node:path'
+import { Fault } from '../base/fault.ts'
+import { defaultMounts } from '../spec/defaults.ts'
+import type { Mount } from '../spec/runtime.ts'
+import type { MountOption, RunOptions } from './options.ts'
+import type { SpecInput } from './spec.ts'
+
+/** A volume and where it goes; the directory is made and filled before the container is. */
+export interface VolumeMount {
+  readonly name: string
+  readonly anonymous: boolean
+  readonly target: string
+  readonly path: string
+  readonly option: MountOption
+}
+
+/**
+ * The mounts of a container in the order they are made: the defaults, our files in /etc, then what was asked for, outer before inner. A mount that is
+ * asked for at the place of a default takes that place.
+ */
+export function mountList(input: SpecInput): Mount[] {
+  const { options, mappings } = input
+  const idmap = mappings !== undefined
+  const asked = [
+    ...input.volumes.map((volume) => bindMount(volume.option, volume.path, idmap)),
+    ...options.mounts.filter((m) => m.kind !== 'volume').map((m) => askedMount(m, idmap)),
+  ]
+  const taken = new Set<string>()
+  for (const mount of asked) {
+    if (taken.has(mount.destination)) {
+      throw new Fault('INVALID_ARGUMENT', `two mounts at ${mount.destination}: only one can be there`)
+    }
+    taken.add(mount.destination)
+  }
+  const standard = [...defaults(options), ...etcFiles(input)].filter(
+    (mount) =>
+      !taken.has(mount.destination) &&
+      // A mount of one's own on /dev or /sys hides what would be below it.
+      ![...taken].some((t) => t !== '/' && mount.destination.startsWith(`${t}/`) && DIRECTORIES.has(t)),
+  )
+  const depth = (mount: Mount): number => mount.destination.split('/').filter(Boolean).length
+  const deeper = asked.sort((a, b) => depth(a) - depth(b))
+  return [...standard, ...deeper]
+}
+
+const DIRECTORIES = new Set(['/dev', '/sys', '/proc'])
+
+function defaults(options: RunOptions): Mount[] {
+  const mounts = defaultMounts({ shmSize: options.shmSize })
+  return mounts.flatMap((mount) => {
+    const writable = options.privileged && ['sysfs', 'cgroup', 'cgroup2'].includes(mount.type ?? '')
+    const opts = writable ? mount.options?.map((o) => (o === 'ro' ? 'rw' : o)) : mount.options
+    const changed: Mount = opts ? { ...mount, options: opts } : mount
+    if (mount.destination === '/dev/shm' && options.ipc === 'host') {
+      return [{ destination: '/dev/shm', type: 'bind', source: '/dev/shm', options: ['rbind', 'nosuid', 'noexec', 'nodev'] }]
+    }
+    if (mount.destination === '/dev/mqueue' && options.ipc === 'host') {
+      return existsSync('/dev/mqueue')
+        ? [{ destination: '/dev/mqueue', type: 'bind', source: '/dev/mqueue', options: ['rbind', 'nosuid', 'noexec', 'nodev'] }]
+        : []
+    }
+    return [changed]
+  })
+}
+
+function etcFiles({ etc, mappings }: SpecInput): Mount[] {
+  const options = ['rbind', 'rprivate', ...(mappings ? ['idmap'] : [])]
+  return [
+    { destination: '/etc/resolv.conf', type: 'bind', source: etc.resolv, options },
+    { destination: '/etc/hostname', type: 'bind', source: etc.hostname, options },
+    { destination: '/etc/hosts', type: 'bind', source: etc.hosts, options },
+  ]
+}
+
+function askedMount(mount: MountOption, idmap: boolean): Mount {
+  const destination = targetOf(mount)
+  if (mount.kind === 'tmpfs') {
+    const set = new Set(mount.options)
+    // docker's defaults for a tmpfs; an option of the user's takes the place of its opposite.
+    for (const [name, opposite] of [['nosuid', 'suid'], ['nodev', 'dev'], ['noexec', 'exec']] as const) {
+      if (!set.has(opposite)) set.add(name)
+    }
+    if (mount.readOnly) set.add('ro')
+    if (!mount.options.some((option) => option.startsWith('mode='))) set.add('mode=1777')
+    if (!mount.noCopy) set.add('tmpcopyup')
+    return { destination, type: 'tmpfs', source: 'tmpfs', options: [...set] }
+  }
+  if (!mount.source.startsWith('/')) {
+    throw new Fault('INVALID_ARGUMENT', `the source "${mount.source}" of the mount at ${destination} is not absolute`)
+  }
+  if (!existsSync(mount.source)) {
+    if (!mount.createSource) {
+      throw new Fault('NOT_FOUND', `no ${mount.source} on this host to mount at ${destination}; -v makes a missing source, --mount does not`)
+    }
+    mkdirSync(mount.source, { recursive: true })
+  }
+  return bindMount(mount, mount.source, idmap && mount.idmap)
+}
+
+function bindMount(mount: MountOption, source: string, idmap: boolean): Mount {
+  const options = [mount.nonRecursive ? 'bind' : 'rbind', mount.propagation || 'rprivate', ...mount.options]
+  if (mount.recursiveReadOnly) options.push('rro')
+  else if (mount.readOnly) options.push('ro')
+  if (idmap) options.push(mount.nonRecursive ? 'idmap' : 'ridmap')
+  return { destination: targetOf(mount), type: 'bind', source, options }
+}
+
+function targetOf(mount: MountOption): string {
+  if (!mount.target.startsWith('/')) {
+    throw new Fault('INVALID_ARGUMENT', `the mount's target "${mount.target}" is not an absolute path of the container`)
+  }
+  const target = posix.normalize(mount.target).replace(/(.)\/$/, '$1')
+  if (target === '/') {
+    throw new Fault('INVALID_ARGUMENT', 'a mount at / would hide the image: give another target')
+  }
+  return target
+}

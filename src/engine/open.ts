@@ -1,0 +1,67 @@
+import { chmodSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { Fault, isErrno } from '../base/fault.ts'
+import type { Roots } from './types.ts'
+
+/** A berth at its roots. `warn` receives sentences for the user (a limit skipped, a network missing). */
+export interface Engine extends Roots {
+  readonly warn: (message: string) => void
+  /** Every path below the roots that berth writes is made here; docs/state.md lists them. */
+  readonly at: ReturnType<typeof paths>
+}
+
+function paths({ root, state }: Roots) {
+  return {
+    containers: join(root, 'containers'),
+    names: join(root, 'names'),
+    volumes: join(root, 'volumes'),
+    idRanges: join(root, 'id-ranges'),
+    layers: join(root, 'layers'),
+    events: join(state, 'events'),
+    locks: join(state, 'locks'),
+    /** What survives a reboot of one container: an OCI bundle with our record beside. */
+    container: (id: string) => join(root, 'containers', id),
+    record: (id: string) => join(root, 'containers', id, 'record.json'),
+    config: (id: string) => join(root, 'containers', id, 'config.json'),
+    exit: (id: string) => join(root, 'containers', id, 'exit.json'),
+    log: (id: string) => join(root, 'containers', id, 'container.log'),
+    upper: (id: string) => join(root, 'containers', id, 'upper'),
+    work: (id: string) => join(root, 'containers', id, 'work'),
+    /** Files berth makes for the container's /etc. */
+    etc: (id: string, file: string) => join(root, 'containers', id, file),
+    name: (name: string) => join(root, 'names', name),
+    /** What does not survive: the monitor's directory and the plan. */
+    live: (id: string) => join(state, 'containers', id),
+    plan: (id: string) => join(state, 'containers', id, 'plan'),
+    network: (id: string) => join(root, 'containers', id, 'network.json'),
+    lock: (id: string) => join(state, 'locks', id),
+  }
+}
+
+/**
+ * Opens the roots, making what is missing. All of it is for root alone (0700): images hold setuid programs that no host user may reach
+ * (CVE-2021-41103, CVE-2024-25621).
+ */
+export function openEngine(options: Roots & { warn: (message: string) => void }): Engine {
+  const at = paths(options)
+  try {
+    for (const path of [options.root, options.state]) {
+      mkdirSync(path, { recursive: true, mode: 0o700 })
+      chmodSync(path, 0o700)
+    }
+    for (const path of [at.containers, at.names, at.volumes, at.layers, at.locks]) {
+      mkdirSync(path, { recursive: true, mode: 0o700 })
+    }
+    mkdirSync(join(options.state, 'containers'), { recursive: true, mode: 0o700 })
+  } catch (error) {
+    if (isErrno(error, 'EACCES', 'EPERM', 'EROFS')) {
+      throw new Fault(
+        'PERMISSION_DENIED',
+        `cannot write below ${options.root} and ${options.state}: berth runs as root (try sudo), or give it other places with --root and --state`,
+        { cause: error },
+      )
+    }
+    throw error
+  }
+  return { root: options.root, state: options.state, warn: options.warn, at }
+}
