@@ -1,0 +1,149 @@
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { Fault, isErrno } from '../base/fault.ts'
+import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
+import {
+  type Attachment,
+  addNetwork,
+  type ChainOptions,
+  checkCapabilities,
+  checkNetwork,
+  deleteNetwork,
+} from './chain.ts'
+import { isObject, type NetworkConf } from './conf.ts'
+import type { NetworkResult } from './result.ts'
+
+/** A file of the results directory: all that DEL needs, also when the configuration has changed or is gone since. */
+interface AttachmentRecord {
+  readonly version: 1
+  readonly conf: NetworkConf
+  readonly attachment: Attachment
+  /** Undefined from before ADD until it has succeeded: what a killed ADD did is taken back with it. */
+  readonly added?: { readonly raw: unknown; readonly cniVersion: string }
+  readonly result?: NetworkResult
+}
+
+/**
+ * Attaches a container to a network, and remembers it in `directory` before and after: killed at any point, a later
+ * detachNetwork takes back what was done.
+ */
+export async function attachNetwork(
+  directory: string,
+  conf: NetworkConf,
+  attachment: Attachment,
+  options: ChainOptions = {},
+): Promise<NetworkResult> {
+  checkCapabilities(conf, attachment.capabilities)
+  const path = recordPath(directory, attachment.containerId, attachment.ifname)
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const record: AttachmentRecord = { version: 1, conf, attachment }
+  write(path, record)
+  try {
+    const { result, raw, version } = await addNetwork(conf, attachment, options)
+    write(path, { ...record, added: { raw, cniVersion: version }, result })
+    return result
+  } catch (error) {
+    rmSync(path, { force: true })
+    throw error
+  }
+}
+
+/**
+ * Takes a container out of all its networks, newest interface first. Never attached is success. `netnsGone` tells the plugins that the
+ * namespace cannot be opened any more. Everything is tried; where a plugin failed, its record stays for the next
+ * call and the failures are returned.
+ */
+export async function detachNetworks(
+  directory: string,
+  containerId: string,
+  options: ChainOptions & { readonly netnsGone?: boolean } = {},
+): Promise<Fault[]> {
+  const failures: Fault[] = []
+  for (const { path, record } of records(directory, containerId).reverse()) {
+    const attachment = options.netnsGone ? { ...record.attachment, netns: '' } : record.attachment
+    const before = failures.length
+    try {
+      const added = record.added && { raw: record.added.raw, version: record.added.cniVersion }
+      failures.push(...(await deleteNetwork(record.conf, attachment, added, options)))
+    } catch (error) {
+      failures.push(error instanceof Fault ? error : new Fault('INTERNAL', String(error)))
+    }
+    if (failures.length === before) rmSync(path, { force: true })
+  }
+  return failures
+}
+
+/** What the container's networks gave it, by interface; empty where it is in none. */
+export function attachedNetworks(
+  directory: string,
+  containerId: string,
+): { network: string; ifname: string; result: NetworkResult }[] {
+  return records(directory, containerId).flatMap(({ record }) =>
+    record.result === undefined
+      ? []
+      : [
+          {
+            network: record.conf.name,
+            ifname: record.attachment.ifname,
+            result: record.result,
+          },
+        ],
+  )
+}
+
+/** CHECK of all networks of a container: a Fault says what is not as it was attached. */
+export async function checkNetworks(
+  directory: string,
+  containerId: string,
+  options: ChainOptions = {},
+): Promise<void> {
+  for (const { record } of records(directory, containerId)) {
+    if (!record.added) continue
+    const { raw, cniVersion } = record.added
+    await checkNetwork(record.conf, record.attachment, { raw, version: cniVersion }, options)
+  }
+}
+
+/** The ids of all containers that have a record here: those without a container are debris. */
+export function attachedContainers(directory: string): string[] {
+  return [...new Set(names(directory).map((name) => name.slice(0, name.lastIndexOf('@'))))]
+}
+
+// '@' is in no container id and sorts interfaces of one container together.
+function recordPath(directory: string, containerId: string, ifname: string): string {
+  const name = `${containerId}@${ifname}.json`
+  if (/[/\0]/.test(name)) throw new Fault('INVALID_ARGUMENT', `"${name}" is no file name`)
+  return join(directory, name)
+}
+
+function write(path: string, record: AttachmentRecord): void {
+  writeFileAtomic(path, `${JSON.stringify(record)}\n`, { mode: 0o600 })
+}
+
+function names(directory: string): string[] {
+  try {
+    return readdirSync(directory)
+      .filter((name) => name.endsWith('.json') && name.includes('@'))
+      .sort()
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
+}
+
+function records(
+  directory: string,
+  containerId: string,
+): { path: string; record: AttachmentRecord }[] {
+  return names(directory)
+    .filter((name) => name.slice(0, name.lastIndexOf('@')) === containerId)
+    .flatMap((name) => {
+      const path = join(directory, name)
+      const record = readJsonIfAny(path)
+      if (record === undefined) return []
+      if (!isObject(record) || record['version'] !== 1 || !isObject(record['conf'])) {
+        throw new Fault('DATA_LOSS', `${path} is damaged: it is no record of a network attachment`)
+      }
+      return [{ path, record: record as unknown as AttachmentRecord }]
+    })
+}
