@@ -1,66 +1,107 @@
 import { createRequire } from 'node:module'
 
+/** A path or file name. Bytes where it comes from a tar or a hostile directory: names need not be UTF-8. Holds no NUL. */
+export type Path = string | Uint8Array
+
+/** Where a file is and what it is, as statx(2) tells it. */
+export interface FileStatus {
+  /** Type (S_IF*) and permission bits. */
+  mode: number
+  nlink: number
+  uid: number
+  gid: number
+  size: bigint
+  /** Of 512 bytes. */
+  blocks: bigint
+  ino: bigint
+  devMajor: number
+  devMinor: number
+  rdevMajor: number
+  rdevMinor: number
+  atimeNs: bigint
+  mtimeNs: bigint
+  ctimeNs: bigint
+  mountId: bigint
+}
+
+export interface FileSystemStatus {
+  /** The file system's magic number. */
+  type: number
+  blockSize: number
+  blocks: bigint
+  blocksFree: bigint
+  /** For a user without privilege. */
+  blocksAvailable: bigint
+  files: bigint
+  filesFree: bigint
+}
+
+/** How a process ended; `code` is 128 + signal where a signal ended it. */
+export interface ExitStatus {
+  code: number
+  signal: number
+}
+
 /**
  * The whole addon, in the order of native/addon/module.cc. One function, one kernel act; no policy, no retry, no default. A failed
- * call throws (or rejects with) an Error with `code` ('ENOENT'), `errno`, `syscall` and `path`, as Node's own do. All fds are close-on-exec.
+ * call throws (or rejects with) an Error with `code` ('ENOENT'), `errno` (negative), `syscall` and `path`, as Node's own do; an argument
+ * of a wrong type is a TypeError that names it. All fds are close-on-exec. A promise runs on a thread of its own and keeps the program
+ * alive; a process that exits, or a worker that ends, drops it. Works in worker threads, too.
  *
  * This file alone loads the addon; the other files of kernel/ are what berth calls.
  */
 export interface Binding {
   // -- files below a root -------------------------------------------------------------------------------
-  /** openat2(2). `resolve` are RESOLVE_* bits. Returns the fd. */
-  openat2(dirfd: number, path: string, flags: number, mode: number, resolve: number): number
-  mkdirat(dirfd: number, path: string, mode: number): void
-  mknodat(dirfd: number, path: string, mode: number, major: number, minor: number): void
-  symlinkat(target: string, dirfd: number, path: string): void
-  linkat(fromDirfd: number, from: string, toDirfd: number, to: string, flags: number): void
-  unlinkat(dirfd: number, path: string, flags: number): void
-  renameat2(fromDirfd: number, from: string, toDirfd: number, to: string, flags: number): void
-  readlinkat(dirfd: number, path: string): Buffer
-  fchownat(dirfd: number, path: string, uid: number, gid: number, flags: number): void
-  fchmodat(dirfd: number, path: string, mode: number): void
+  /** openat2(2). `resolve` are RESOLVE_* bits. Returns the fd. `mode` must be 0 without O_CREAT or O_TMPFILE. */
+  openat2(dirfd: number, path: Path, flags: number, mode: number, resolve: number): number
+  mkdirat(dirfd: number, path: Path, mode: number): void
+  /** `mode` has type and permission bits. */
+  mknodat(dirfd: number, path: Path, mode: number, major: number, minor: number): void
+  symlinkat(target: Path, dirfd: number, path: Path): void
+  linkat(fromDirfd: number, from: Path, toDirfd: number, to: Path, flags: number): void
+  unlinkat(dirfd: number, path: Path, flags: number): void
+  renameat2(fromDirfd: number, from: Path, toDirfd: number, to: Path, flags: number): void
+  readlinkat(dirfd: number, path: Path): Buffer
+  /** An id of -1 is left as it is. Takes setuid, setgid and file capabilities away: owner first, then mode and xattrs. */
+  fchownat(dirfd: number, path: Path, uid: number, gid: number, flags: number): void
+  /** Never follows: a symbolic link is EOPNOTSUPP. */
+  fchmodat(dirfd: number, path: Path, mode: number): void
   /** Times are nanoseconds since the epoch; `flags` e.g. AT_SYMLINK_NOFOLLOW. */
-  utimensat(dirfd: number, path: string, atimeNs: bigint, mtimeNs: bigint, flags: number): void
-  /** statx(2) with AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH as given. Includes btime, mount id, rdev. */
-  statx(dirfd: number, path: string, flags: number): {
-    mode: number
-    nlink: number
-    uid: number
-    gid: number
-    size: bigint
-    blocks: bigint
-    ino: bigint
-    devMajor: number
-    devMinor: number
-    rdevMajor: number
-    rdevMinor: number
-    atimeNs: bigint
-    mtimeNs: bigint
-    ctimeNs: bigint
-    mountId: bigint
-  }
-  /** Names of a directory as bytes, without '.' and '..', with their DT_* types. */
+  utimensat(dirfd: number, path: Path, atimeNs: bigint, mtimeNs: bigint, flags: number): void
+  /** statx(2) with AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH as given. */
+  statx(dirfd: number, path: Path, flags: number): FileStatus
+  /** Names of a directory as bytes, without '.' and '..', with their DT_* types. From the beginning, whatever was read before. */
   readdir(dirfd: number): { name: Buffer; type: number }[]
-  /** Extended attributes of an open file, or (O_PATH) through /proc/self/fd. */
+  /** Extended attributes of an open file, or (O_PATH, also of a link itself) through /proc/self/fd. */
   fgetxattr(fd: number, name: string): Buffer
   fsetxattr(fd: number, name: string, value: Uint8Array, flags: number): void
   flistxattr(fd: number): string[]
   fremovexattr(fd: number, name: string): void
-  /** flock(2); `block` false throws EWOULDBLOCK. The blocking form runs on its own thread. */
+  /** flock(2) without waiting: EAGAIN where another holds it. */
   flock(fd: number, exclusive: boolean): void
+  /** flock(2) that waits, on its own thread; cannot be called off. The fd must stay open until it settles. */
   flockWait(fd: number, exclusive: boolean): Promise<void>
   funlock(fd: number): void
   /** lseek with SEEK_DATA (3) or SEEK_HOLE (4). -1 for ENXIO. */
   seek(fd: number, offset: bigint, whence: number): bigint
   /** Frees or preallocates: fallocate(2). */
   fallocate(fd: number, mode: number, offset: bigint, length: bigint): void
+  /** The fd must stay open until it settles. */
   syncfs(fd: number): Promise<void>
   /** statfs(2). */
-  statfs(fd: number): { type: number; blockSize: number; blocks: bigint; blocksFree: bigint; blocksAvailable: bigint; files: bigint; filesFree: bigint }
+  statfs(fd: number): FileSystemStatus
 
   // -- mounts, all by fd, none in the host's mount table -----------------------------------------------------
-  /** fsopen + fsconfig + fsmount of an overlay; returns a detached mount's fd. Without upper: read-only. */
-  overlayMount(options: { lower: string[]; upper?: string; work?: string; options: string[] }): number
+  /**
+   * fsopen + fsconfig + fsmount of an overlay; returns a detached mount's fd. Without upper: read-only, and then the kernel demands two
+   * layers. `lower` topmost first. A kernel before 6.7 takes them only where they make less than 256 bytes together (EINVAL).
+   */
+  overlayMount(options: {
+    lower: readonly string[]
+    upper?: string
+    work?: string
+    options: readonly string[]
+  }): number
   /** open_tree(2) with OPEN_TREE_CLONE of `path`; detached. */
   openTree(path: string, recursive: boolean): number
   /** mount_setattr(2) on a detached mount or path fd. */
@@ -68,32 +109,37 @@ export interface Binding {
 
   // -- processes -------------------------------------------------------------------------------------------
   /**
-   * clone3(CLONE_VM|CLONE_VFORK|CLONE_PIDFD) + execveat of `file` (an fd), nothing else. `fds[i]` becomes fd i of the child, all
-   * others are closed. Resolves with the wait status word (waitid on the pidfd, own thread).
+   * clone(CLONE_VM|CLONE_VFORK|CLONE_PIDFD) + execveat of `file` (an fd), nothing else. `fds[i]` becomes fd i of the child, all
+   * others are closed; its signals are all at their defaults and unblocked. Throws where the exec fails.
    */
-  spawn(options: { file: number; args: string[]; env: string[]; fds: number[] }): { pid: number; status: Promise<{ code: number; signal: number }> }
+  spawn(options: {
+    file: number
+    args: readonly string[]
+    env: readonly string[]
+    fds: readonly number[]
+  }): { pid: number; status: Promise<ExitStatus> }
   pidfdOpen(pid: number): number
   pidfdSendSignal(pidfd: number, signal: number): void
   /** Resolves when the process behind the pidfd has exited (any process, not only a child). */
   pidfdWait(pidfd: number): Promise<void>
   /** PR_SET_CHILD_SUBREAPER etc. */
   prctl(option: number, arg: number): void
-  /** The effective, permitted and bounding sets of this process, as bit masks. */
+  /** The effective, permitted and bounding sets of this thread, as bit masks. */
   capabilities(): { effective: bigint; permitted: bigint; bounding: bigint }
 
   // -- cgroup and BPF ------------------------------------------------------------------------------------------
-  /** BPF_PROG_LOAD of type CGROUP_DEVICE; returns the program's fd. */
+  /** BPF_PROG_LOAD of type CGROUP_DEVICE; returns the program's fd. A refused program's error ends in the verifier's words. */
   bpfLoadDevice(instructions: Uint8Array): number
   /** BPF_PROG_ATTACH of it to a cgroup directory's fd with BPF_F_ALLOW_MULTI (and BPF_F_REPLACE of `replace` when ≥ 0). */
   bpfAttachDevice(cgroupFd: number, programFd: number, replace: number): void
   bpfDetachDevice(cgroupFd: number, programFd: number): void
   /** BPF_PROG_QUERY + BPF_PROG_GET_FD_BY_ID: fds of the device programs attached to a cgroup. */
   bpfQueryDevice(cgroupFd: number): number[]
-  /** poll(2) for POLLPRI on a cgroup events file, on its own thread, until it changes or the timeout ends (false). */
+  /** poll(2) for POLLPRI on a cgroup events file, until it changes since it was last read or the timeout ends (false; -1 for none). */
   pollPriority(fd: number, timeoutMs: number): Promise<boolean>
 
   // -- system ---------------------------------------------------------------------------------------------------
-  sethostname(name: string): void
+  /** RLIMIT_* of this process; RLIM_INFINITY is 2n ** 64n - 1n. */
   getrlimit(resource: number): { soft: bigint; hard: bigint }
   /** SECCOMP_GET_ACTION_AVAIL: whether the kernel knows this action. */
   seccompActionAvailable(action: number): boolean

@@ -1,0 +1,254 @@
+// Files below a directory fd: what Node can do only by whole paths, or not at all.
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <climits>
+
+#include "calls.h"
+#include "error.h"
+#include "value.h"
+#include "work.h"
+
+namespace berth {
+namespace {
+
+// Linux 6.6; the same on every architecture. Debian 12's headers do not have it yet.
+constexpr long kFchmodat2 = 452;
+
+// Room for one getdents64: some 800 short names.
+constexpr size_t kDirectoryBytes = 32 * 1024;
+
+timespec Time(int64_t nanoseconds) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  int64_t seconds = nanoseconds / kSecond;
+  int64_t rest = nanoseconds % kSecond;
+  // Before 1970: tv_nsec counts forward from the second.
+  if (rest < 0) {
+    rest += kSecond;
+    seconds -= 1;
+  }
+  return {static_cast<time_t>(seconds), static_cast<long>(rest)};
+}
+
+Napi::BigInt Nanoseconds(Napi::Env env, const statx_timestamp& time) {
+  return Napi::BigInt::New(env, static_cast<int64_t>(time.tv_sec * 1'000'000'000 + time.tv_nsec));
+}
+
+struct DirectoryEntry {
+  uint64_t ino;
+  int64_t offset;
+  uint16_t size;
+  uint8_t type;
+  char name[];
+};
+
+}  // namespace
+
+Napi::Value Openat2(const Napi::CallbackInfo& info) {
+  const int dirfd = Int(info[0], "dirfd");
+  const Path path(info[1], "path");
+  open_how how{};
+  how.flags = Integer<uint64_t>(info[2], "flags") | O_CLOEXEC;
+  how.mode = Integer<uint64_t>(info[3], "mode");
+  how.resolve = Integer<uint64_t>(info[4], "resolve");
+  const long fd = syscall(SYS_openat2, dirfd, path.c_str(), &how, sizeof(how));
+  if (fd < 0) throw SystemError(info.Env(), errno, "openat2", path.c_str());
+  return Napi::Number::New(info.Env(), static_cast<double>(fd));
+}
+
+void Mkdirat(const Napi::CallbackInfo& info) {
+  const int dirfd = Int(info[0], "dirfd");
+  const Path path(info[1], "path");
+  if (mkdirat(dirfd, path.c_str(), Unsigned(info[2], "mode"))) {
+    throw SystemError(info.Env(), errno, "mkdirat", path.c_str());
+  }
+}
+
+void Mknodat(const Napi::CallbackInfo& info) {
+  const int dirfd = Int(info[0], "dirfd");
+  const Path path(info[1], "path");
+  const mode_t mode = Unsigned(info[2], "mode");
+  const dev_t device = makedev(Unsigned(info[3], "major"), Unsigned(info[4], "minor"));
+  if (mknodat(dirfd, path.c_str(), mode, device)) {
+    throw SystemError(info.Env(), errno, "mknodat", path.c_str());
+  }
+}
+
+void Symlinkat(const Napi::CallbackInfo& info) {
+  const Path target(info[0], "target");
+  const int dirfd = Int(info[1], "dirfd");
+  const Path path(info[2], "path");
+  if (symlinkat(target.c_str(), dirfd, path.c_str())) {
+    throw SystemError(info.Env(), errno, "symlinkat", path.c_str());
+  }
+}
+
+void Linkat(const Napi::CallbackInfo& info) {
+  const int from_dirfd = Int(info[0], "fromDirfd");
+  const Path from(info[1], "from");
+  const int to_dirfd = Int(info[2], "toDirfd");
+  const Path to(info[3], "to");
+  if (linkat(from_dirfd, from.c_str(), to_dirfd, to.c_str(), Int(info[4], "flags"))) {
+    throw SystemError(info.Env(), errno, "linkat", to.c_str());
+  }
+}
+
+void Unlinkat(const Napi::CallbackInfo& info) {
+  const int dirfd = Int(info[0], "dirfd");
+  const Path path(info[1], "path");
+  if (unlinkat(dirfd, path.c_str(), Int(info[2], "flags"))) {
+    throw SystemError(info.Env(), errno, "unlinkat", path.c_str());
+  }
+}
+
+void Renameat2(const Napi::CallbackInfo& info) {
+  const int from_dirfd = Int(info[0], "fromDirfd");
+  const Path from(info[1], "from");
+  const int to_dirfd = Int(info[2], "toDirfd");
+  const Path to(info[3], "to");
+  if (syscall(SYS_renameat2, from_dirfd, from.c_str(), to_dirfd, to.c_str(), Unsigned(info[4], "flags"))) {
+    throw SystemError(info.Env(), errno, "renameat2", to.c_str());
+  }
+}
+
+Napi::Value Readlinkat(const Napi::CallbackInfo& info) {
+  const int dirfd = Int(info[0], "dirfd");
+  const Path path(info[1], "path");
+  char target[PATH_MAX];
+  const ssize_t size = readlinkat(dirfd, path.c_str(), target, sizeof(target));
+  if (size < 0) throw SystemError(info.Env(), errno, "readlinkat", path.c_str());
+  return Napi::Buffer<char>::Copy(info.Env(), target, static_cast<size_t>(size));
+}
+
+void Fchownat(const Napi::CallbackInfo& info) {
+  const int dirfd = Int(info[0], "dirfd");
+  const Path path(info[1], "path");
+  const uid_t uid = IdOrKeep(info[2], "uid");
+  const gid_t gid = IdOrKeep(info[3], "gid");
+  if (fchownat(dirfd, path.c_str(), uid, gid, Int(info[4], "flags"))) {
+    throw SystemError(info.Env(), errno, "fchownat", path.c_str());
+  }
+}
+
+void Fchmodat(const Napi::CallbackInfo& info) {
+  const int dirfd = Int(info[0], "dirfd");
+  const Path path(info[1], "path");
+  const mode_t mode = Unsigned(info[2], "mode");
+  int failed = static_cast<int>(syscall(kFchmodat2, dirfd, path.c_str(), mode, AT_SYMLINK_NOFOLLOW));
+  // An older kernel, or a sandbox that does not know the call: the C library does it through /proc/self/fd.
+  if (failed && (errno == ENOSYS || errno == EPERM)) {
+    failed = fchmodat(dirfd, path.c_str(), mode, AT_SYMLINK_NOFOLLOW);
+  }
+  if (failed) throw SystemError(info.Env(), errno, "fchmodat", path.c_str());
+}
+
+void Utimensat(const Napi::CallbackInfo& info) {
+  const int dirfd = Int(info[0], "dirfd");
+  const Path path(info[1], "path");
+  const timespec times[2] = {Time(BigInt64(info[2], "atimeNs")), Time(BigInt64(info[3], "mtimeNs"))};
+  if (utimensat(dirfd, path.c_str(), times, Int(info[4], "flags"))) {
+    throw SystemError(info.Env(), errno, "utimensat", path.c_str());
+  }
+}
+
+Napi::Value Statx(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int dirfd = Int(info[0], "dirfd");
+  const Path path(info[1], "path");
+  struct statx st;
+  if (statx(dirfd, path.c_str(), Int(info[2], "flags"), STATX_BASIC_STATS | STATX_MNT_ID, &st)) {
+    throw SystemError(env, errno, "statx", path.c_str());
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("mode", Napi::Number::New(env, st.stx_mode));
+  result.Set("nlink", Napi::Number::New(env, st.stx_nlink));
+  result.Set("uid", Napi::Number::New(env, st.stx_uid));
+  result.Set("gid", Napi::Number::New(env, st.stx_gid));
+  result.Set("size", Napi::BigInt::New(env, static_cast<uint64_t>(st.stx_size)));
+  result.Set("blocks", Napi::BigInt::New(env, static_cast<uint64_t>(st.stx_blocks)));
+  result.Set("ino", Napi::BigInt::New(env, static_cast<uint64_t>(st.stx_ino)));
+  result.Set("devMajor", Napi::Number::New(env, st.stx_dev_major));
+  result.Set("devMinor", Napi::Number::New(env, st.stx_dev_minor));
+  result.Set("rdevMajor", Napi::Number::New(env, st.stx_rdev_major));
+  result.Set("rdevMinor", Napi::Number::New(env, st.stx_rdev_minor));
+  result.Set("atimeNs", Nanoseconds(env, st.stx_atime));
+  result.Set("mtimeNs", Nanoseconds(env, st.stx_mtime));
+  result.Set("ctimeNs", Nanoseconds(env, st.stx_ctime));
+  result.Set("mountId", Napi::BigInt::New(env, static_cast<uint64_t>(st.stx_mnt_id)));
+  return result;
+}
+
+Napi::Value Readdir(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Int(info[0], "dirfd");
+  // The offset belongs to the open file: a second reading starts at the beginning, too.
+  if (lseek(fd, 0, SEEK_SET) < 0) throw SystemError(env, errno, "lseek");
+  Napi::Array entries = Napi::Array::New(env);
+  uint32_t count = 0;
+  alignas(DirectoryEntry) char room[kDirectoryBytes];
+  for (;;) {
+    const long size = syscall(SYS_getdents64, fd, room, sizeof(room));
+    if (size < 0) throw SystemError(env, errno, "getdents64");
+    if (size == 0) return entries;
+    for (long at = 0; at < size;) {
+      const auto* entry = reinterpret_cast<const DirectoryEntry*>(room + at);
+      at += entry->size;
+      const std::string_view name(entry->name);
+      if (name == "." || name == "..") continue;
+      const Napi::HandleScope scope(env);
+      Napi::Object item = Napi::Object::New(env);
+      item.Set("name", Napi::Buffer<char>::Copy(env, name.data(), name.size()));
+      item.Set("type", Napi::Number::New(env, entry->type));
+      entries.Set(count++, item);
+    }
+  }
+}
+
+Napi::Value Seek(const Napi::CallbackInfo& info) {
+  const int fd = Int(info[0], "fd");
+  const off_t offset = BigInt64(info[1], "offset");
+  const off_t result = lseek(fd, offset, Int(info[2], "whence"));
+  if (result < 0 && errno != ENXIO) throw SystemError(info.Env(), errno, "lseek");
+  return Napi::BigInt::New(info.Env(), static_cast<int64_t>(result));
+}
+
+void Fallocate(const Napi::CallbackInfo& info) {
+  const int fd = Int(info[0], "fd");
+  const int mode = Int(info[1], "mode");
+  if (fallocate(fd, mode, BigInt64(info[2], "offset"), BigInt64(info[3], "length"))) {
+    throw SystemError(info.Env(), errno, "fallocate");
+  }
+}
+
+Napi::Value Syncfs(const Napi::CallbackInfo& info) {
+  const int fd = Int(info[0], "fd");
+  auto error = std::make_shared<int>(0);
+  return Work(
+      info.Env(), [fd, error] { *error = syncfs(fd) ? errno : 0; },
+      [error](Napi::Env env) -> Napi::Value {
+        if (*error) throw SystemError(env, *error, "syncfs");
+        return env.Undefined();
+      });
+}
+
+Napi::Value Statfs(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  struct statfs st;
+  if (fstatfs(Int(info[0], "fd"), &st)) throw SystemError(env, errno, "fstatfs");
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("type", Napi::Number::New(env, static_cast<double>(static_cast<uint32_t>(st.f_type))));
+  result.Set("blockSize", Napi::Number::New(env, static_cast<double>(st.f_bsize)));
+  result.Set("blocks", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_blocks)));
+  result.Set("blocksFree", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_bfree)));
+  result.Set("blocksAvailable", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_bavail)));
+  result.Set("files", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_files)));
+  result.Set("filesFree", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_ffree)));
+  return result;
+}
+
+}  // namespace berth

@@ -1,0 +1,69 @@
+// The table of exports of berth.node, in the order of `Binding` in src/kernel/binding.ts.
+#include <napi.h>
+
+#include "calls.h"
+#include "work.h"
+
+namespace berth {
+namespace {
+
+template <auto Call>
+void Export(Napi::Object exports, const char* name) {
+  exports.Set(name, Napi::Function::New<Call>(exports.Env(), name));
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  PrepareWork(env);
+
+  Export<Openat2>(exports, "openat2");
+  Export<Mkdirat>(exports, "mkdirat");
+  Export<Mknodat>(exports, "mknodat");
+  Export<Symlinkat>(exports, "symlinkat");
+  Export<Linkat>(exports, "linkat");
+  Export<Unlinkat>(exports, "unlinkat");
+  Export<Renameat2>(exports, "renameat2");
+  Export<Readlinkat>(exports, "readlinkat");
+  Export<Fchownat>(exports, "fchownat");
+  Export<Fchmodat>(exports, "fchmodat");
+  Export<Utimensat>(exports, "utimensat");
+  Export<Statx>(exports, "statx");
+  Export<Readdir>(exports, "readdir");
+  Export<Fgetxattr>(exports, "fgetxattr");
+  Export<Fsetxattr>(exports, "fsetxattr");
+  Export<Flistxattr>(exports, "flistxattr");
+  Export<Fremovexattr>(exports, "fremovexattr");
+  Export<Flock>(exports, "flock");
+  Export<FlockWait>(exports, "flockWait");
+  Export<Funlock>(exports, "funlock");
+  Export<Seek>(exports, "seek");
+  Export<Fallocate>(exports, "fallocate");
+  Export<Syncfs>(exports, "syncfs");
+  Export<Statfs>(exports, "statfs");
+
+  Export<OverlayMount>(exports, "overlayMount");
+  Export<OpenTree>(exports, "openTree");
+  Export<MountSetattr>(exports, "mountSetattr");
+
+  Export<Spawn>(exports, "spawn");
+  Export<PidfdOpen>(exports, "pidfdOpen");
+  Export<PidfdSendSignal>(exports, "pidfdSendSignal");
+  Export<PidfdWait>(exports, "pidfdWait");
+  Export<Prctl>(exports, "prctl");
+  Export<Capabilities>(exports, "capabilities");
+
+  Export<BpfLoadDevice>(exports, "bpfLoadDevice");
+  Export<BpfAttachDevice>(exports, "bpfAttachDevice");
+  Export<BpfDetachDevice>(exports, "bpfDetachDevice");
+  Export<BpfQueryDevice>(exports, "bpfQueryDevice");
+
+  Export<PollPriority>(exports, "pollPriority");
+  Export<Getrlimit>(exports, "getrlimit");
+  Export<SeccompActionAvailable>(exports, "seccompActionAvailable");
+  return exports;
+}
+
+}  // namespace
+}  // namespace berth
+
+static Napi::Object InitModule(Napi::Env env, Napi::Object exports) { return berth::Init(env, exports); }
+NODE_API_MODULE(berth, InitModule)
