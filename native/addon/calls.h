@@ -60,6 +60,13 @@ Napi::Value PollPriority(const Napi::CallbackInfo& info);
 Napi::Value Getrlimit(const Napi::CallbackInfo& info);
 Napi::Value SeccompActionAvailable(const Napi::CallbackInfo& info);
 
+// tree.cc
+Napi::Value CreateFile(const Napi::CallbackInfo& info);
+void SetAttributes(const Napi::CallbackInfo& info);
+Napi::Value RemoveTree(const Napi::CallbackInfo& info);
+void RemoveTreeNow(const Napi::CallbackInfo& info);
+Napi::Value TreeUsage(const Napi::CallbackInfo& info);
+
 }  // namespace berth
 
 #endif  // BERTH_ADDON_CALLS_H_

@@ -59,6 +59,12 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<PollPriority>(exports, "pollPriority");
   Export<Getrlimit>(exports, "getrlimit");
   Export<SeccompActionAvailable>(exports, "seccompActionAvailable");
+
+  Export<CreateFile>(exports, "createFile");
+  Export<SetAttributes>(exports, "setAttributes");
+  Export<RemoveTree>(exports, "removeTree");
+  Export<RemoveTreeNow>(exports, "removeTreeNow");
+  Export<TreeUsage>(exports, "treeUsage");
   return exports;
 }
 

@@ -181,17 +181,18 @@ Failure EmptyTrash(int trash, uint64_t count) {
   return {};
 }
 
-Failure Remove(int parent, const std::string& name, const std::string& trash_name) {
+// `trash_name` is made below `place`, on the same file system, and is gone again afterwards.
+Failure Remove(int parent, const std::string& name, int place, const std::string& trash_name) {
   if (unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT) return {};
   if (errno != EISDIR) return Failed("unlinkat", name);
   if (unlinkat(parent, name.c_str(), AT_REMOVEDIR) == 0) return {};
   if (errno != ENOTEMPTY && errno != EEXIST) return Failed("unlinkat", name);
-  if (mkdirat(parent, trash_name.c_str(), 0700)) return Failed("mkdirat", trash_name);
-  Fd trash(openat(parent, trash_name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (mkdirat(place, trash_name.c_str(), 0700)) return Failed("mkdirat", trash_name);
+  Fd trash(openat(place, trash_name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!trash) return Failed("openat", trash_name);
   if (renameat(parent, name.c_str(), trash.get(), "0")) return Failed("renameat", name);
   if (Failure failure = EmptyTrash(trash.get(), 1)) return failure;
-  if (unlinkat(parent, trash_name.c_str(), AT_REMOVEDIR)) return Failed("unlinkat", trash_name);
+  if (unlinkat(place, trash_name.c_str(), AT_REMOVEDIR)) return Failed("unlinkat", trash_name);
   return {};
 }
 
@@ -279,21 +280,22 @@ void SetAttributes(const Napi::CallbackInfo& info) {
 
 Napi::Value RemoveTree(const Napi::CallbackInfo& info) {
   struct Call {
-    Fd parent;
+    Fd parent, place;
     std::string name, trash;
     Failure failure;
   };
   const Path name(info[1], "name");
-  const Path trash(info[2], "trash");
-  const int dirfd = Int(info[0], "dirfd");
+  const Path trash(info[3], "trash");
   auto call = std::make_shared<Call>();
   // Its own: the caller's may be closed before the thread is done.
-  call->parent = Fd(fcntl(dirfd, F_DUPFD_CLOEXEC, 3));
-  if (!call->parent) throw SystemError(info.Env(), errno, "fcntl", name.c_str());
+  call->parent = Fd(fcntl(Int(info[0], "dirfd"), F_DUPFD_CLOEXEC, 3));
+  call->place = Fd(fcntl(Int(info[2], "trashDirfd"), F_DUPFD_CLOEXEC, 3));
+  if (!call->parent || !call->place) throw SystemError(info.Env(), errno, "fcntl", name.c_str());
   call->name = name.str();
   call->trash = trash.str();
   return Work(
-      info.Env(), [call] { call->failure = Remove(call->parent.get(), call->name, call->trash); },
+      info.Env(),
+      [call] { call->failure = Remove(call->parent.get(), call->name, call->place.get(), call->trash); },
       [call](Napi::Env env) {
         Check(env, call->failure);
         return env.Undefined();
@@ -303,8 +305,9 @@ Napi::Value RemoveTree(const Napi::CallbackInfo& info) {
 void RemoveTreeNow(const Napi::CallbackInfo& info) {
   const int dirfd = Int(info[0], "dirfd");
   const Path name(info[1], "name");
-  const Path trash(info[2], "trash");
-  Check(info.Env(), Remove(dirfd, name.str(), trash.str()));
+  const int place = Int(info[2], "trashDirfd");
+  const Path trash(info[3], "trash");
+  Check(info.Env(), Remove(dirfd, name.str(), place, trash.str()));
 }
 
 Napi::Value TreeUsage(const Napi::CallbackInfo& info) {

@@ -143,6 +143,41 @@ export interface Binding {
   getrlimit(resource: number): { soft: bigint; hard: bigint }
   /** SECCOMP_GET_ACTION_AVAIL: whether the kernel knows this action. */
   seccompActionAvailable(action: number): boolean
+
+  // -- whole files and trees, for layers -------------------------------------------------------------------------
+  /**
+   * A new regular file (O_EXCL). With `data`: written, all attributes set, closed, -1. Without: an open fd to write to and to finish with
+   * setAttributes. `mode`, `uid`, `gid` -1 and `mtimeNs` undefined keep what is there; `xattrs` is rows of `u16 size of the name with its NUL,
+   * name, u32 size of the value, value` in the host's byte order.
+   */
+  createFile(
+    dirfd: number,
+    name: string | Uint8Array,
+    mode: number,
+    uid: number,
+    gid: number,
+    mtimeNs: bigint | undefined,
+    xattrs: Uint8Array | undefined,
+    data: Uint8Array | undefined,
+  ): number
+  /** Owner, mode, xattrs, times, in the order that keeps them all; of `dirfd` itself where `name` is ''. Never through a link. */
+  setAttributes(
+    dirfd: number,
+    name: string | Uint8Array,
+    mode: number,
+    uid: number,
+    gid: number,
+    mtimeNs: bigint | undefined,
+    xattrs: Uint8Array | undefined,
+  ): void
+  /**
+   * Removes a file or a tree of any depth; nothing there is success. It is renamed to `trash`, a new name below `trashDirfd` on the same file
+   * system, first. Own thread.
+   */
+  removeTree(dirfd: number, name: string | Uint8Array, trashDirfd: number, trash: string): Promise<void>
+  removeTreeNow(dirfd: number, name: string | Uint8Array, trashDirfd: number, trash: string): void
+  /** Disk usage below a directory, hard links once, this file system only. Own thread. */
+  treeUsage(fd: number): Promise<{ bytes: number; inodes: number }>
 }
 
 /** build/Release of the package, seen from dist/src/kernel/. */
