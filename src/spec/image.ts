@@ -1,8 +1,30 @@
 /** OCI image-spec 1.1 documents and their Docker schema 2 twins. Field names are the specification's. */
 
+declare const digestBrand: unique symbol
+
+/** `sha256:…` or `sha512:…` in lower case; made only by image/digest.ts, so a value of this type has been checked. */
+export type Digest = string & { readonly [digestBrand]: true }
+
+export const MEDIA_TYPES = {
+  ociIndex: 'application/vnd.oci.image.index.v1+json',
+  ociManifest: 'application/vnd.oci.image.manifest.v1+json',
+  ociConfig: 'application/vnd.oci.image.config.v1+json',
+  ociEmpty: 'application/vnd.oci.empty.v1+json',
+  ociLayer: 'application/vnd.oci.image.layer.v1.tar',
+  ociLayerGzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
+  ociLayerZstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
+  dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
+  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
+  dockerConfig: 'application/vnd.docker.container.image.v1+json',
+  dockerLayer: 'application/vnd.docker.image.rootfs.diff.tar',
+  dockerLayerGzip: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
+  dockerLayerZstd: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
+  dockerForeignLayerGzip: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+} as const
+
 export interface Descriptor {
   mediaType: string
-  digest: string
+  digest: Digest
   size: number
   urls?: string[]
   annotations?: Record<string, string>
@@ -59,7 +81,7 @@ export interface ImageConfig {
     Shell?: string[]
     Healthcheck?: Record<string, unknown>
   }
-  rootfs: { type: string; diff_ids: string[] }
+  rootfs: { type: string; diff_ids: Digest[] }
   history?: {
     created?: string
     author?: string

@@ -1,0 +1,278 @@
+import { createHash } from 'node:crypto'
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { Fault } from '../base/fault.ts'
+import { readJsonIfAny, syncDirectory, TEMPORARY, writeFileAtomic } from '../base/file.ts'
+import type { Digest, Platform } from '../spec/image.ts'
+import { digestIn, hexOf } from './digest.ts'
+import { lockFile } from './lock.ts'
+import { formatReference, parseReference } from './reference.ts'
+
+/** What is known of one image without opening its documents. A function of manifest and configuration: never changed, only replaced. */
+export interface ImageRecord {
+  readonly version: 1
+  /** The configuration's digest: the image's id everywhere. */
+  readonly id: Digest
+  readonly manifest: Digest
+  readonly manifestMediaType: string
+  readonly platform: Platform
+  /** RFC 3339, as the image says; '' where it says nothing. */
+  readonly created: string
+  /** Bytes of manifest, configuration and layers as they travel. */
+  readonly size: number
+  /** Base layer first. */
+  readonly diffIds: readonly Digest[]
+}
+
+/** A name in the catalog. A reference by digest is a name too: that is where `repository@digest` comes from. */
+interface NameRecord {
+  readonly version: 1
+  readonly name: string
+  readonly id: Digest
+  /** The manifest that the name stands for, for this image. */
+  readonly manifest: Digest
+  /** The index it was chosen from, where there was one. */
+  readonly index?: Digest
+}
+
+/** An image as the catalog knows it. */
+export interface Image extends ImageRecord {
+  /** Full tagged names, sorted: `docker.io/library/nginx:latest`. */
+  readonly names: readonly string[]
+  /** `docker.io/library/nginx@sha256:…`, sorted. */
+  readonly repoDigests: readonly string[]
+}
+
+/** Names to put on an image, with the manifest and index behind them. */
+export interface NewName {
+  readonly name: string
+  readonly index?: Digest | undefined
+}
+
+/** Shorter prefixes of an id would be taken for names too easily. */
+const ID_PREFIX_LENGTH_MIN = 2
+
+/**
+ * Names to images: ROOT/images/names/HASH.json, one small file a name, and ROOT/images/records/HEX.json, one an image. Reading
+ * takes no lock, for a file is there whole or not at all; changes hold `catalog.lock` for milliseconds. A record is written before
+ * the names that lead to it and removed after them, so a crash between leaves an image without a name, never a name without image.
+ */
+export class Catalog {
+  readonly #names: string
+  readonly #records: string
+  readonly #lock: string
+
+  /** `directory` is ROOT/images. */
+  constructor(directory: string) {
+    this.#names = join(directory, 'names')
+    this.#records = join(directory, 'records')
+    this.#lock = join(directory, 'catalog.lock')
+    mkdirSync(this.#names, { recursive: true, mode: 0o700 })
+    mkdirSync(this.#records, { recursive: true, mode: 0o700 })
+  }
+
+  /** Writes the image and points the names at it. Names that pointed elsewhere move. */
+  async put(record: ImageRecord, names: readonly NewName[]): Promise<void> {
+    using _lock = await this.#change()
+    writeFileAtomic(this.#recordPath(record.id), JSON.stringify(record), { durable: true })
+    for (const { name, index } of names) {
+      this.#writeName({
+        version: 1,
+        name,
+        id: record.id,
+        manifest: record.manifest,
+        ...(index === undefined ? {} : { index }),
+      })
+    }
+  }
+
+  /** Points one more name at an image. NOT_FOUND where it was removed meanwhile. */
+  async tag(id: Digest, name: string): Promise<void> {
+    using _lock = await this.#change()
+    const record = this.#readRecord(id)
+    if (record === undefined) throw new Fault('NOT_FOUND', `image ${id} is no longer here`)
+    this.#writeName({ version: 1, name, id, manifest: record.manifest })
+  }
+
+  /**
+   * Takes names away as `choose` decides of the image's present state, under the lock, and the image with them where it says so.
+   * `choose` throws to refuse.
+   */
+  async remove(
+    id: Digest,
+    choose: (image: Image) => { names: readonly string[]; image: boolean },
+  ): Promise<{ untagged: string[]; deleted: boolean }> {
+    using _lock = await this.#change()
+    const image = this.list().find((candidate) => candidate.id === id)
+    if (image === undefined) throw new Fault('NOT_FOUND', `image ${id} is no longer here`)
+    const choice = choose(image)
+    for (const name of choice.names) rmSync(this.#namePath(name), { force: true })
+    if (choice.names.length > 0) syncDirectory(this.#names)
+    if (choice.image) {
+      rmSync(this.#recordPath(id), { force: true })
+      syncDirectory(this.#records)
+    }
+    return { untagged: [...choice.names], deleted: choice.image }
+  }
+
+  /** All images, in the order of their ids. */
+  list(): Image[] {
+    const names = new Map<string, { names: string[]; repoDigests: string[] }>()
+    for (const record of this.#nameRecords()) {
+      let of = names.get(record.id)
+      if (of === undefined) {
+        of = { names: [], repoDigests: [] }
+        names.set(record.id, of)
+      }
+      ;(record.name.includes('@') ? of.repoDigests : of.names).push(record.name)
+    }
+    const images: Image[] = []
+    for (const file of readdirSync(this.#records).sort()) {
+      if (file.includes(TEMPORARY)) continue
+      const record = readRecord(join(this.#records, file))
+      // Removed since the directory was read.
+      if (record === undefined) continue
+      const of = names.get(record.id)
+      images.push({
+        ...record,
+        names: of?.names.sort() ?? [],
+        repoDigests: of?.repoDigests.sort() ?? [],
+      })
+    }
+    return images
+  }
+
+  /**
+   * The image that a person means by a full id, a name, or a unique prefix of an id, in this order (docker's), with the name where
+   * it was one. NOT_FOUND, or INVALID_ARGUMENT for a prefix of several.
+   */
+  resolve(text: string): { id: Digest; name: string | undefined } {
+    const asId = digestIn(text) ?? digestIn(`sha256:${text}`)
+    if (asId !== undefined) {
+      if (this.#readRecord(asId) !== undefined) return { id: asId, name: undefined }
+      throw new Fault('NOT_FOUND', `no image has the id ${asId}`)
+    }
+    const prefix = text.startsWith('sha256:') ? text.slice(7) : text
+    const isPrefix = /^[0-9a-f]+$/.test(prefix) && prefix.length >= ID_PREFIX_LENGTH_MIN
+    if (prefix === text) {
+      const found = this.#resolveName(text, isPrefix)
+      if (found !== undefined) return found
+    }
+    if (isPrefix) {
+      const ids = readdirSync(this.#records).filter(
+        (file) => !file.includes(TEMPORARY) && file.startsWith(prefix),
+      )
+      const [first] = ids
+      if (ids.length > 1) {
+        throw new Fault(
+          'INVALID_ARGUMENT',
+          `${text} begins the ids of ${ids.length} images; give more of it`,
+        )
+      }
+      const record = first === undefined ? undefined : readRecord(join(this.#records, first))
+      if (record !== undefined) return { id: record.id, name: undefined }
+    }
+    throw new Fault('NOT_FOUND', `there is no image ${text} here`)
+  }
+
+  #resolveName(text: string, isPrefix: boolean): { id: Digest; name: string } | undefined {
+    let name: string
+    try {
+      name = formatReference(parseReference(text))
+    } catch (error) {
+      if (isPrefix) return undefined
+      throw error
+    }
+    const record = this.#readName(name)
+    if (record === undefined || this.#readRecord(record.id) === undefined) return undefined
+    return { id: record.id, name }
+  }
+
+  /** One image with its names. NOT_FOUND. */
+  get(id: Digest): Image {
+    const image = this.list().find((candidate) => candidate.id === id)
+    if (image === undefined) throw new Fault('NOT_FOUND', `no image has the id ${id}`)
+    return image
+  }
+
+  /** The image's record alone: one small read. */
+  record(id: Digest): ImageRecord | undefined {
+    return this.#readRecord(id)
+  }
+
+  /** Documents that names hold on to beyond those of the records: other manifests of an image, and indexes. */
+  *documents(): Generator<{ id: Digest; manifest: Digest; index: Digest | undefined }> {
+    for (const { id, manifest, index } of this.#nameRecords()) yield { id, manifest, index }
+  }
+
+  /** Removes temporary files that a killed process left. */
+  async clean(): Promise<void> {
+    using _lock = await this.#change()
+    for (const directory of [this.#names, this.#records]) {
+      for (const file of readdirSync(directory)) {
+        if (file.includes(TEMPORARY)) rmSync(join(directory, file), { force: true })
+      }
+    }
+  }
+
+  #change() {
+    return lockFile(this.#lock, { exclusive: true })
+  }
+
+  *#nameRecords(): Generator<NameRecord> {
+    for (const file of readdirSync(this.#names)) {
+      if (file.includes(TEMPORARY)) continue
+      const record = readName(join(this.#names, file))
+      if (record !== undefined) yield record
+    }
+  }
+
+  #readName(name: string): NameRecord | undefined {
+    return readName(this.#namePath(name))
+  }
+
+  #writeName(record: NameRecord): void {
+    writeFileAtomic(this.#namePath(record.name), JSON.stringify(record), { durable: true })
+  }
+
+  #readRecord(id: Digest): ImageRecord | undefined {
+    return readRecord(this.#recordPath(id))
+  }
+
+  /** A hash, since a name may be longer than a file's name and holds slashes; the file says the name. */
+  #namePath(name: string): string {
+    return join(this.#names, `${createHash('sha256').update(name).digest('hex').slice(0, 40)}.json`)
+  }
+
+  #recordPath(id: Digest): string {
+    return join(this.#records, `${hexOf(id)}.json`)
+  }
+}
+
+function damaged(path: string): Fault {
+  return new Fault('DATA_LOSS', `${path} is damaged: remove it and pull or load the image again`)
+}
+
+/** Our own file: only what the rest relies on is looked at. */
+function readRecord(path: string): ImageRecord | undefined {
+  const value = readJsonIfAny(path)
+  if (value === undefined) return undefined
+  const record = value as ImageRecord
+  if (record === null || record.version !== 1 || digestIn(String(record.id)) === undefined) {
+    throw damaged(path)
+  }
+  if (digestIn(String(record.manifest)) === undefined || !Array.isArray(record.diffIds)) {
+    throw damaged(path)
+  }
+  return record
+}
+
+function readName(path: string): NameRecord | undefined {
+  const value = readJsonIfAny(path)
+  if (value === undefined) return undefined
+  const record = value as NameRecord
+  if (record === null || record.version !== 1 || typeof record.name !== 'string')
+    throw damaged(path)
+  if (digestIn(String(record.id)) === undefined) throw damaged(path)
+  return record
+}

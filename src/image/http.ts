@@ -1,0 +1,343 @@
+import { readFileSync } from 'node:fs'
+import http from 'node:http'
+import https from 'node:https'
+import type { Readable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Fault, isErrno } from '../base/fault.ts'
+
+const REDIRECTS_MAX = 5
+const SOCKETS_PER_HOST_MAX = 8
+const ATTEMPTS_MAX = 5
+const BACKOFF_FIRST_MS = 200
+const BACKOFF_MAX_MS = 10_000
+/** The longest that a server's Retry-After is waited for; a longer one ends the attempts. */
+const RETRY_AFTER_MAX_MS = 120_000
+
+export interface Timeouts {
+  /** Until the connection stands, TLS included. */
+  readonly connectMs: number
+  /** From the request to the first byte of the answer. */
+  readonly answerMs: number
+  /** Without a single byte of the body. */
+  readonly stallMs: number
+}
+
+export const TIMEOUTS: Timeouts = { connectMs: 30_000, answerMs: 60_000, stallMs: 60_000 }
+
+/** How to speak TLS to a host: PEM files from hosts.toml. */
+export interface TlsFiles {
+  readonly ca: readonly string[]
+  /** Certificate and key; a file with both has an empty key. */
+  readonly client: readonly { readonly certificate: string; readonly key: string }[]
+  readonly skipVerify: boolean
+}
+
+export const PLAIN_TLS: TlsFiles = { ca: [], client: [], skipVerify: false }
+
+export interface Answer {
+  readonly status: number
+  readonly headers: http.IncomingHttpHeaders
+  /** Not flowing; a caller reads it to its end or destroys it. */
+  readonly body: Readable
+  /** Where the answer came from, after redirects. */
+  readonly url: URL
+  readonly stallMs: number
+}
+
+export interface Request {
+  readonly method: 'GET' | 'HEAD' | 'POST'
+  readonly url: URL
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: string
+  readonly tls: TlsFiles
+  readonly signal: AbortSignal | undefined
+}
+
+/** Whether the host of a URL or reference is this machine itself. */
+export function isLoopback(hostname: string): boolean {
+  const host = hostname.replace(/^\[|\]$/g, '').toLowerCase()
+  return host === 'localhost' || host === '::1' || /^127(?:\.[0-9]{1,3}){3}$/.test(host)
+}
+
+/**
+ * Node's own http and https with one connection pool for each way of speaking TLS. Not fetch: it takes no CA and no client
+ * certificate without undici as a dependency, and follows redirects where we must look at each.
+ */
+export class Http {
+  readonly #timeouts: Timeouts
+  readonly #plain = new http.Agent({ keepAlive: true, maxSockets: SOCKETS_PER_HOST_MAX })
+  readonly #secure = new Map<string, https.Agent>()
+
+  constructor(timeouts: Timeouts = TIMEOUTS) {
+    this.#timeouts = timeouts
+  }
+
+  /** Closes idle connections: nothing of ours keeps the process alive. */
+  close(): void {
+    this.#plain.destroy()
+    for (const agent of this.#secure.values()) agent.destroy()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  /** One request, with redirects followed for GET and HEAD. UNAVAILABLE where no answer comes. */
+  async send(request: Request): Promise<Answer> {
+    let { url } = request
+    let headers = request.headers
+    let { tls } = request
+    for (let hop = 0; ; hop++) {
+      const answer = await this.#once({ ...request, url, headers, tls })
+      const { location } = answer.headers
+      if (!isRedirect(answer.status) || location === undefined || request.method === 'POST') {
+        return answer
+      }
+      answer.body.destroy()
+      const next = nextUrl(url, location)
+      if (hop >= REDIRECTS_MAX) {
+        throw new Fault('UNAVAILABLE', `${url.host} redirects more than ${REDIRECTS_MAX} times`)
+      }
+      if (next.origin !== url.origin) {
+        // What was meant for one host is not for another (CVE-2018-1000007's class): no credentials, no configured header, no client certificate.
+        headers = publicHeaders(headers)
+        tls = PLAIN_TLS
+      }
+      url = next
+    }
+  }
+
+  #agent(tls: TlsFiles): https.Agent {
+    const key = JSON.stringify(tls)
+    const known = this.#secure.get(key)
+    if (known !== undefined) return known
+    const read = (path: string): Buffer => {
+      try {
+        return readFileSync(path)
+      } catch (error) {
+        throw new Fault('INVALID_ARGUMENT', `cannot read the TLS file ${path}`, { cause: error })
+      }
+    }
+    const agent = new https.Agent({
+      keepAlive: true,
+      maxSockets: SOCKETS_PER_HOST_MAX,
+      rejectUnauthorized: !tls.skipVerify,
+      // Beside the system's and not in their place, as containerd does.
+      ...(tls.ca.length > 0 ? { ca: [...rootCertificates(), ...tls.ca.map(read)] } : {}),
+      ...(tls.client.length > 0
+        ? {
+            cert: tls.client.map((pair) => read(pair.certificate)),
+            key: tls.client.map((pair) => read(pair.key === '' ? pair.certificate : pair.key)),
+          }
+        : systemCa()),
+    })
+    this.#secure.set(key, agent)
+    return agent
+  }
+
+  #once(request: Request): Promise<Answer> {
+    const { url, signal } = request
+    if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+      throw new Fault('INVALID_ARGUMENT', `${url.protocol} is no way to reach a registry`)
+    }
+    signal?.throwIfAborted()
+    const isSecure = url.protocol === 'https:'
+    const agent = isSecure ? this.#agent(request.tls) : this.#plain
+    const { connectMs, answerMs, stallMs } = this.#timeouts
+    return new Promise((resolve, reject) => {
+      const outgoing = (isSecure ? https : http).request(url, {
+        method: request.method,
+        agent,
+        headers: { 'user-agent': 'berth', ...request.headers },
+        ...(signal === undefined ? {} : { signal }),
+      })
+      let timer = setTimeout(() => late('connection', connectMs), connectMs)
+      const late = (what: string, ms: number): void => {
+        outgoing.destroy(new Fault('UNAVAILABLE', `${url.host} gave no ${what} for ${ms / 1000} s`))
+      }
+      const answerTimer = (): void => {
+        clearTimeout(timer)
+        timer = setTimeout(() => late('answer', answerMs), answerMs)
+      }
+      outgoing.on('socket', (socket) => {
+        if (!socket.connecting) answerTimer()
+        else socket.once(isSecure ? 'secureConnect' : 'connect', answerTimer)
+      })
+      outgoing.on('error', (error) => {
+        clearTimeout(timer)
+        reject(signal?.aborted ? signal.reason : unreachable(error, url))
+      })
+      outgoing.on('response', (body) => {
+        clearTimeout(timer)
+        resolve({ status: body.statusCode ?? 0, headers: body.headers, body, url, stallMs })
+      })
+      outgoing.end(request.body)
+    })
+  }
+}
+
+let systemRoots: string | undefined
+
+/** The bundle that the distribution keeps, beside Node's own: a company's CA is in there. */
+function rootCertificates(): string[] {
+  if (systemRoots === undefined) {
+    systemRoots = ''
+    for (const path of [
+      process.env['SSL_CERT_FILE'] ?? '',
+      '/etc/ssl/certs/ca-certificates.crt',
+      '/etc/pki/tls/certs/ca-bundle.crt',
+      '/etc/ssl/cert.pem',
+    ]) {
+      if (path === '') continue
+      try {
+        systemRoots = readFileSync(path, 'utf8')
+        break
+      } catch (error) {
+        if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
+      }
+    }
+  }
+  return systemRoots === '' ? [] : [systemRoots]
+}
+
+function systemCa(): { ca?: string[] } {
+  const ca = rootCertificates()
+  return ca.length === 0 ? {} : { ca }
+}
+
+function isRedirect(status: number): boolean {
+  return status === 301 || status === 302 || status === 303 || status === 307 || status === 308
+}
+
+function nextUrl(from: URL, location: string): URL {
+  let next: URL
+  try {
+    next = new URL(location, from)
+  } catch (error) {
+    throw new Fault('UNAVAILABLE', `${from.host} redirects to an invalid address`, { cause: error })
+  }
+  if (next.protocol === from.protocol) return next
+  if (from.protocol === 'http:' && next.protocol === 'https:') return next
+  throw new Fault(
+    'PERMISSION_DENIED',
+    `${from.host} redirects from ${from.protocol} to ${next.protocol}, which is less safe`,
+  )
+}
+
+function publicHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
+  const kept: Record<string, string> = {}
+  for (const [name, value] of Object.entries(headers)) {
+    if (['accept', 'range', 'user-agent'].includes(name.toLowerCase())) kept[name] = value
+  }
+  return kept
+}
+
+/** Certificate errors stay as they come again; everything else of the network may pass. */
+const LASTING =
+  /^(?:ERR_TLS|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|ERR_SSL|EPROTO|ERR_INVALID|HPE_)/
+
+function unreachable(error: Error, url: URL): Fault {
+  if (error instanceof Fault) return error
+  const code = 'code' in error ? String(error.code) : ''
+  if (LASTING.test(code)) {
+    return new Fault(
+      'FAILED_PRECONDITION',
+      `cannot speak to ${url.host} by ${url.protocol}//: ${error.message}`,
+      {
+        cause: error,
+      },
+    )
+  }
+  return new Fault('UNAVAILABLE', `cannot reach ${url.host}`, { cause: error })
+}
+
+/**
+ * The body's bytes. UNAVAILABLE when the connection breaks or stands still: the clock runs only while we wait for the network, so a
+ * slow reader is not taken for a stalled server. The connection is dropped when the reader stops early.
+ */
+export async function* chunksOf(answer: Answer): AsyncGenerator<Uint8Array> {
+  const { body, url, stallMs } = answer
+  const iterator = body[Symbol.asyncIterator]()
+  try {
+    for (;;) {
+      const timer = setTimeout(() => {
+        body.destroy(new Fault('UNAVAILABLE', `${url.host} sent nothing for ${stallMs / 1000} s`))
+      }, stallMs)
+      let next: IteratorResult<Uint8Array>
+      try {
+        next = await iterator.next()
+      } catch (error) {
+        throw error instanceof Error && error.name !== 'AbortError'
+          ? unreachable(error, url)
+          : error
+      } finally {
+        clearTimeout(timer)
+      }
+      if (next.done) return
+      yield next.value
+    }
+  } finally {
+    body.destroy()
+  }
+}
+
+/** A body of at most so many bytes; the connection is dropped where there are more. */
+export async function readAtMost(
+  body: AsyncIterable<Uint8Array>,
+  bytesMax: number,
+  what: string,
+): Promise<Buffer> {
+  const chunks: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of body) {
+    length += chunk.length
+    if (length > bytesMax) {
+      throw new Fault('RESOURCE_EXHAUSTED', `${what} is longer than ${bytesMax} bytes`)
+    }
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** What a failed attempt may say about the next one. */
+export class Retry {
+  readonly fault: Fault
+  readonly afterMs: number | undefined
+  constructor(fault: Fault, afterMs?: number) {
+    this.fault = fault
+    this.afterMs = afterMs
+  }
+}
+
+/** Milliseconds of a Retry-After header: seconds or a date (RFC 9110, 10.2.3). */
+export function retryAfterMs(value: string | undefined, nowMs: number): number | undefined {
+  if (value === undefined) return undefined
+  if (/^[0-9]{1,9}$/.test(value)) return Number(value) * 1000
+  const date = Date.parse(value)
+  return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs)
+}
+
+/**
+ * Calls `attempt` until it returns no Retry, with growing pauses in which an abort is heard. `progressed` tells that the last attempt
+ * got somewhere: then the count begins anew, so a long transfer survives any number of cuts.
+ */
+export async function retrying<T>(
+  attempt: () => Promise<T | Retry>,
+  options: { signal: AbortSignal | undefined; progressed?: () => boolean },
+): Promise<T> {
+  for (let count = 1; ; count++) {
+    const result = await attempt()
+    if (!(result instanceof Retry)) return result
+    if (options.progressed?.()) count = 1
+    const { afterMs } = result
+    if (count >= ATTEMPTS_MAX || (afterMs ?? 0) > RETRY_AFTER_MAX_MS) throw result.fault
+    const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** (count - 1))
+    // Half of it by chance: hosts that failed together do not come back together.
+    const pause = afterMs ?? backoff / 2 + (Math.random() * backoff) / 2
+    try {
+      await delay(pause, undefined, options.signal === undefined ? {} : { signal: options.signal })
+    } catch {
+      options.signal?.throwIfAborted()
+    }
+  }
+}
