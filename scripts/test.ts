@@ -1,0 +1,148 @@
+/**
+ * Runs test files, each in its own process with a time limit, and ends with the line `N passed, N failed, N skipped`.
+ *
+ *   node dist/scripts/test.js [KIND | FILE]…      kinds: tidy, unit, kernel, hostile, cli, vm; all without any
+ *
+ * Files of kind vm need cgroup v2 with all controllers and root: where this machine has no such thing they run inside
+ * User Mode Linux (scripts/vm.ts).
+ */
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { lacks, type Need } from '../test/lib/needs.ts'
+import { REPOSITORY, selectFiles, type TestFile } from './files.ts'
+import { type Ended, judge, type Verdict } from './verdict.ts'
+import { findMachine, runInMachine } from './vm.ts'
+
+const OUTPUT_CHARACTERS_MAX = 16 * 1024 * 1024
+const VM_NEEDS: readonly Need[] = [
+  'root',
+  'cgroup:cpu',
+  'cgroup:io',
+  'cgroup:memory',
+  'cgroup:pids',
+]
+/** For all files in the machine together: it is booted once. */
+const VM_LIMIT_MS = 20 * 60_000
+
+const inCi = process.env['CI'] === 'true' || process.env['CI'] === '1'
+const totals = { passed: 0, failed: 0, skipped: 0 }
+
+function report(name: string, verdict: Verdict, output: string, ms: number): void {
+  totals.passed += verdict.passed
+  totals.failed += verdict.failed
+  totals.skipped += verdict.skipped
+  const counts = [
+    `${verdict.passed} passed`,
+    ...(verdict.failed > 0 ? [`${verdict.failed} failed`] : []),
+    ...(verdict.skipped > 0 ? [`${verdict.skipped} skipped`] : []),
+  ].join(', ')
+  const word = verdict.problems.length > 0 ? 'FAIL' : verdict.passed > 0 ? 'ok  ' : 'skip'
+  process.stdout.write(`${word} ${name}: ${counts} (${(ms / 1000).toFixed(1)} s)\n`)
+  if (verdict.problems.length > 0) process.stdout.write(`${output.trimEnd()}\n`)
+  for (const problem of verdict.problems) process.stdout.write(`     failed: ${problem}\n`)
+  for (const reason of verdict.reasons) process.stdout.write(`     skipped: ${reason}\n`)
+}
+
+async function runFile(file: TestFile): Promise<void> {
+  const begin = performance.now()
+  const ended = existsSync(file.built)
+    ? await run(file.built, file.kind.limitMs)
+    : { output: 'not built: npm run build:js', code: 1, signal: null, timedOut: false }
+  const verdict = judge(ended, { inCi, limitMs: file.kind.limitMs })
+  report(file.source, verdict, ended.output, performance.now() - begin)
+}
+
+function run(built: string, limitMs: number): Promise<Ended> {
+  return new Promise((resolve) => {
+    // Its own process group, so that a file that hangs is ended with the programs it started.
+    const child = spawn(process.execPath, ['--enable-source-maps', built], {
+      cwd: REPOSITORY,
+      env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    })
+    let output = ''
+    let timedOut = false
+    const add = (part: Buffer) => {
+      if (output.length < OUTPUT_CHARACTERS_MAX) output += part.toString()
+    }
+    child.stdout.on('data', add)
+    child.stderr.on('data', add)
+    const timer = setTimeout(() => {
+      timedOut = true
+      killGroup(child.pid)
+    }, limitMs)
+    // A program that outlives the test and holds its stdout would keep 'close' from coming.
+    child.on('exit', () => setTimeout(() => child.stdout.destroy(), 2000).unref())
+    child.on('error', (error) => {
+      output += String(error)
+    })
+    child.on('close', (code, signal) => {
+      clearTimeout(timer)
+      resolve({ output, code, signal, timedOut })
+    })
+  })
+}
+
+function killGroup(pid: number | undefined): void {
+  if (pid === undefined) return
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch {
+    // The group has ended by itself.
+  }
+}
+
+/** At most `parallel` of the kind at once, kinds one after the other. */
+async function runAll(files: readonly TestFile[]): Promise<void> {
+  for (const kind of new Set(files.map((file) => file.kind))) {
+    const queue = files.filter((file) => file.kind === kind)
+    const worker = async () => {
+      for (let file = queue.shift(); file; file = queue.shift()) await runFile(file)
+    }
+    await Promise.all(Array.from({ length: kind.parallel }, worker))
+  }
+}
+
+/** The same files in a machine that has what they need; its last line is added to ours. */
+async function runInVm(files: readonly TestFile[]): Promise<void> {
+  const begin = performance.now()
+  const machine = findMachine()
+  if (!machine) {
+    const output =
+      '# skipped (setup): needs User Mode Linux (Debian package user-mode-linux), or root and cgroup v2\n'
+    const ended = { output, code: 0, signal: null, timedOut: false }
+    report('test/vm', judge(ended, { inCi, limitMs: VM_LIMIT_MS }), output, 0)
+    return
+  }
+  const command = [process.execPath, 'dist/scripts/test.js', ...files.map((file) => file.source)]
+  const ended = await runInMachine(machine, command, { limitMs: VM_LIMIT_MS, show: false })
+  const last = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(ended.output)
+  const [passed, failed, skipped] = last ? last.slice(1).map(Number) : [0, 1, 0]
+  totals.passed += passed ?? 0
+  totals.failed += (failed ?? 0) || (ended.code === 0 && last ? 0 : 1)
+  totals.skipped += skipped ?? 0
+  const shown = ended.output.replace(last?.[0] ?? '', '').trimEnd()
+  process.stdout.write(`${shown.replace(/^/gm, 'vm | ')}\n`)
+  const seconds = ((performance.now() - begin) / 1000).toFixed(1)
+  process.stdout.write(
+    `     in User Mode Linux ${machine.version}: ${seconds} s, booting included\n`,
+  )
+  if (ended.timedOut) process.stdout.write(`     failed: no end within ${VM_LIMIT_MS / 1000} s\n`)
+  else if (!last) process.stdout.write(`     failed: the machine gave no result (${ended.code})\n`)
+}
+
+try {
+  const files = selectFiles(process.argv.slice(2))
+  const isNative = VM_NEEDS.every((need) => !lacks(need))
+  const inVm = isNative ? [] : files.filter((file) => file.kind.name === 'vm')
+  await runAll(files.filter((file) => !inVm.includes(file)))
+  if (inVm.length > 0) await runInVm(inVm)
+} catch (error) {
+  process.stdout.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  totals.failed += 1
+}
+process.stdout.write(
+  `${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped\n`,
+)
+process.exitCode = totals.failed > 0 || totals.passed + totals.skipped === 0 ? 1 : 0

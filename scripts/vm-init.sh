@@ -1,0 +1,56 @@
+#!/bin/bash
+# PID 1 of the machine that scripts/vm.ts boots: makes a pure cgroup v2 host of the host's own file tree (read-only), runs one
+# command, and leaves its output and exit status in the exchange directory, the only place of the host it can write to.
+# The kernel hands on what vm.ts gives on its command line as our environment: BERTH_VM_EXCHANGE, BERTH_VM_REPOSITORY, BERTH_VM_MODULES.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+mount -t proc -o nosuid,nodev,noexec proc /proc
+mount -t sysfs -o nosuid,nodev,noexec sysfs /sys
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+mkdir -p /dev/pts /dev/shm /dev/mqueue
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t mqueue mqueue /dev/mqueue 2>/dev/null
+[ -e /dev/fd ] || ln -s /proc/self/fd /dev/fd
+
+# The tree as the host has it stays visible at /run/host, for the repository may lie where a tmpfs will hide it.
+mount --make-rprivate /
+mount --bind / /mnt
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/host /run/exchange /run/modules/lib/modules
+mount --move /mnt /run/host
+mount -t hostfs -o "$BERTH_VM_EXCHANGE" none /run/exchange || exit 1
+exec >>/run/exchange/boot 2>&1
+for directory in /tmp /var/lib /var/tmp; do
+  # The machine's programs look into /var/lib for little; what they need is bound back below.
+  mount -t tmpfs -o mode=1777,size=75% tmpfs "$directory"
+done
+chmod 755 /var/lib
+for directory in "$BERTH_VM_REPOSITORY" "$(dirname "$BERTH_VM_MODULES")"; do
+  [ -d "$directory" ] || { mkdir -p "$directory" && mount --bind "/run/host$directory" "$directory"; }
+done
+
+mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf 2>/dev/null
+# Modules come on demand, as on any machine, but from the folder of this kernel's package.
+ln -s "$BERTH_VM_MODULES" "/run/modules/lib/modules/$(uname -r)"
+printf '#!/bin/sh\nexec modprobe -d /run/modules "$@"\n' >/run/modprobe
+chmod 755 /run/modprobe
+echo /run/modprobe >/proc/sys/kernel/modprobe
+for module in overlay veth bridge loop fuse; do /run/modprobe -q "$module"; done
+ip link set lo up
+hostname berth-vm
+mount -o remount,rw /proc/sys 2>/dev/null
+echo "booted: $(cut -d' ' -f1 /proc/uptime) s"
+
+mapfile -d '' -t environment </run/exchange/environment
+mapfile -d '' -t command </run/exchange/command
+cd "$BERTH_VM_REPOSITORY" || exit 1
+# Not as PID 1, which would have to reap; the output is a file of the host that vm.ts follows.
+env -i "${environment[@]}" "${command[@]}" </dev/null >>/run/exchange/output 2>&1
+echo $? >/run/exchange/status.new
+mv /run/exchange/status.new /run/exchange/status
+sync
+echo o >/proc/sysrq-trigger
+# vm.ts ends the machine when it sees the status; an init that ends would be a kernel panic.
+while :; do sleep 60; done

@@ -1,0 +1,275 @@
+/**
+ * A Linux machine with cgroup v2 and all its controllers, anywhere: User Mode Linux with the host's own file tree as its root.
+ * It needs neither KVM nor root.
+ *
+ *   node dist/scripts/vm.js fetch           gets a newer kernel than the system's package has, for its user only
+ *   node dist/scripts/vm.js COMMAND…        runs a command in it; its output and exit code are the command's
+ */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { homedir, tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { REPOSITORY } from './files.ts'
+import type { Ended } from './verdict.ts'
+
+export interface Machine {
+  /** The kernel: a program. */
+  readonly linux: string
+  readonly modules: string
+  readonly version: string
+}
+
+/** With fewer, Node and a container hog of a test do not fit together. */
+const MEMORY = '2048M'
+const POLL_MS = 20
+const BOOT_LIMIT_MS = 60_000
+/** Of the variables of the caller, those that a test may look at. */
+const ENVIRONMENT = /^(CI|PATH|HOME|LANG|NODE_OPTIONS|NO_COLOR|BERTH_(?!VM_).*)$/
+
+/** The fetched kernel, else that of Debian's package user-mode-linux; undefined where there is neither. */
+export function findMachine(): Machine | undefined {
+  const fetched = cacheDirectory()
+  return (
+    machineOf(join(fetched, 'linux'), join(fetched, 'root/usr/lib/uml/modules')) ??
+    machineOf('/usr/bin/linux.uml', '/usr/lib/uml/modules')
+  )
+}
+
+function machineOf(linux: string, modules: string): Machine | undefined {
+  if (!existsSync(linux) || !existsSync(modules)) return undefined
+  const version = readdirSync(modules)[0]
+  return version ? { linux, modules: join(modules, version), version } : undefined
+}
+
+function cacheDirectory(): string {
+  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'berth/uml')
+}
+
+/** Boots the machine for one command in the repository. `show` passes its output on while it comes. */
+export async function runInMachine(
+  machine: Machine,
+  command: readonly string[],
+  options: { limitMs: number; show: boolean },
+): Promise<Ended> {
+  const exchange = realpathSync(mkdtempSync(join(tmpdir(), 'berth-vm-')))
+  const environment = Object.entries(process.env)
+    .filter(([name]) => ENVIRONMENT.test(name))
+    .map(([name, value]) => `${name}=${value}`)
+  writeFileSync(join(exchange, 'environment'), nulEnded(environment))
+  writeFileSync(join(exchange, 'command'), nulEnded(command))
+  for (const name of ['output', 'boot']) writeFileSync(join(exchange, name), '')
+
+  const console = openSync(join(exchange, 'console'), 'w')
+  const child = spawn(machine.linux, kernelArguments(machine, exchange), {
+    stdio: ['ignore', console, console],
+    env: { ...process.env, HOME: exchange, TMPDIR: memoryDirectory() },
+    detached: true,
+  })
+  closeSync(console)
+  try {
+    return await follow(child, exchange, options)
+  } finally {
+    await end(child)
+    rmSync(exchange, { recursive: true, force: true })
+  }
+}
+
+function kernelArguments(machine: Machine, exchange: string): string[] {
+  return [
+    ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `mem=${MEMORY}`],
+    ...['con=null', 'con0=null,fd:1', 'con1=null', 'quiet', 'panic=-1', `uml_dir=${exchange}`],
+    // Faster than the other ways to run the guest's processes; kernels that do not know it ignore it.
+    ...(Number(machine.version.split('.')[0]) >= 7 ? ['seccomp=on'] : []),
+    `init=${join(REPOSITORY, 'scripts/vm-init.sh')}`,
+    `BERTH_VM_EXCHANGE=${exchange}`,
+    `BERTH_VM_REPOSITORY=${realpathSync(REPOSITORY)}`,
+    `BERTH_VM_MODULES=${machine.modules}`,
+  ]
+}
+
+/** The machine's memory is a file: on a disk it would be slow. */
+function memoryDirectory(): string {
+  return existsSync('/dev/shm') ? '/dev/shm' : tmpdir()
+}
+
+async function follow(
+  child: ChildProcess,
+  exchange: string,
+  options: { limitMs: number; show: boolean },
+): Promise<Ended> {
+  const text = (name: string) => readFileSync(join(exchange, name), 'utf8')
+  const begin = performance.now()
+  const output = openSync(join(exchange, 'output'), 'r')
+  const parts: Buffer[] = []
+  const drain = () => {
+    const part = Buffer.alloc(1 << 20)
+    for (let count = readSync(output, part); count > 0; count = readSync(output, part)) {
+      const bytes = Buffer.from(part.subarray(0, count))
+      parts.push(bytes)
+      if (options.show) process.stdout.write(bytes)
+    }
+    return Buffer.concat(parts).toString()
+  }
+  try {
+    for (;;) {
+      // Looked at in this order: what was written before the status or the end is then in the output.
+      const status = existsSync(join(exchange, 'status')) ? text('status') : undefined
+      const ended = child.exitCode !== null || child.signalCode !== null
+      if (options.show || status !== undefined || ended) drain()
+      if (status !== undefined) {
+        return { output: drain(), code: Number(status), signal: null, timedOut: false }
+      }
+      const failed = () => `${drain()}\n${text('boot')}\n${text('console')}`
+      if (ended)
+        return { output: failed(), code: child.exitCode ?? 1, signal: null, timedOut: false }
+      const ms = performance.now() - begin
+      const isBooted = text('boot').includes('booted:')
+      if (ms > options.limitMs || (!isBooted && ms > BOOT_LIMIT_MS)) {
+        return { output: failed(), code: null, signal: null, timedOut: true }
+      }
+      await delay(POLL_MS)
+    }
+  } finally {
+    closeSync(output)
+  }
+}
+
+/** The kernel runs the guest's processes as its children: they go with their process group. */
+async function end(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined) return
+  const gone = new Promise((resolve) => child.once('exit', resolve))
+  try {
+    process.kill(-child.pid, 'SIGKILL')
+  } catch {
+    // It has powered off by itself.
+  }
+  if (child.exitCode === null && child.signalCode === null) await gone
+}
+
+function nulEnded(words: readonly string[]): string {
+  return words.map((word) => `${word}\0`).join('')
+}
+
+/**
+ * The newest kernel of Debian's archive, whatever release this machine runs, with the C library it was built for beside it. The archive is
+ * the one that apt is configured with; nothing is installed.
+ */
+export function fetchMachine(release = 'forky'): void {
+  const directory = cacheDirectory()
+  const work = `${directory}.new`
+  rmSync(work, { recursive: true, force: true })
+  for (const name of ['apt/lists/partial', 'apt/archives/partial', 'root', 'old']) {
+    mkdirSync(join(work, name), { recursive: true })
+  }
+  writeFileSync(
+    join(work, 'apt/sources.list'),
+    `deb [${debianKeys()}] ${debianArchive()} ${release} main\n`,
+  )
+  const own = [
+    `Dir::Etc::sourcelist=${work}/apt/sources.list`,
+    'Dir::Etc::sourceparts=-',
+    `Dir::State::lists=${work}/apt/lists`,
+    `Dir::Cache=${work}/apt`,
+    'APT::Sandbox::User=root',
+    // A release that is not out yet may have a Release file past its date on a mirror.
+    'Acquire::Check-Valid-Until=false',
+    'Acquire::Languages=none',
+    'APT::Get::List-Cleanup=false',
+  ].flatMap((option) => ['-o', option])
+  run(work, 'apt-get', ...own, '-qq', 'update')
+  run(work, 'apt-get', ...own, '-qq', 'download', 'user-mode-linux', 'libc6')
+  for (const file of debs(work)) run(work, 'dpkg-deb', '-x', file, 'root')
+
+  // By its own loader (`ld.so linux`) it would not find itself again when it re-executes.
+  const libraries = join(directory, 'root/usr/lib', multiarch(join(work, 'root/usr/lib')))
+  const loader = readdirSync(
+    join(work, 'root/usr/lib', multiarch(join(work, 'root/usr/lib'))),
+  ).find((n) => n.startsWith('ld-linux'))
+  renameSync(join(work, 'root/usr/bin/linux.uml'), join(work, 'linux'))
+  run(
+    work,
+    patchelf(work),
+    '--set-interpreter',
+    join(libraries, loader ?? ''),
+    '--set-rpath',
+    libraries,
+    'linux',
+  )
+  for (const name of ['apt', 'old']) rmSync(join(work, name), { recursive: true })
+  for (const file of debs(work)) rmSync(join(work, file))
+  rmSync(directory, { recursive: true, force: true })
+  renameSync(work, directory)
+}
+
+/** The machine's own patchelf, or its package's, unpacked beside. */
+function patchelf(work: string): string {
+  const installed = '/usr/bin/patchelf'
+  if (existsSync(installed)) return installed
+  const old = join(work, 'old')
+  run(old, 'apt-get', '-qq', 'download', 'patchelf')
+  for (const file of debs(old)) run(old, 'dpkg-deb', '-x', file, '.')
+  return join(old, installed)
+}
+
+function debs(directory: string): string[] {
+  return readdirSync(directory).filter((name) => name.endsWith('.deb'))
+}
+
+function multiarch(directory: string): string {
+  const name = readdirSync(directory).find((n) => n.endsWith('-linux-gnu'))
+  if (!name) throw new Error(`no library folder in ${directory}`)
+  return name
+}
+
+function debianArchive(): string {
+  const format = '$(CREATED_BY)|$(ORIGIN)|$(CODENAME)|$(REPO_URI)'
+  const lines = run('/', 'apt-get', 'indextargets', '--format', format).split('\n')
+  for (const line of lines) {
+    const [by, origin, codename = '', uri = ''] = line.split('|')
+    // Updates and security are other archives, without all packages.
+    if (by === 'Packages' && origin === 'Debian' && !codename.includes('-')) return uri
+  }
+  throw new Error('apt knows no Debian archive: install the package user-mode-linux by hand')
+}
+
+function debianKeys(): string {
+  return 'signed-by=/usr/share/keyrings/debian-archive-keyring.gpg'
+}
+
+function run(cwd: string, program: string, ...args: string[]): string {
+  return execFileSync(program, args, {
+    cwd,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const command = process.argv.slice(2)
+  if (command[0] === 'fetch') {
+    mkdirSync(dirname(cacheDirectory()), { recursive: true })
+    fetchMachine()
+    process.stdout.write(`${findMachine()?.version}\n`)
+  } else {
+    const machine = findMachine()
+    if (!machine) throw new Error('no User Mode Linux: install the package user-mode-linux')
+    const ended = await runInMachine(machine, command, { limitMs: 3_600_000, show: true })
+    if (ended.timedOut || ended.signal) process.stderr.write(ended.output)
+    process.exitCode = ended.code ?? 1
+  }
+}
