@@ -56,8 +56,8 @@ export interface Capabilities {
 
 export interface Rlimit {
   type: string
-  hard: number
-  soft: number
+  hard: number | bigint
+  soft: number | bigint
 }
 
 export interface Mount {

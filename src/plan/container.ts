@@ -1,0 +1,163 @@
+import { MS } from '../spec/linux.ts'
+import type {
+  ContainerPlan,
+  ExecPlan,
+  IdMappings,
+  NamespaceType,
+  ProcessPlan,
+  RootPlan,
+} from '../spec/plan.ts'
+import type { Hooks, Linux, Process, Spec } from '../spec/runtime.ts'
+import { absolute, invalid, list, show, text, unsupported } from './check.ts'
+import { planDevices } from './devices.ts'
+import type { HostFacts } from './facts.ts'
+import { planMounts } from './mounts.ts'
+import { outsideOf, planIdMappings, planNamespaces, planTimeOffsets } from './namespaces.ts'
+import { type ProcessPlace, planProcess } from './process.ts'
+import { planSysctls } from './sysctl.ts'
+
+/** __NEW_UTS_LEN of the kernel, and the NUL. */
+const NAME_BYTES_MAX = 65
+const PATHS_MAX = 4096
+
+/** What the configuration does not say: chosen by the caller, who owns these places. */
+export interface Place extends ProcessPlace {
+  readonly id: string
+  /** The container's cgroup directory; '' keeps the caller's. */
+  readonly cgroup: string
+  readonly root: RootPlan
+  readonly io: ContainerPlan['io']
+  readonly exit: ContainerPlan['exit']
+  readonly restart?: ContainerPlan['restart'] | undefined
+  /** Brings `lo` up; the default is to do so in a new network namespace. */
+  readonly loopback?: boolean | undefined
+  readonly reaper?: boolean | undefined
+  /** What relative sources of bind mounts are below. */
+  readonly bundle?: string | undefined
+  /** Joined namespaces that are the host's own (`namespacesOfHost`). */
+  readonly hostNamespaces?: ReadonlySet<NamespaceType> | undefined
+}
+
+const PROPAGATION: Record<string, number> = {
+  private: MS.PRIVATE,
+  rprivate: MS.PRIVATE | MS.REC,
+  slave: MS.SLAVE,
+  rslave: MS.SLAVE | MS.REC,
+  shared: MS.SHARED,
+  rshared: MS.SHARED | MS.REC,
+  unbindable: MS.UNBINDABLE,
+  runbindable: MS.UNBINDABLE | MS.REC,
+}
+
+/** Judges a whole configuration. Throws a Fault that names the field; warnings tell what is left out as the specification allows. */
+export function planContainer(
+  spec: Spec,
+  facts: HostFacts,
+  place: Place,
+): { plan: ContainerPlan; warnings: string[] } {
+  const warnings: string[] = []
+  const warn = (warning: string): void => {
+    warnings.push(warning)
+    place.warn?.(warning)
+  }
+  if (!/^1\.\d+\.\d+/.test(String(spec.ociVersion))) {
+    throw invalid('ociVersion', `${show(spec.ociVersion)} is no version 1 of the runtime-spec`)
+  }
+  const linux = spec.linux
+  if (!linux) throw invalid('linux', 'is missing: berth runs Linux containers')
+  if (!spec.process) throw invalid('process', 'is missing')
+  refuseUnsupported(spec, linux)
+
+  const namespaces = planNamespaces(linux, facts, place.hostNamespaces ?? new Set())
+  const idMappings = planIdMappings(linux, namespaces)
+  const mounts = planMounts(spec.mounts, { namespaces, facts, bundle: place.bundle, warn })
+  const { devices, links } = planDevices({ devices: linux.devices, mounts, facts, warn })
+  const process = planProcess(spec.process, spec, facts, { ...place, warn })
+  if (idMappings) checkMapped(process, idMappings)
+  const hostname = nameOf('hostname', spec.hostname)
+  const domainname = nameOf('domainname', spec.domainname)
+  for (const [field, name] of Object.entries({ hostname, domainname })) {
+    if (name !== undefined && !namespaces.isOwn('uts')) {
+      throw invalid(field, "needs a uts namespace that is not the host's")
+    }
+  }
+  const plan: ContainerPlan = {
+    id: place.id,
+    cgroup: place.cgroup,
+    namespaces: namespaces.plans,
+    ...(idMappings ? { idMappings } : {}),
+    ...planTimeOffsets(linux, namespaces),
+    ...(hostname === undefined ? {} : { hostname }),
+    ...(domainname === undefined ? {} : { domainname }),
+    root: place.root,
+    rootReadonly: spec.root?.readonly ?? false,
+    rootPropagation: rootPropagation(linux.rootfsPropagation),
+    mounts,
+    devices,
+    links,
+    sysctls: planSysctls(linux.sysctl, namespaces, hostname),
+    maskedPaths: paths('linux.maskedPaths', linux.maskedPaths),
+    readonlyPaths: paths('linux.readonlyPaths', linux.readonlyPaths),
+    loopback: place.loopback ?? namespaces.isNew('network'),
+    reaper: place.reaper ?? false,
+    process,
+    io: place.io,
+    exit: place.exit,
+    restart: place.restart ?? { policy: 'no', maximumRetries: 0 },
+  }
+  return { plan, warnings }
+}
+
+/** A further process in a container that was made from `spec`. */
+export function planExec(
+  process: Process,
+  spec: Spec,
+  facts: HostFacts,
+  place: ProcessPlace & { containerId: string; stdin: boolean; timeoutMs?: number | undefined },
+): ExecPlan {
+  const { containerId, stdin, timeoutMs = 0, ...rest } = place
+  return { containerId, process: planProcess(process, spec, facts, rest), stdin, timeoutMs }
+}
+
+/** What the native side has no field for: refused by name, never ignored. */
+function refuseUnsupported(spec: Spec, linux: Linux): void {
+  const hooks: Hooks = spec.hooks ?? {}
+  for (const [name, list] of Object.entries(hooks)) {
+    if (Array.isArray(list) && list.length > 0) throw unsupported(`hooks.${name}`)
+  }
+  for (const field of ['intelRdt', 'memoryPolicy', 'personality'] as const) {
+    if (linux[field] !== undefined && linux[field] !== null) throw unsupported(`linux.${field}`)
+  }
+  if (Object.keys(linux.netDevices ?? {}).length > 0) throw unsupported('linux.netDevices')
+  if (linux.mountLabel) throw unsupported('linux.mountLabel')
+}
+
+function nameOf(field: string, name: string | undefined): string | undefined {
+  return name === undefined || name === '' ? undefined : text(field, name, NAME_BYTES_MAX)
+}
+
+function rootPropagation(name: string | undefined): number {
+  if (name === undefined || name === '') return MS.PRIVATE | MS.REC
+  const flags = Object.hasOwn(PROPAGATION, name) ? PROPAGATION[name] : undefined
+  if (flags === undefined)
+    throw invalid('linux.rootfsPropagation', `${show(name)} is no propagation`)
+  return flags
+}
+
+function paths(field: string, given: readonly string[] | undefined): string[] {
+  return [
+    ...new Set(list(field, given, PATHS_MAX).map((path, i) => absolute(`${field}[${i}]`, path))),
+  ]
+}
+
+/** setuid(2) and setgroups(2) of an id without a mapping fail with EINVAL, long after this. */
+function checkMapped(process: ProcessPlan, { uids, gids }: IdMappings): void {
+  if (outsideOf(uids, process.uid) === undefined) {
+    throw invalid('process.user.uid', `${process.uid} is not in linux.uidMappings`)
+  }
+  for (const gid of [process.gid, ...process.groups]) {
+    if (outsideOf(gids, gid) === undefined) {
+      throw invalid('process.user', `the group ${gid} is not in linux.gidMappings`)
+    }
+  }
+}
