@@ -1,0 +1,112 @@
+import { basename, dirname, join } from 'node:path'
+import { Fault } from '../base/fault.ts'
+import type { Resources } from '../spec/runtime.ts'
+import { checkPath, createGroup, DEFAULT_PARENT, type Group, updateGroup } from './group.ts'
+import { cgroupHost } from './host.ts'
+
+export type DriverName = 'cgroupfs' | 'systemd'
+
+/** Where a container's group belongs, in the words of either driver. */
+export type GroupPlace =
+  | { readonly driver: 'cgroupfs'; readonly parent: string; readonly name: string }
+  /** The scope `unit` in the slice `slice`, which is at `parent` within the hierarchy. */
+  | {
+      readonly driver: 'systemd'
+      readonly parent: string
+      readonly slice: string
+      readonly unit: string
+    }
+
+/**
+ * Who makes groups: berth itself below a parent (cgroupfs), or systemd, whose tree then has no second writer. Everything else (freezing,
+ * killing, statistics) works on the group's directory and needs no driver.
+ */
+export interface CgroupDriver {
+  readonly name: DriverName
+  create(
+    place: GroupPlace,
+    resources: Resources,
+    preferred?: Readonly<Record<string, string>>,
+  ): Promise<Group>
+  /** All or nothing; warnings as Group has them. */
+  update(directory: string, resources: Resources): Promise<readonly string[]>
+}
+
+/** UNIMPLEMENTED for systemd. */
+export function cgroupDriver(name: DriverName): CgroupDriver {
+  if (name === 'cgroupfs') return CGROUPFS
+  throw new Fault(
+    'UNIMPLEMENTED',
+    'the cgroup driver "systemd" is not supported yet; use "cgroupfs" with a cgroup parent that systemd does not manage',
+  )
+}
+
+const CGROUPFS: CgroupDriver = {
+  name: 'cgroupfs',
+  async create(place, resources, preferred = {}) {
+    if (place.driver !== 'cgroupfs') {
+      throw new Fault(
+        'INVALID_ARGUMENT',
+        `the cgroupfs driver cannot make the systemd unit ${place.unit}`,
+      )
+    }
+    const { parent, name } = place
+    return await createGroup(cgroupHost(), { parent, name, resources, preferred })
+  },
+  update: updateGroup,
+}
+
+/**
+ * Where the OCI configuration's `cgroupsPath` puts a container. For cgroupfs an absolute path within the hierarchy, or a relative one below
+ * /berth; for systemd `SLICE:PREFIX:NAME`. Empty: /berth/ID, or berth-ID.scope in system.slice. INVALID_ARGUMENT for the other driver's form.
+ */
+export function groupPlace(driver: DriverName, cgroupsPath: string, id: string): GroupPlace {
+  return driver === 'cgroupfs' ? directoryPlace(cgroupsPath, id) : unitPlace(cgroupsPath, id)
+}
+
+function directoryPlace(cgroupsPath: string, id: string): GroupPlace {
+  if (cgroupsPath.includes(':')) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `cgroupsPath "${cgroupsPath}" is of the systemd driver; the cgroupfs driver takes a path`,
+    )
+  }
+  const path = checkPath(
+    cgroupsPath.startsWith('/') ? cgroupsPath : `${DEFAULT_PARENT}/${cgroupsPath || id}`,
+  )
+  if (path === '/') {
+    throw new Fault('INVALID_ARGUMENT', 'cgroupsPath "/" leaves no name for the container')
+  }
+  return { driver: 'cgroupfs', parent: dirname(path), name: basename(path) }
+}
+
+function unitPlace(cgroupsPath: string, id: string): GroupPlace {
+  const [slice = '', prefix = '', name = '', ...rest] = (
+    cgroupsPath === '' ? `:berth:${id}` : cgroupsPath
+  ).split(':')
+  const wellFormed = name !== '' && rest.length === 0
+  if (!wellFormed || [slice, prefix, name].some((part) => !/^[\w.@-]*$/.test(part))) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `cgroupsPath "${cgroupsPath}" must have the form SLICE:PREFIX:NAME with the systemd driver`,
+    )
+  }
+  const isSlice = name.endsWith('.slice')
+  return {
+    driver: 'systemd',
+    slice: slice || 'system.slice',
+    parent: slicePath(slice || 'system.slice'),
+    unit: isSlice ? name : `${prefix === '' ? '' : `${prefix}-`}${name}.scope`,
+  }
+}
+
+/** systemd.slice(5): every dash of a slice's name is a level, `a-b.slice` lies in `a.slice`; `-.slice` is the root. */
+export function slicePath(slice: string): string {
+  if (slice === '-.slice') return '/'
+  const stem = slice.endsWith('.slice') ? slice.slice(0, -'.slice'.length) : ''
+  if (stem === '' || stem.startsWith('-') || stem.endsWith('-') || stem.includes('--')) {
+    throw new Fault('INVALID_ARGUMENT', `"${slice}" is no name of a systemd slice`)
+  }
+  const parts = stem.split('-')
+  return join('/', ...parts.map((_, i) => `${parts.slice(0, i + 1).join('-')}.slice`))
+}
