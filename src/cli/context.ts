@@ -1,0 +1,51 @@
+import type * as Api from '../engine/index.ts'
+import type { Roots } from '../engine/types.ts'
+
+/** What main.ts hands to a command. */
+export interface Context {
+  /** From --root and --state, or the environment. */
+  roots(): Roots
+  /**
+   * The engine and its functions. Loaded at the first call: help and errors in the options must not wait for it.
+   */
+  open(): Promise<{ api: typeof Api; engine: Api.Engine }>
+  /** Sets the exit code of the process; without a call it is 0. */
+  exit(code: number): void
+  /** A sentence for the user on stderr. */
+  warn(message: string): void
+}
+
+/** Writes to stdout; waits where the reader is slow. */
+export function print(text: string | Uint8Array): Promise<void> {
+  return write(process.stdout, text)
+}
+
+/** Resolves when the stream has taken the data; rejects with EPIPE when the reader has gone. */
+export function write(stream: NodeJS.WriteStream, data: string | Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(data, (error) => (error ? reject(error) : resolve()))
+  })
+}
+
+/**
+ * Does `act` for each name, all of them whatever fails, and prints what each gives (the name, by default). Throws
+ * the first failure at the end; the others are told by `warn`.
+ */
+export async function forEach(
+  context: Context,
+  names: readonly string[],
+  act: (name: string) => Promise<string | undefined> | Promise<void>,
+): Promise<void> {
+  const failures: unknown[] = []
+  for (const name of names) {
+    try {
+      const line = await act(name)
+      if (line !== '') await print(`${line ?? name}\n`)
+    } catch (error) {
+      failures.push(error)
+    }
+  }
+  const { describe } = await import('../base/fault.ts')
+  for (const failure of failures.slice(0, -1)) context.warn(describe(failure))
+  if (failures.length > 0) throw failures.at(-1)
+}

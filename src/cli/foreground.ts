@@ -1,0 +1,129 @@
+import { isErrno } from '../base/fault.ts'
+import type { ExitRecord, Session } from '../engine/types.ts'
+import { write } from './context.ts'
+import { DetachFilter } from './detach-keys.ts'
+
+/** How a session ended for us. */
+export type Outcome =
+  | { readonly kind: 'exit'; readonly record: ExitRecord }
+  /** The detach keys were typed: the program goes on. */
+  | { readonly kind: 'detached' }
+  /** Nobody reads our stdout any more: the program goes on, and would wait for a reader. */
+  | { readonly kind: 'readerGone' }
+
+export interface ForegroundOptions {
+  readonly stdin: boolean
+  readonly terminal: boolean
+  readonly detachKeys: readonly number[]
+}
+
+/** Rows and columns of our terminal; 0 where there is none. */
+export function terminalSize(): { rows: number; columns: number } {
+  const { rows = 0, columns = 0 } = process.stdout.isTTY ? process.stdout : {}
+  return { rows, columns }
+}
+
+/**
+ * Joins a program's stdio with ours until it ends, or we leave. With a terminal on both sides ours is raw meanwhile: every key is
+ * the program's.
+ */
+export async function foreground(session: Session, options: ForegroundOptions): Promise<Outcome> {
+  const { stdin, stdout } = process
+  const raw = options.terminal && options.stdin && stdin.isTTY
+  let leave: (outcome: Outcome) => void = () => {}
+  const left = new Promise<Outcome>((resolve) => {
+    leave = resolve
+  })
+  const resized = (): void => {
+    const { rows, columns } = terminalSize()
+    session.resize(rows, columns)
+  }
+  // Its failure is told by the race below; until then it must not count as unhandled.
+  session.exit.catch(() => {})
+  try {
+    if (raw) stdin.setRawMode(true)
+    if (options.terminal && stdout.isTTY) {
+      stdout.on('resize', resized)
+      // It may have changed since the program was started.
+      resized()
+    }
+    if (options.stdin)
+      void forwardInput(session, new DetachFilter(raw ? options.detachKeys : []), leave)
+    const output = forwardOutput(session).then(async (gone): Promise<Outcome> => {
+      if (gone) return { kind: 'readerGone' }
+      return { kind: 'exit', record: await session.exit }
+    })
+    const outcome = await Promise.race([output, left])
+    if (outcome.kind !== 'exit') session.close()
+    return outcome
+  } finally {
+    stdout.off('resize', resized)
+    if (raw) stdin.setRawMode(false)
+    // An unread stdin would keep this process alive.
+    if (options.stdin) stdin.destroy()
+  }
+}
+
+/** Resolves with true when our own reader has gone. */
+async function forwardOutput(session: Session): Promise<boolean> {
+  for await (const { stream, data } of session.output) {
+    try {
+      await write(stream === 'stdout' ? process.stdout : process.stderr, data)
+    } catch (error) {
+      if (!isErrno(error, 'EPIPE', 'ERR_STREAM_DESTROYED')) throw error
+      if (stream === 'stdout') return true
+    }
+  }
+  return false
+}
+
+async function forwardInput(
+  session: Session,
+  filter: DetachFilter,
+  leave: (outcome: Outcome) => void,
+): Promise<void> {
+  try {
+    for await (const chunk of process.stdin) {
+      const { pass, detached } = filter.feed(chunk as Buffer)
+      if (pass.length > 0) await session.write(pass)
+      if (detached) return leave({ kind: 'detached' })
+    }
+  } catch {
+    // The program has closed its stdin, or ours cannot be read: its output and end still count.
+  }
+  session.closeInput()
+}
+
+/** What docker and podman pass on: all that can be caught, but for those about our own children, pipes and terminal. */
+const PROXIED: readonly NodeJS.Signals[] = [
+  'SIGHUP',
+  'SIGINT',
+  'SIGQUIT',
+  'SIGTERM',
+  'SIGUSR1',
+  'SIGUSR2',
+  'SIGALRM',
+  'SIGCONT',
+]
+
+/**
+ * Passes the signals that we get on to `kill`, in order. Those that come before `ready` resolves wait for it. Returns the way back.
+ */
+export function proxySignals(
+  ready: Promise<unknown>,
+  kill: (signal: string) => Promise<void>,
+  warn: (message: string) => void,
+): () => void {
+  let last = ready.catch(() => {})
+  const listener = (signal: NodeJS.Signals): void => {
+    last = last
+      .then(() => kill(signal))
+      .catch((error: unknown) => {
+        warn(`cannot pass ${signal} on: ${error instanceof Error ? error.message : error}`)
+      })
+  }
+  for (const signal of PROXIED) process.on(signal, listener)
+  return () => {
+    for (const signal of PROXIED) process.off(signal, listener)
+  }
+}

@@ -1,0 +1,277 @@
+import { Command, Option } from 'commander'
+import { Fault } from '../base/fault.ts'
+import type { Context } from './context.ts'
+
+/** What a command's file exports: adds arguments, options and the action. */
+interface CommandFile {
+  define(command: Command, context: Context): void
+}
+
+interface Entry {
+  readonly name: string
+  readonly aliases?: readonly string[]
+  readonly summary: string
+  readonly load: () => Promise<CommandFile>
+}
+
+interface Group {
+  readonly name: string
+  readonly summary: string
+  readonly entries: readonly Entry[]
+}
+
+const entry = (names: string, summary: string, load: () => Promise<CommandFile>): Entry => {
+  const [name = '', ...aliases] = names.split(' ')
+  return { name, aliases, summary, load }
+}
+
+const attach = entry('attach', 'connect to a running container', () => import('./attach.ts'))
+const copy = entry('cp', 'copy files from or to a container', () => import('./cp.ts'))
+const create = entry('create', 'make a container, do not start it', () => import('./create.ts'))
+const diff = entry('diff', 'what a container has changed in its files', () => import('./diff.ts'))
+const exec = entry('exec', 'run a further program in a container', () => import('./exec.ts'))
+const inspect = entry('inspect', 'all about containers or images', () => import('./inspect.ts'))
+const kill = entry('kill', 'send a signal', () => import('./kill.ts'))
+const logs = entry('logs', 'what a container has written', () => import('./logs.ts'))
+const pause = entry('pause', 'freeze all processes', () => import('./pause.ts'))
+const list = entry('ps', 'list containers', () => import('./ps.ts'))
+const rename = entry('rename', 'give a container another name', () => import('./rename.ts'))
+const restart = entry('restart', 'stop and start', () => import('./restart.ts'))
+const remove = entry('rm', 'remove containers', () => import('./rm.ts'))
+const run = entry('run', 'make a container and run it', () => import('./run.ts'))
+const start = entry('start', 'start a container', () => import('./start.ts'))
+const stats = entry('stats', 'what containers use', () => import('./stats.ts'))
+const stop = entry('stop', 'ask to stop, then kill', () => import('./stop.ts'))
+const top = entry('top', 'processes of a container', () => import('./top.ts'))
+const unpause = entry('unpause', 'thaw', () => import('./unpause.ts'))
+const update = entry('update', 'change limits', () => import('./update.ts'))
+const wait = entry('wait', 'wait for the end, print exit codes', () => import('./wait.ts'))
+const images = entry('images', 'list images', () => import('./images.ts'))
+const importImage = entry(
+  'import',
+  'make an image of a root file system',
+  () => import('./import.ts'),
+)
+const load = entry('load', 'read images from an archive', () => import('./load.ts'))
+const pull = entry('pull', 'fetch an image from a registry', () => import('./pull.ts'))
+const removeImage = entry('rmi', 'remove images', () => import('./rmi.ts'))
+const tag = entry('tag', 'give an image a further name', () => import('./tag.ts'))
+const events = entry('events', 'what happens, as it happens', () => import('./events.ts'))
+const info = entry('info', 'about this berth and its host', () => import('./info.ts'))
+const version = entry('version', 'versions', () => import('./version.ts'))
+
+const as = (names: string, other: Entry, summary = other.summary): Entry => {
+  const [name = '', ...aliases] = names.split(' ')
+  return { ...other, name, aliases, summary }
+}
+
+/** The whole command line, in the order of the help. */
+const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[] = [
+  {
+    title: 'Containers:',
+    entries: [
+      run,
+      create,
+      start,
+      stop,
+      restart,
+      kill,
+      remove,
+      list,
+      logs,
+      exec,
+      attach,
+      wait,
+      inspect,
+      stats,
+      top,
+      pause,
+      unpause,
+      update,
+      copy,
+      diff,
+      rename,
+    ],
+  },
+  { title: 'Images:', entries: [images, pull, load, importImage, tag, removeImage] },
+  {
+    title: 'Machine:',
+    entries: [
+      events,
+      info,
+      version,
+      {
+        name: 'container',
+        summary: 'the commands for containers, and prune',
+        entries: [
+          attach,
+          copy,
+          create,
+          diff,
+          exec,
+          as('inspect', inspect),
+          kill,
+          as('ls list ps', list),
+          logs,
+          pause,
+          entry('prune', 'remove stopped containers', () => import('./container-prune.ts')),
+          rename,
+          restart,
+          remove,
+          run,
+          start,
+          stats,
+          stop,
+          top,
+          unpause,
+          update,
+          wait,
+        ],
+      },
+      {
+        name: 'image',
+        summary: 'the commands for images, and prune',
+        entries: [
+          as('ls list', images),
+          entry('inspect', 'all about images', () => import('./image-inspect.ts')),
+          entry('prune', 'remove unused images', () => import('./image-prune.ts')),
+          pull,
+          load,
+          importImage,
+          tag,
+          as('rm remove', removeImage),
+        ],
+      },
+      {
+        name: 'volume',
+        summary: 'volumes',
+        entries: [
+          entry('ls list', 'list volumes', () => import('./volume-ls.ts')),
+          entry('create', 'make a volume', () => import('./volume-create.ts')),
+          entry('inspect', 'all about volumes', () => import('./volume-inspect.ts')),
+          entry('rm remove', 'remove volumes', () => import('./volume-rm.ts')),
+          entry('prune', 'remove unused volumes', () => import('./volume-prune.ts')),
+        ],
+      },
+      {
+        name: 'network',
+        summary: 'networks',
+        entries: [
+          entry('ls list', 'list networks', () => import('./network-ls.ts')),
+          entry('inspect', "a network's configuration", () => import('./network-inspect.ts')),
+        ],
+      },
+      {
+        name: 'system',
+        summary: 'the whole',
+        entries: [
+          entry('prune', 'remove what is not used', () => import('./system-prune.ts')),
+          info,
+          events,
+        ],
+      },
+    ],
+  },
+]
+
+/**
+ * The command tree for these arguments (without node and script). All commands are there for help and suggestions, but
+ * only the called one's file is loaded: most of the time a command takes is the loading of code.
+ */
+export async function program(args: readonly string[], context: Context): Promise<Command> {
+  const root = new Command('berth')
+    .description('Runs containers on this machine.')
+    .usage('[options] COMMAND …')
+    .addOption(
+      new Option('--root <directory>', 'what survives a reboot')
+        .default('/var/lib/berth')
+        .env('BERTH_ROOT'),
+    )
+    .addOption(
+      new Option('--state <directory>', 'what does not').default('/run/berth').env('BERTH_STATE'),
+    )
+    .option('--debug', 'tell where in berth an error comes from')
+    .option('-V, --version', 'print the version')
+    .helpOption('-h, --help', 'this text')
+    .helpCommand('help [command]', "a command's options and examples")
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'berth: ')) })
+    .addHelpText('after', '\nMore about a command: berth COMMAND --help')
+  const path = calledPath(args)
+  for (const { title, entries } of COMMANDS) {
+    for (const each of entries) {
+      const made = 'load' in each ? stub(root, each) : groupCommand(root, each)
+      made.helpGroup(title)
+      if (!called(each, path[0])) continue
+      if ('load' in each) await define(made, each, context)
+      else await groupEntries(made, each, path[1], context)
+    }
+  }
+  return root
+}
+
+function groupCommand(root: Command, group: Group): Command {
+  return root
+    .command(group.name)
+    .summary(group.summary)
+    .description(group.summary)
+    .usage('COMMAND …')
+    .helpCommand(false)
+}
+
+async function groupEntries(
+  made: Command,
+  group: Group,
+  name: string | undefined,
+  context: Context,
+): Promise<void> {
+  for (const each of group.entries) {
+    const sub = stub(made, each)
+    if (called(each, name)) await define(sub, each, context)
+  }
+}
+
+function stub(parent: Command, each: Entry): Command {
+  return parent
+    .command(each.name)
+    .aliases([...(each.aliases ?? [])])
+    .summary(each.summary)
+}
+
+async function define(command: Command, each: Entry, context: Context): Promise<void> {
+  const file = await each.load()
+  command.description(`${each.summary[0]?.toUpperCase()}${each.summary.slice(1)}.`)
+  command.showHelpAfterError(`(try: ${commandPath(command)} --help)`)
+  file.define(command, context)
+}
+
+function commandPath(command: Command): string {
+  return command.parent ? `${commandPath(command.parent)} ${command.name()}` : command.name()
+}
+
+function called(each: Entry | Group, name: string | undefined): boolean {
+  return each.name === name || ('load' in each && (each.aliases ?? []).includes(name ?? ''))
+}
+
+/** The first words that are no options: the command, and a group's subcommand. */
+function calledPath(args: readonly string[]): string[] {
+  const words: string[] = []
+  for (let i = 0; i < args.length && words.length < 3; i++) {
+    const arg = args[i] ?? ''
+    if (arg === '--root' || arg === '--state') i++
+    else if (!arg.startsWith('-')) words.push(arg)
+  }
+  return words[0] === 'help' ? words.slice(1) : words
+}
+
+/** The directories of the global options. Not absolute would mean another berth in every working directory. */
+export function rootsOf(command: Command): { root: string; state: string } {
+  const { root, state } = command.opts<{ root: string; state: string }>()
+  for (const [name, path] of Object.entries({ root, state })) {
+    if (!path.startsWith('/')) {
+      throw new Fault('INVALID_ARGUMENT', `option --${name}: "${path}" is no absolute path`)
+    }
+  }
+  return { root, state }
+}

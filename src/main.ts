@@ -1,0 +1,62 @@
+#!/usr/bin/env node
+import { CommanderError } from 'commander'
+import { describe, exitCode, isErrno } from './base/fault.ts'
+import { type Context, print } from './cli/context.ts'
+import { program, rootsOf } from './cli/program.ts'
+
+/** The exit code of a program that its reader has left: 128 + SIGPIPE. */
+const READER_GONE = 141
+
+/** Runs a command line; the only place that sets the exit code. */
+async function main(args: readonly string[]): Promise<void> {
+  let code = 0
+  const context: Context = {
+    roots: () => rootsOf(root),
+    open: async () => {
+      const api = await import('./engine/index.ts')
+      return { api, engine: api.openEngine({ ...context.roots(), warn: context.warn }) }
+    },
+    exit: (wanted) => {
+      code = wanted
+    },
+    warn: (message) => process.stderr.write(`berth: ${message}\n`),
+  }
+  // Whoever reads our errors may be gone too: nothing is left to tell him.
+  process.stderr.on('error', () => {})
+  process.stdout.on('error', () => {})
+  const root = await program(args, context)
+  root.on('option:version', () => {
+    throw new VersionAsked()
+  })
+  try {
+    if (args.length === 0) root.outputHelp()
+    else await root.parseAsync(args, { from: 'user' })
+  } catch (error) {
+    code = await failed(error, args.includes('--debug'))
+  }
+  process.exitCode = code
+}
+
+class VersionAsked extends Error {}
+
+async function failed(error: unknown, debug: boolean): Promise<number> {
+  // commander has written its message; asked-for help is no failure.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 125
+  if (error instanceof VersionAsked) {
+    const { packageVersion } = await import('./cli/version.ts')
+    await print(`berth ${packageVersion()}\n`)
+    return 0
+  }
+  if (isErrno(error, 'EPIPE') && (error as NodeJS.ErrnoException).syscall === 'write') {
+    return READER_GONE
+  }
+  process.stderr.write(`berth: ${describe(error)}\n`)
+  if (debug) {
+    for (let e: unknown = error; e instanceof Error; e = e.cause) {
+      process.stderr.write(`${e.stack ?? ''}\n`)
+    }
+  }
+  return exitCode(error)
+}
+
+await main(process.argv.slice(2))
