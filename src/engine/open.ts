@@ -16,6 +16,8 @@ function paths({ root, state }: Roots) {
     names: join(root, 'names'),
     volumes: join(root, 'volumes'),
     idRanges: join(root, 'id-ranges'),
+    /** What CNI was asked and has answered, a file an attachment. */
+    networks: join(root, 'networks'),
     layers: join(root, 'layers'),
     events: join(state, 'events'),
     locks: join(state, 'locks'),
@@ -33,7 +35,6 @@ function paths({ root, state }: Roots) {
     /** What does not survive: the monitor's directory and the plan. */
     live: (id: string) => join(state, 'containers', id),
     plan: (id: string) => join(state, 'containers', id, 'plan'),
-    network: (id: string) => join(root, 'containers', id, 'network.json'),
     lock: (id: string) => join(state, 'locks', id),
   }
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
-import { type Lock, lockFile } from '../kernel/lock.ts'
+import { type FileLock, lockFile } from '../kernel/lock.ts'
 import type { Spec } from '../spec/runtime.ts'
 import type { Engine } from './open.ts'
 import type { ContainerRecord } from './types.ts'
@@ -121,7 +121,7 @@ async function isAbandoned(engine: Engine, id: string): Promise<boolean> {
 }
 
 /** Serialises all that changes one container, between processes too. */
-export function lockContainer(engine: Engine, id: string): Promise<Lock> {
+export function lockContainer(engine: Engine, id: string): Promise<FileLock> {
   mkdirSync(engine.at.locks, { recursive: true, mode: 0o700 })
   return lockFile(engine.at.lock(id), { exclusive: true })
 }

@@ -1,0 +1,142 @@
+import { writeFileSync, mkdirSync, existsSync } from 'node:fs'
+import { nowNs } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
+import { Undo } from '../base/undo.ts'
+import { seccompSection } from '../container/index.ts'
+import type { Spec } from '../spec/runtime.ts'
+import { emit } from './events.ts'
+import { userMappings } from './idmap.ts'
+import { imageToRun } from './images.ts'
+import { networkMode } from './network.ts'
+import type { Engine } from './open.ts'
+import type { RunOptions } from './options.ts'
+import { lockContainer, newId, releaseName, reserveName, writeRecord } from './record.ts'
+import { removeFiles } from './remove.ts'
+import { capabilities, commandOf, containerSpec, readProfile } from './spec.ts'
+import { about } from './start.ts'
+import { parseSignal } from './stop.ts'
+import type { ContainerRecord, Progress } from './types.ts'
+import { fillVolume } from './volume-fill.ts'
+import { volumeMounts } from './volume-mounts.ts'
+import { removeVolume } from './volume.ts'
+
+/** docker's time from the stop signal to SIGKILL. */
+const STOP_TIMEOUT_S = 10
+
+/** Makes a container, whole or not at all: until its record is written no other command sees it. Pulls the image as `options.pull` says. */
+export async function createContainer(
+  engine: Engine,
+  options: RunOptions,
+  progress?: Progress,
+): Promise<ContainerRecord> {
+  judge(options)
+  const image = await imageToRun(engine, options, progress)
+  const command = commandOf(options, image.config)
+  const stopSignal = parseSignal(options.stopSignal ?? (image.config.config?.StopSignal || 'TERM'))
+
+  const id = newId()
+  await using undo = new Undo((message, error) => engine.warn(`${message}: ${(error as Error).message}`))
+  using _lock = await lockContainer(engine, id)
+  undo.push('the container', () => removeFiles(engine, id, undefined))
+  mkdirSync(engine.at.container(id), { mode: 0o700 })
+  const name = await reserveName(engine, id, options.name)
+  undo.push('the name', () => releaseName(engine, name, id))
+  const mappings = userMappings(engine, options.userns, id)
+  const volumes = await volumeMounts(engine, options, image.config)
+  undo.push('anonymous volumes', async () => {
+    for (const v of volumes) if (v.anonymous) await removeVolume(engine, v.name, { force: true })
+  })
+  for (const volume of volumes) await fillVolume(engine, volume, image.lower, mappings)
+
+  const names = capabilities(options)
+  const spec = containerSpec({
+    id,
+    options,
+    image: image.config,
+    mappings,
+    volumes,
+    etc: {
+      hosts: engine.at.etc(id, 'hosts'),
+      hostname: engine.at.etc(id, 'hostname'),
+      resolv: engine.at.etc(id, 'resolv.conf'),
+    },
+    rootPath: engine.at.upper(id),
+    seccomp: seccompOf(options, names),
+    namespaces: namespaces(engine, options, mappings !== undefined),
+    cgroupsPath: `${options.cgroupParent ?? ''}/${id}`,
+    annotations: {},
+  })
+  const record: ContainerRecord = {
+    version: 1,
+    id,
+    name,
+    createdNs: String(nowNs()),
+    image: options.image,
+    imageId: image.id,
+    lower: image.lower,
+    command,
+    labels: { ...image.config.config?.Labels, ...options.labels },
+    options,
+    stopSignal,
+    stopTimeoutS: options.stopTimeoutS ?? STOP_TIMEOUT_S,
+    volumes: volumes.map(({ name, anonymous, target }) => ({ name, anonymous, target })),
+    imageConfig: image.config.config,
+  }
+  writeFileAtomic(engine.at.config(id), JSON.stringify(spec))
+  if (options.cidfile !== undefined) writeCidFile(options.cidfile, id)
+  writeRecord(engine, record)
+  undo.keep()
+  emit(engine, about(record, 'create'))
+  return record
+}
+
+/** What no image or host can change: options that exclude each other. */
+function judge(options: RunOptions): void {
+  const refuse = (text: string): never => {
+    throw new Fault('INVALID_ARGUMENT', text)
+  }
+  if (options.remove && options.restart.policy !== 'no') refuse('--rm goes not with --restart: a removed container cannot start again')
+  if (!['cri', 'k8s-file', 'none', ''].includes(options.logDriver)) {
+    throw new Fault('UNIMPLEMENTED', `--log-driver ${options.logDriver} is not supported: berth has "k8s-file" (the default) and "none"`)
+  }
+  if (options.cidfile !== undefined && existsSync(options.cidfile)) refuse(`--cidfile ${options.cidfile} exists already: remove it, or name another`)
+}
+
+function writeCidFile(path: string, id: string): void {
+  try {
+    writeFileSync(path, id, { flag: 'wx', mode: 0o644 })
+  } catch (error) {
+    throw new Fault('FAILED_PRECONDITION', `cannot write --cidfile ${path}`, { cause: error })
+  }
+}
+
+function seccompOf(options: RunOptions, names: readonly string[]) {
+  if (options.seccomp === 'unconfined') return
+  if (options.seccomp !== undefined) return seccompSection(readProfile(options.seccomp), names)
+  return options.privileged ? undefined : seccompSection(undefined, names)
+}
+
+/** The namespaces section: new, joined by path, or with `container:REF` as a path that every start resolves. */
+function namespaces(engine: Engine, options: RunOptions, user: boolean): NonNullable<NonNullable<Spec['linux']>['namespaces']> {
+  const list: { type: string; path?: string }[] = [{ type: 'mount' }]
+  const add = (type: string, option: string, value: string | undefined): void => {
+    if (value === undefined || value === '' || value === 'private' || value === 'shareable') list.push({ type })
+    else if (value === 'host') return
+    else if (value.startsWith('ns:/')) list.push({ type, path: value.slice(3) })
+    else if (value.startsWith('container:') && value.length > 10) list.push({ type, path: value })
+    else throw new Fault('INVALID_ARGUMENT', `${option} ${value} is not "private", "host", "container:NAME" or "ns:PATH"`)
+  }
+  add('pid', '--pid', options.pid)
+  add('ipc', '--ipc', options.ipc)
+  add('uts', '--uts', options.uts)
+  add('cgroup', '--cgroupns', options.cgroupns ?? (options.privileged ? 'host' : undefined))
+  if (options.time !== undefined) add('time', '--time', options.time)
+  const mode = networkMode(engine, options)
+  if (mode.kind === 'none' || mode.kind === 'cni') list.push({ type: 'network' })
+  else if (mode.kind === 'path') list.push({ type: 'network', path: mode.path })
+  else if (mode.kind === 'container') list.push({ type: 'network', path: `container:${mode.ref}` })
+  if (user) list.push({ type: 'user' })
+  return list
+}
+

@@ -1,0 +1,114 @@
+import { openSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { Fault } from '../base/fault.ts'
+import { connectMonitor } from '../container/monitor.ts'
+import { Fd } from '../kernel/fd.ts'
+import { hostFacts, planProcess } from '../plan/index.ts'
+import { ALL_CAPABILITIES } from '../spec/defaults.ts'
+import { compileSeccompOf } from '../container/index.ts'
+import { emit } from './events.ts'
+import { findContainer } from './find.ts'
+import type { Engine } from './open.ts'
+import { readConfig } from './record.ts'
+import { openExecSession, openSession } from './session.ts'
+import { about, accountIn } from './start.ts'
+import { containerStatus } from './status.ts'
+import type { Container, ExecOptions, Session } from './types.ts'
+
+/** Runs a further program in a running container. With `detach` resolves to its pid when it runs. */
+export async function execContainer(
+  engine: Engine,
+  ref: string,
+  options: ExecOptions,
+): Promise<Session | { pid: number }> {
+  const container = await findContainer(engine, ref)
+  const { record } = container
+  mustRun(container, 'exec in')
+  if (options.command.length === 0) throw new Fault('INVALID_ARGUMENT', 'no command to run: give one after the container')
+  const spec = readConfig(engine, record.id)
+  const base = spec.process
+  if (!base) throw new Fault('DATA_LOSS', `the configuration of container ${record.name} has no process`)
+  using root = openRoot(engine, container)
+  const account = accountIn(root.number, options.user ?? record.options.user ?? record.imageConfig?.User ?? '', record.options.groupAdd)
+  const env = mergeEnv(base.env ?? [], options.terminal ? ['TERM=xterm', ...options.env] : options.env)
+  const capabilities = options.privileged ? ALL_CAPABILITIES : (base.capabilities?.bounding ?? [])
+  const process = {
+    ...base,
+    args: options.command,
+    cwd: options.workdir ?? base.cwd,
+    terminal: options.terminal,
+    consoleSize: { height: options.rows, width: options.columns },
+    user: { ...base.user, uid: account.uid, gid: account.gid, additionalGids: [...account.groups] },
+    env: env.some((entry) => entry.startsWith('HOME=')) ? env : [...env, `HOME=${account.home}`],
+    capabilities: { bounding: [...capabilities], effective: [...capabilities], permitted: [...capabilities] },
+    noNewPrivileges: options.privileged ? false : (base.noNewPrivileges ?? false),
+  }
+  const { plan } = planProcess(process, options.privileged ? withoutSeccomp(spec) : spec, hostFacts(), compileSeccompOf)
+  const monitor = await connectMonitor(engine.at.live(record.id))
+  try {
+    const request = {
+      containerId: record.id,
+      execId: randomBytes(16).toString('hex'),
+      process: plan,
+      stdin: options.interactive,
+      timeoutMs: 0,
+    }
+    const { pid, session } = await openExecSession(monitor, request, options.detach)
+    emit(engine, about(record, 'exec', { command: options.command.join(' ') }))
+    return session ?? { pid }
+  } catch (error) {
+    monitor.close()
+    throw error
+  }
+}
+
+function withoutSeccomp<T extends { linux?: { seccomp?: unknown } }>(spec: T): T {
+  const { seccomp: _seccomp, ...linux } = spec.linux ?? {}
+  return { ...spec, linux }
+}
+
+function mergeEnv(base: readonly string[], added: readonly string[]): string[] {
+  const values = new Map(base.map((entry) => [entry.slice(0, entry.indexOf('=')), entry]))
+  for (const entry of added) {
+    const at = entry.indexOf('=')
+    if (at > 0) values.set(entry.slice(0, at), entry)
+    else if (at < 0 && process.env[entry] !== undefined) values.set(entry, `${entry}=${process.env[entry]}`)
+    else if (at === 0) throw new Fault('INVALID_ARGUMENT', `the variable "${entry}" has no name`)
+  }
+  return [...values.values()]
+}
+
+export function mustRun({ record, status }: Container, verb: string): void {
+  if (status.state === 'running') return
+  throw new Fault('FAILED_PRECONDITION', `cannot ${verb} container ${record.name}: it is ${status.state}`)
+}
+
+/** The root of a running container, with all its mounts, as a directory fd. Everything below it is the container's to change at any time. */
+export function openRoot(engine: Engine, container: Container): Fd {
+  const { pid } = container.status
+  const root = new Fd(openSync(`/proc/${pid}/root`, 0o10000000 /* O_PATH */))
+  // The pid was this container's only if it still is: until its monitor has told its end, no other process can have it.
+  const again = readStatusPid(engine, container)
+  if (again !== pid) {
+    root.close()
+    throw new Fault('FAILED_PRECONDITION', `container ${container.record.name} has just stopped`)
+  }
+  return root
+}
+
+const readStatusPid = (engine: Engine, { record }: Container): number => containerStatus(engine, record).pid
+
+/** Joins the stdio of the container's first process. Output from before is in the log. */
+export async function attachContainer(engine: Engine, ref: string, options: { stdin: boolean }): Promise<Session> {
+  const container = await findContainer(engine, ref)
+  mustRun(container, 'attach to')
+  const monitor = await connectMonitor(engine.at.live(container.record.id))
+  try {
+    const session = await openSession(monitor, container.record.id, options.stdin)
+    emit(engine, about(container.record, 'attach'))
+    return session
+  } catch (error) {
+    monitor.close()
+    throw error
+  }
+}

@@ -1,0 +1,217 @@
+import { chownSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { Fault } from '../base/fault.ts'
+import { Undo } from '../base/undo.ts'
+import { createProcess, type Monitor, startMonitor } from '../container/index.ts'
+import { readFileInside } from '../kernel/inside.ts'
+import { overlayMount } from '../kernel/mount-api.ts'
+import type { NetworkResult } from '../network/index.ts'
+import type { RootPlan } from '../spec/plan.ts'
+import type { Spec } from '../spec/runtime.ts'
+import { emit } from './events.ts'
+import { findContainer } from './find.ts'
+import { attachContainer as attachNetwork, detachContainer, networkMode, writeEtc } from './network.ts'
+import type { Engine } from './open.ts'
+import { lockContainer, readConfig, readRecord, resolveId } from './record.ts'
+import { recover } from './recover.ts'
+import { openSession } from './session.ts'
+import { containerStatus, writeRunMark } from './status.ts'
+import type { Container, ContainerRecord, Session } from './types.ts'
+import { ACCOUNT_FILE_BYTES_MAX, type Account, resolveUser } from './users.ts'
+
+export interface AttachOptions {
+  readonly stdin: boolean
+  readonly rows: number
+  readonly columns: number
+}
+
+/** With `attach` the session holds all output from the first byte on. A running container is left as it is. */
+export async function startContainer(
+  engine: Engine,
+  ref: string,
+  attach?: AttachOptions,
+): Promise<Session | undefined> {
+  const id = resolveId(engine, ref)
+  using _lock = await lockContainer(engine, id)
+  const record = readRecord(engine, id)
+  if (!record) throw new Fault('NOT_FOUND', `no container "${ref}"; \`berth ps -a\` lists them`)
+  const status = containerStatus(engine, record)
+  if (status.state === 'running' || status.state === 'paused') {
+    if (attach) throw new Fault('FAILED_PRECONDITION', `container ${record.name} is ${status.state} already: use \`berth attach\``)
+    return
+  }
+  await recover(engine, record)
+  return startLocked(engine, record, attach)
+}
+
+/** The start itself; the caller holds the container's lock and nothing of an earlier run is left. */
+async function startLocked(
+  engine: Engine,
+  record: ContainerRecord,
+  attach: AttachOptions | undefined,
+): Promise<Session | undefined> {
+  const { id, options } = record
+  await using undo = new Undo((message, error) => engine.warn(`${message}: ${(error as Error).message}`))
+  const live = engine.at.live(id)
+  mkdirSync(live, { recursive: true, mode: 0o700 })
+  undo.push('the state directory', () => rmSync(live, { recursive: true, force: true }))
+
+  const spec = readConfig(engine, id)
+  const root = rootPlan(engine, record, spec)
+  const account = accountOf(record, root)
+  fillUser(spec, account)
+  if (attach && spec.process && options.terminal) {
+    spec.process.consoleSize = { height: attach.rows, width: attach.columns }
+  }
+  await fillNamespaces(engine, record, spec)
+
+  const monitor = await startMonitor({ directory: live })
+  undo.push('the monitor', () => monitor.quit().finally(() => monitor.close()))
+  const result = await connect(engine, record, spec, monitor, undo)
+  writeEtc(engine, { id, name: record.name, run: options, mode: networkMode(engine, options), result })
+
+  const made = await createProcess({
+    monitor,
+    id,
+    spec,
+    root,
+    planPath: engine.at.plan(id),
+    cgroupParent: options.cgroupParent,
+    io: {
+      stdin: options.interactive,
+      stdinOnce: options.interactive && !options.detach,
+      log: options.logDriver === 'none' ? 'none' : 'cri',
+      logPath: options.logDriver === 'none' ? '' : engine.at.log(id),
+    },
+    exit: { recordPath: engine.at.exit(id), command: exitCommand(engine, record) },
+    restart: options.restart,
+    reaper: options.reaper,
+    warn: engine.warn,
+    beforeCreate: (cgroup) => writeRunMark(engine, id, cgroup),
+  })
+  undo.push('the container', made.undo)
+  const session = attach ? await openSession(monitor, id, attach.stdin) : undefined
+  await monitor.start(id)
+  undo.keep()
+  emit(engine, about(record, 'start'))
+  if (!session) monitor.close()
+  return session
+}
+
+/** An event about a container. */
+export function about(record: ContainerRecord, action: string, attributes: Record<string, string> = {}) {
+  return {
+    type: 'container',
+    action,
+    id: record.id,
+    name: record.name,
+    attributes: { image: record.image, ...attributes },
+  } as const
+}
+
+/** The copy-on-write root: layers shared with every container of the image, and an upper directory of its own. */
+function rootPlan(engine: Engine, record: ContainerRecord, spec: Spec): RootPlan {
+  const upper = engine.at.upper(record.id)
+  const work = engine.at.work(record.id)
+  for (const path of [upper, work]) if (!existsSync(path)) mkdirSync(path, { mode: 0o755 })
+  const uid = spec.linux?.uidMappings?.[0]?.hostID
+  const gid = spec.linux?.gidMappings?.[0]?.hostID
+  // The upper directory is not idmapped: what the container makes there has its host ids on the disk.
+  if (uid !== undefined && gid !== undefined) chownSync(upper, uid, gid)
+  return { kind: 'overlay', lower: record.lower.map((path) => `${engine.root}/${path}`), upper, work, options: [] }
+}
+
+/** The user of the first process, by the account files as they are in the container's root now. */
+function accountOf(record: ContainerRecord, root: RootPlan): Account {
+  const user = record.options.user ?? record.imageConfig?.User ?? ''
+  return accountInRoot(root, user, record.options.groupAdd)
+}
+
+/** Looks a user up in the account files of a root that no process has mounted, through a detached read-only mount of it. */
+export function accountInRoot(root: RootPlan, user: string, groupAdd: readonly string[]): Account {
+  if (root.kind !== 'overlay') throw new Fault('INTERNAL', 'the root is no overlay')
+  using view = overlayMount({ lower: [...(root.upper === undefined ? [] : [root.upper]), ...root.lower] })
+  return accountIn(view.number, user, groupAdd)
+}
+
+export function accountIn(rootFd: number, user: string, groupAdd: readonly string[]): Account {
+  const read = (path: string): string =>
+    readFileInside(rootFd, path, ACCOUNT_FILE_BYTES_MAX)?.toString('utf8') ?? ''
+  return resolveUser(user, read('/etc/passwd'), read('/etc/group'), groupAdd)
+}
+
+function fillUser(spec: Spec, account: Account): void {
+  if (!spec.process) throw new Fault('DATA_LOSS', 'the configuration has no process')
+  const { user } = spec.process
+  user.uid = account.uid
+  user.gid = account.gid
+  user.additionalGids = [...account.groups]
+  const env = spec.process.env ?? []
+  if (!env.some((entry) => entry.startsWith('HOME='))) spec.process.env = [...env, `HOME=${account.home}`]
+}
+
+/** Replaces `container:REF` by the path of that container's namespace as it is now. */
+async function fillNamespaces(engine: Engine, record: ContainerRecord, spec: Spec): Promise<void> {
+  for (const namespace of spec.linux?.namespaces ?? []) {
+    if (!namespace.path?.startsWith('container:')) continue
+    const other = await findContainer(engine, namespace.path.slice('container:'.length))
+    namespace.path = namespaceOf(other, namespace.type, record.name)
+  }
+}
+
+/** /proc/PID/ns/TYPE of a running container's first process. */
+export function namespaceOf(other: Container, type: string, wanted: string): string {
+  if (other.status.state !== 'running' && other.status.state !== 'paused') {
+    throw new Fault(
+      'FAILED_PRECONDITION',
+      `container ${wanted} joins the ${type} namespace of ${other.record.name}, which is not running: start that first`,
+    )
+  }
+  const files: Record<string, string> = { network: 'net', mount: 'mnt' }
+  return `/proc/${other.status.pid}/ns/${files[type] ?? type}`
+}
+
+/** With a CNI network: the namespace is made by the monitor, which holds it, and attached before anything runs in it. */
+async function connect(
+  engine: Engine,
+  record: ContainerRecord,
+  spec: Spec,
+  monitor: Monitor,
+  undo: Undo,
+): Promise<NetworkResult | undefined> {
+  const mode = networkMode(engine, record.options)
+  if (mode.kind !== 'cni') return
+  const { path } = await monitor.networkNamespace()
+  const namespace = spec.linux?.namespaces?.find(({ type }) => type === 'network')
+  if (!namespace) throw new Fault('DATA_LOSS', 'the configuration has no network namespace')
+  namespace.path = path
+  undo.push('the network', () => detachContainer(engine, record.id, { namespaceGone: false }))
+  return attachNetwork(engine, {
+    id: record.id,
+    name: record.name,
+    namespace: path,
+    network: mode.name,
+    run: record.options,
+  })
+}
+
+/** What the monitor runs after the container: berth itself, where something must be taken down that the monitor cannot. */
+function exitCommand(engine: Engine, record: ContainerRecord): string[] {
+  const { options } = record
+  const hasNetwork = networkMode(engine, options).kind === 'cni'
+  if (!hasNetwork && !(options.remove && options.detach)) return []
+  const program = process.argv[1]
+  if (program === undefined) return []
+  return [
+    process.execPath,
+    program,
+    '--root',
+    engine.root,
+    '--state',
+    engine.state,
+    'container',
+    'cleanup',
+    ...(options.remove && options.detach ? ['--rm'] : []),
+    record.id,
+  ]
+}
+

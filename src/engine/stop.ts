@@ -1,0 +1,132 @@
+import { Fault } from '../base/fault.ts'
+import { thawCgroup } from '../container/index.ts'
+import { connectMonitor } from '../container/monitor.ts'
+import { signalName, signalNumber } from '../spec/linux.ts'
+import { emit } from './events.ts'
+import { findContainer } from './find.ts'
+import type { Engine } from './open.ts'
+import { lockContainer, readRecord, resolveId } from './record.ts'
+import { recover } from './recover.ts'
+import { about, startContainer } from './start.ts'
+import { containerStatus, readExit, readRunMark } from './status.ts'
+import type { ContainerRecord, ExitRecord } from './types.ts'
+
+/** Stop signal, wait, SIGKILL. Already stopped is success. `timeoutS` -1 waits for ever. */
+export async function stopContainer(
+  engine: Engine,
+  ref: string,
+  options: { timeoutS?: number | undefined; signal?: string | undefined },
+): Promise<void> {
+  const id = resolveId(engine, ref)
+  using _lock = await lockContainer(engine, id)
+  const record = readRecord(engine, id)
+  if (!record) throw new Fault('NOT_FOUND', `no container "${ref}"; \`berth ps -a\` lists them`)
+  await stopLocked(engine, record, {
+    timeoutS: options.timeoutS ?? record.stopTimeoutS,
+    signal: options.signal === undefined ? record.stopSignal : parseSignal(options.signal),
+  })
+}
+
+/** The same for a caller that holds the container's lock. */
+export async function stopLocked(
+  engine: Engine,
+  record: ContainerRecord,
+  options: { timeoutS: number; signal: number },
+): Promise<void> {
+  const { state } = containerStatus(engine, record)
+  if (state === 'created' || state === 'stopped') {
+    await recover(engine, record)
+    return
+  }
+  // A frozen process takes no signal.
+  if (state === 'paused') await thawCgroup(readRunMark(engine, record.id)?.cgroup ?? '')
+  const monitor = await connectMonitor(engine.at.live(record.id))
+  try {
+    const exit = monitor.wait(record.id)
+    const signal = options.timeoutS === 0 ? 9 : options.signal
+    await monitor.signal(record.id, { signal, stop: true })
+    if (options.timeoutS > 0) {
+      const ended = await within(exit, options.timeoutS * 1000)
+      if (!ended) await monitor.signal(record.id, { signal: 9, all: true, stop: true })
+    }
+    await exit
+  } finally {
+    monitor.close()
+  }
+  emit(engine, about(record, 'stop'))
+}
+
+async function within(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const timeout = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), timeoutMs)
+  })
+  try {
+    return await Promise.race([promise.then(() => true), timeout])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+export async function killContainer(engine: Engine, ref: string, signal: string): Promise<void> {
+  const { record, status } = await findContainer(engine, ref)
+  const number = parseSignal(signal)
+  if (status.state !== 'running' && status.state !== 'paused') {
+    throw new Fault('FAILED_PRECONDITION', `cannot kill container ${record.name}: it is ${status.state}`)
+  }
+  const monitor = await connectMonitor(engine.at.live(record.id))
+  try {
+    await monitor.signal(record.id, { signal: number, stop: number === 9 })
+  } finally {
+    monitor.close()
+  }
+  emit(engine, about(record, 'kill', { signal: String(number) }))
+}
+
+export function parseSignal(text: string): number {
+  const number = signalNumber(text)
+  if (number === undefined) {
+    throw new Fault('INVALID_ARGUMENT', `"${text}" is no signal: a name such as ${signalName(15)} or a number is wanted`)
+  }
+  return number
+}
+
+export async function restartContainer(
+  engine: Engine,
+  ref: string,
+  options: { timeoutS?: number | undefined },
+): Promise<void> {
+  await stopContainer(engine, ref, options)
+  await startContainer(engine, ref)
+}
+
+/** Resolves when the container is stopped, at once if it is. One that was only created is waited for. */
+export async function waitContainer(engine: Engine, ref: string): Promise<ExitRecord> {
+  const { record, status } = await findContainer(engine, ref)
+  if (status.state === 'running' || status.state === 'paused') {
+    const monitor = await connectMonitor(engine.at.live(record.id)).catch(() => undefined)
+    try {
+      const exit = await monitor?.wait(record.id)
+      if (exit) return exit
+    } finally {
+      monitor?.close()
+    }
+  }
+  const exit = readExit(engine, record.id)
+  if (exit) return exit
+  if (status.state === 'created') {
+    throw new Fault('FAILED_PRECONDITION', `container ${record.name} was never started: nothing to wait for`)
+  }
+  const now = containerStatus(engine, record)
+  return {
+    id: record.id,
+    code: now.exitCode,
+    signal: 0,
+    oomKilled: now.oomKilled,
+    createdNs: record.createdNs,
+    startedNs: now.startedNs,
+    finishedNs: now.finishedNs,
+    error: now.error,
+    restarts: now.restarts,
+  }
+}
