@@ -1,0 +1,218 @@
+import zlib from 'node:zlib'
+import { Decompress } from 'fzstd'
+import { Fault } from '../base/fault.ts'
+import type { LayerLimits } from './limits.ts'
+import { damaged } from './tar-header.ts'
+import { ZstdFrames } from './zstd-frames.ts'
+
+export type Compression = 'none' | 'gzip' | 'zstd'
+
+/** What bytes of the beginning tell; 6 are enough. */
+export const MAGIC_BYTES = 6
+
+/** By the first bytes, as docker and containerd do: media types lie. A format that is known and not supported is refused by name. */
+export function detectCompression(start: Uint8Array): Compression {
+  const has = (...magic: number[]): boolean => magic.every((byte, i) => start[i] === byte)
+  if (has(0x1f, 0x8b)) return 'gzip'
+  if (has(0x28, 0xb5, 0x2f, 0xfd)) return 'zstd'
+  // zstd:chunked and pzstd begin with a skippable frame.
+  if (
+    ((start[0] ?? 0) & 0xf0) === 0x50 &&
+    start[1] === 0x2a &&
+    start[2] === 0x4d &&
+    start[3] === 0x18
+  )
+    return 'zstd'
+  if (has(0x42, 0x5a, 0x68)) throw unsupported('bzip2')
+  if (has(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00)) throw unsupported('xz')
+  return 'none'
+}
+
+function unsupported(name: string): Fault {
+  return new Fault(
+    'UNIMPLEMENTED',
+    `cannot read the archive: it is compressed with ${name}; berth reads gzip, zstd and uncompressed ones`,
+  )
+}
+
+/**
+ * The decompressed bytes of a stream of any supported compression (several gzip members or zstd frames in a row included). A bomb is
+ * RESOURCE_EXHAUSTED as soon as its ratio shows, a cut or damaged stream DATA_LOSS. A chunk is the consumer's until it asks for the next.
+ */
+export async function* decompress(
+  source: AsyncIterable<Uint8Array>,
+  limits: LayerLimits,
+): AsyncGenerator<Buffer> {
+  const iterator = source[Symbol.asyncIterator]()
+  let start: Buffer = Buffer.alloc(0)
+  while (start.length < MAGIC_BYTES) {
+    const next = await iterator.next()
+    if (next.done) break
+    start = start.length === 0 ? asBuffer(next.value) : Buffer.concat([start, next.value])
+  }
+  const meter = new Meter(limits)
+  const input = counted(start, iterator, meter)
+  const kind = detectCompression(start)
+  const output = kind === 'none' ? input : kind === 'gzip' ? gunzip(input) : unzstd(input, limits)
+  for await (const chunk of output) {
+    meter.out(chunk.length)
+    yield chunk
+  }
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+async function* counted(
+  start: Buffer,
+  rest: AsyncIterator<Uint8Array>,
+  meter: Meter,
+): AsyncGenerator<Buffer> {
+  try {
+    meter.in(start.length)
+    if (start.length > 0) yield start
+    for (;;) {
+      const next = await rest.next()
+      if (next.done) return
+      meter.in(next.value.length)
+      yield asBuffer(next.value)
+    }
+  } finally {
+    await rest.return?.()
+  }
+}
+
+class Meter {
+  readonly #limits: LayerLimits
+  #in = 0
+  #out = 0
+
+  constructor(limits: LayerLimits) {
+    this.#limits = limits
+  }
+
+  in(bytes: number): void {
+    this.#in += bytes
+  }
+
+  out(bytes: number): void {
+    this.#out += bytes
+    const { totalBytes, expansion, expansionFreeBytes } = this.#limits
+    if (this.#out > totalBytes) {
+      throw new Fault(
+        'RESOURCE_EXHAUSTED',
+        `the archive is refused: it is larger than ${totalBytes} bytes`,
+      )
+    }
+    if (this.#out > expansionFreeBytes && this.#out > this.#in * expansion) {
+      throw new Fault(
+        'RESOURCE_EXHAUSTED',
+        `the archive is refused: ${this.#in} compressed bytes expand to more than ${this.#out}, a ratio above ${expansion}`,
+      )
+    }
+  }
+}
+
+/** Large enough that a call into the thread pool is worth it. */
+const GUNZIP_CHUNK_BYTES = 512 * 1024
+
+function gunzip(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  // Node's Gunzip goes on with the next member by itself.
+  return through(input, zlib.createGunzip({ chunkSize: GUNZIP_CHUNK_BYTES }), 'gzip')
+}
+
+/** A decompressing stream of Node as a generator; its errors are faults. */
+async function* through(
+  input: AsyncIterable<Buffer>,
+  stream: zlib.Gunzip,
+  name: string,
+): AsyncGenerator<Buffer> {
+  let failure: unknown
+  const feed = async (): Promise<void> => {
+    try {
+      for await (const chunk of input) {
+        if (stream.destroyed) return
+        // The callback comes, with or without an error, when the chunk is done with.
+        await new Promise<void>((resolve) => stream.write(chunk, () => resolve()))
+      }
+      stream.end()
+    } catch (error) {
+      failure = error
+      stream.destroy()
+    }
+  }
+  const feeding = feed()
+  try {
+    for await (const chunk of stream) yield chunk
+  } catch (error) {
+    if (failure === undefined) {
+      const reason = error instanceof Error ? error.message : String(error)
+      throw new Fault('DATA_LOSS', `the archive is damaged: its ${name} stream: ${reason}`, {
+        cause: error,
+      })
+    }
+  } finally {
+    stream.destroy()
+    await feeding
+  }
+  if (failure !== undefined) throw failure
+}
+
+/** Node has zstd from 22.15 on; before that fzstd, in JavaScript, does it. */
+type CreateZstd = (options: { chunkSize: number; params: Record<number, number> }) => zlib.Gunzip
+
+async function* unzstd(input: AsyncIterable<Buffer>, limits: LayerLimits): AsyncGenerator<Buffer> {
+  const frames = new ZstdFrames(limits.windowBytes)
+  const create: unknown = Reflect.get(zlib, 'createZstdDecompress')
+  const checked = async function* (): AsyncGenerator<Buffer> {
+    for await (const chunk of input) {
+      frames.push(chunk)
+      yield chunk
+    }
+    frames.finish()
+  }
+  if (typeof create !== 'function') {
+    yield* unzstdSlowly(checked())
+    return
+  }
+  const windowLogMax: unknown = Reflect.get(zlib.constants, 'ZSTD_d_windowLogMax')
+  const params: Record<number, number> = {}
+  if (typeof windowLogMax === 'number') {
+    params[windowLogMax] = Math.ceil(Math.log2(limits.windowBytes))
+  }
+  yield* through(
+    checked(),
+    (create as CreateZstd)({ chunkSize: GUNZIP_CHUNK_BYTES, params }),
+    'zstd',
+  )
+}
+
+/** fzstd handles a frame after the other by recursion: a piece this small holds too few frames to exhaust the stack. */
+const FZSTD_PIECE_BYTES = 16 * 1024
+
+async function* unzstdSlowly(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let out: Buffer[] = []
+  const decoder = new Decompress((chunk) => {
+    // Copied: the decoder goes on using its memory.
+    if (chunk.length > 0) out.push(Buffer.from(chunk))
+  })
+  const run = (piece: Uint8Array, isLast: boolean): void => {
+    try {
+      decoder.push(piece, isLast)
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error)
+      throw damaged(`its zstd stream: ${reason}`)
+    }
+  }
+  for await (const chunk of input) {
+    for (let at = 0; at < chunk.length; at += FZSTD_PIECE_BYTES) {
+      run(Buffer.from(chunk.subarray(at, at + FZSTD_PIECE_BYTES)), false)
+      const ready = out
+      out = []
+      yield* ready
+    }
+  }
+  run(new Uint8Array(0), true)
+  yield* out
+}
