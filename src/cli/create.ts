@@ -1,0 +1,36 @@
+import type { Command } from 'commander'
+import type * as Api from '../engine/index.ts'
+import type { ContainerRecord, RunOptions } from '../engine/types.ts'
+import { type Context, print } from './context.ts'
+import { examples } from './output.ts'
+import { progressView } from './progress.ts'
+import { addRunOptions, runOptions } from './run-options.ts'
+
+export function define(command: Command, context: Context): void {
+  addRunOptions(command)
+    .argument('<image>', 'name or id of an image')
+    .argument('[command...]', "in place of the image's")
+    .option('-q, --quiet', 'no progress of a pull')
+    .addHelpText('after', examples('berth create --name web -p 8080:80 nginx', 'berth start web'))
+    .action(async (image: string, args: string[], given: Record<string, unknown>) => {
+      const options = runOptions(image, args, given)
+      const { api, engine } = await context.open()
+      const record = await make(api, engine, options, given['quiet'] === true)
+      await print(`${record.id}\n`)
+    })
+}
+
+/** Makes a container; shows how far a pull is that it needs. The engine writes --cidfile. */
+export async function make(
+  api: typeof Api,
+  engine: Api.Engine,
+  options: RunOptions,
+  quiet: boolean,
+): Promise<ContainerRecord> {
+  const view = progressView(quiet)
+  try {
+    return await api.createContainer(engine, options, view.report)
+  } finally {
+    view.finish()
+  }
+}

@@ -1,0 +1,15 @@
+import type { ImageStore } from '../image/store.ts'
+import type { Context } from './context.ts'
+
+/** The images of this berth, and how people write a full name. */
+export async function openImages(
+  context: Context,
+): Promise<{ store: ImageStore; familiar: (name: string) => string }> {
+  // Opening the engine makes the roots with their modes, and says what to do where that is not allowed.
+  const [{ engine }, { openStore }, { familiarName }] = await Promise.all([
+    context.open(),
+    import('../image/store.ts'),
+    import('../image/reference.ts'),
+  ])
+  return { store: openStore(engine.root, { warn: context.warn }), familiar: familiarName }
+}

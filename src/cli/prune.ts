@@ -1,0 +1,52 @@
+import { createInterface } from 'node:readline/promises'
+import type { Command } from 'commander'
+import { type Context, print } from './context.ts'
+import { type Format, formatOption, printJson } from './output.ts'
+import { decimalBytes } from './table.ts'
+
+interface What {
+  readonly containers: boolean
+  readonly images: boolean
+  readonly allImages: boolean
+  readonly volumes: boolean
+}
+
+/** What the prune commands share: they ask before, and tell what is gone. */
+export function definePrune(
+  command: Command,
+  context: Context,
+  sentence: (given: Record<string, unknown>) => string,
+  what: (given: Record<string, unknown>) => What,
+): void {
+  command
+    .option('-f, --force', 'do not ask')
+    .addOption(formatOption())
+    .action(async (given: { force?: true; format: Format } & Record<string, unknown>) => {
+      if (!given.force && !(await confirmed(sentence(given)))) return context.exit(1)
+      const { api, engine } = await context.open()
+      const gone = await api.pruneEngine(engine, what(given))
+      if (given.format === 'json') return printJson(gone)
+      for (const [title, names] of [
+        ['container', gone.containers],
+        ['image', gone.images],
+        ['volume', gone.volumes],
+      ] as const) {
+        await print(names.map((name) => `${title} ${name}\n`).join(''))
+      }
+      await print(`Freed: ${decimalBytes(gone.reclaimedBytes)}\n`)
+    })
+}
+
+/** Without a terminal nobody can say yes. */
+async function confirmed(sentence: string): Promise<boolean> {
+  if (!process.stdin.isTTY) {
+    const { Fault } = await import('../base/fault.ts')
+    throw new Fault('FAILED_PRECONDITION', `${sentence} Say --force where nobody can be asked`)
+  }
+  const lines = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    return /^y(es)?$/i.test((await lines.question(`${sentence} Go on? [y/N] `)).trim())
+  } finally {
+    lines.close()
+  }
+}

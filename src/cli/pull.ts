@@ -1,0 +1,45 @@
+import type { Command } from 'commander'
+import { type Context, print } from './context.ts'
+import { openImages } from './image-store.ts'
+import { examples, type Format, formatOption, option, printJson, refuse } from './output.ts'
+import { progressView } from './progress.ts'
+
+const plain = (text: string): string => text
+
+export function define(command: Command, context: Context): void {
+  command
+    .argument('<image>', 'name, such as debian or registry.example/team/app:1.0')
+    .addOption(option('--platform <os/arch>', 'of an image for several', plain))
+    .option('-q, --quiet', 'no progress')
+    .addOption(formatOption())
+    .addHelpText(
+      'after',
+      `\nMirrors and plain HTTP are configured in certs.d/HOST/hosts.toml, as for containerd.${examples('berth pull debian', 'berth pull --platform linux/arm64 127.0.0.1:5000/app:1')}`,
+    )
+    .action(async (name: string, given: { platform?: string; quiet?: true; format: Format }) => {
+      const { store } = await openImages(context)
+      const { pullImage } = await import('../image/pull.ts')
+      const abort = new AbortController()
+      const stop = (): void => abort.abort()
+      process.once('SIGINT', stop).once('SIGTERM', stop)
+      const view = progressView(given.quiet === true)
+      try {
+        const pulled = await pullImage(store, name, {
+          platform: given.platform,
+          progress: view.report,
+          signal: abort.signal,
+        })
+        view.finish()
+        await (given.format === 'json' ? printJson(pulled) : print(`${pulled.id}\n`))
+      } finally {
+        view.finish()
+        process.off('SIGINT', stop).off('SIGTERM', stop)
+      }
+    })
+  refuse(command, {
+    '-a, --all-tags': 'name each tag',
+    '--disable-content-trust': 'berth verifies digests always and signatures not yet',
+    '--tls-verify': 'set skip_verify in certs.d/HOST/hosts.toml',
+    '--creds': 'log in with docker login or podman login',
+  })
+}

@@ -1,0 +1,133 @@
+import type { Command } from 'commander'
+import { Fault } from '../base/fault.ts'
+import type * as Api from '../engine/index.ts'
+import type { RunOptions } from '../engine/types.ts'
+import { type Context, print } from './context.ts'
+import { make } from './create.ts'
+import { DETACH_KEYS, parseDetachKeys } from './detach-keys.ts'
+import { foreground, proxySignals, terminalSize } from './foreground.ts'
+import { examples, option } from './output.ts'
+import { addRunOptions, runOptions } from './run-options.ts'
+
+export function define(command: Command, context: Context): void {
+  addRunOptions(command)
+    .argument('<image>', 'name or id of an image')
+    .argument('[command...]', "in place of the image's")
+    .option('-d, --detach', 'leave it running, print its id')
+    .option('-q, --quiet', 'no progress of a pull')
+    .option('--no-sig-proxy', 'do not pass signals on to it')
+    .addOption(
+      option(
+        '--detach-keys <keys>',
+        `keys that leave it running (${DETACH_KEYS})`,
+        parseDetachKeys,
+      ),
+    )
+    .addHelpText(
+      'after',
+      `\nOptions come before the image; what comes after its name is the container's.${examples(
+        'berth run --rm hello',
+        'berth run --rm -it -v ./src:/src:ro -w /src debian bash',
+        'berth run -d --name web -p 8080:80 --memory 256m --restart on-failure:3 nginx',
+      )}
+The exit code is that of the program; 125: berth failed, 126: the program cannot be executed, 127: there is none.`,
+    )
+    .action(async (image: string, args: string[], given: Record<string, unknown>) => {
+      const options = runOptions(image, args, given)
+      checkTerminal(options)
+      const { api, engine } = await context.open()
+      const record = await make(api, engine, options, given['quiet'] === true)
+      if (options.detach) return detached(api, engine, record.id, options)
+      context.exit(
+        await attached(context, api, engine, record.id, options, {
+          detachKeys: (given['detachKeys'] as number[] | undefined) ?? parseDetachKeys(DETACH_KEYS),
+          signals: given['sigProxy'] !== false,
+        }),
+      )
+    })
+}
+
+/** A program that wants a terminal would not show what it does through a pipe, and its input would end at once. */
+export function checkTerminal(options: {
+  terminal: boolean
+  interactive: boolean
+  detach: boolean
+}): void {
+  if (options.terminal && options.interactive && !options.detach && !process.stdin.isTTY) {
+    throw new Fault(
+      'FAILED_PRECONDITION',
+      'option --tty with --interactive: stdin is no terminal; leave --tty out to pipe something in',
+    )
+  }
+}
+
+async function detached(
+  api: typeof Api,
+  engine: Api.Engine,
+  id: string,
+  options: RunOptions,
+): Promise<void> {
+  try {
+    await api.startContainer(engine, id)
+  } catch (error) {
+    if (options.remove) await api.removeContainer(engine, id, { force: true, volumes: true })
+    throw error
+  }
+  await print(`${id}\n`)
+}
+
+async function attached(
+  context: Context,
+  api: typeof Api,
+  engine: Api.Engine,
+  id: string,
+  options: RunOptions,
+  how: { detachKeys: number[]; signals: boolean },
+): Promise<number> {
+  const start = api.startContainer(engine, id, { stdin: options.interactive, ...terminalSize() })
+  // In a raw terminal the keys reach the program by themselves.
+  const stopProxy = how.signals
+    ? proxySignals(start, (signal) => api.killContainer(engine, id, signal), context.warn)
+    : () => {}
+  let leftRunning = false
+  try {
+    const session = await start
+    if (!session) throw new Fault('INTERNAL', `container ${id} was started without its stdio`)
+    const outcome = await foreground(session, {
+      stdin: options.interactive,
+      terminal: options.terminal,
+      detachKeys: how.detachKeys,
+    })
+    if (outcome.kind === 'exit') {
+      if (outcome.record.error !== '') context.warn(outcome.record.error)
+      return outcome.record.code
+    }
+    if (outcome.kind === 'detached') {
+      leftRunning = true
+      return 0
+    }
+    // As a program in a pipeline ends when its reader does.
+    await api.stopContainer(engine, id, {})
+    return 141
+  } finally {
+    stopProxy()
+    if (options.remove && !leftRunning) await removed(context, api, engine, id)
+  }
+}
+
+/** --rm. The exit code stays the program's whatever comes of it. */
+async function removed(
+  context: Context,
+  api: typeof Api,
+  engine: Api.Engine,
+  id: string,
+): Promise<void> {
+  try {
+    await api.removeContainer(engine, id, { force: true, volumes: true })
+  } catch (error) {
+    // The monitor's own --rm, or another berth, may have been quicker.
+    if (error instanceof Fault && error.code === 'NOT_FOUND') return
+    const { describe } = await import('../base/fault.ts')
+    context.warn(describe(error))
+  }
+}
