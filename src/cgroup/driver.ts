@@ -65,7 +65,7 @@ export function groupPlace(driver: DriverName, cgroupsPath: string, id: string):
 }
 
 function directoryPlace(cgroupsPath: string, id: string): GroupPlace {
-  if (cgroupsPath.includes(':')) {
+  if (!cgroupsPath.startsWith('/') && cgroupsPath.includes(':')) {
     throw new Fault(
       'INVALID_ARGUMENT',
       `cgroupsPath "${cgroupsPath}" is of the systemd driver; the cgroupfs driver takes a path`,
