@@ -129,9 +129,12 @@ async function* through(
   name: string,
 ): AsyncGenerator<Buffer> {
   let failure: unknown
+  let hasEnded = false
   const feed = async (): Promise<void> => {
     try {
       for await (const chunk of input) {
+        // What follows the last member is read all the same: the digest is over all bytes.
+        if (hasEnded) continue
         if (stream.destroyed) return
         // The callback comes, with or without an error, when the chunk is done with.
         await new Promise<void>((resolve) => stream.write(chunk, () => resolve()))
@@ -145,6 +148,7 @@ async function* through(
   const feeding = feed()
   try {
     for await (const chunk of stream) yield chunk
+    hasEnded = true
   } catch (error) {
     if (failure === undefined) {
       const reason = error instanceof Error ? error.message : String(error)

@@ -155,9 +155,11 @@ export class TarReader {
   #block(block: Buffer): void {
     switch (this.#state) {
       case 'extension':
-        return this.#takeExtension(block)
+        this.#takeExtension(block)
+        return
       case 'sparse':
-        return this.#takeSparse(block)
+        this.#takeSparse(block)
+        return
       case 'zero':
         if (!isZeroBlock(block)) throw damaged('data follows a lone block of zeros')
         this.#state = 'done'
@@ -169,7 +171,10 @@ export class TarReader {
   }
 
   #header(header: TarHeader, block: Buffer): void {
-    if ('xgLK'.includes(header.type)) return this.#startExtension(header)
+    if ('xgLK'.includes(header.type)) {
+      this.#startExtension(header)
+      return
+    }
     if (++this.#entries > this.#limits.entries) {
       throw tooMuch(`it has more than ${this.#limits.entries} entries`)
     }

@@ -106,31 +106,41 @@ export class TreeWriter implements TarSink {
   #apply(entry: TarEntry, path: ByteName): void {
     const { parts, escapes } = cleanPath(path)
     const base = parts.at(-1)
-    if (base === undefined) return this.#applyRoot(entry)
+    if (base === undefined) {
+      this.#applyRoot(entry)
+      return
+    }
     if (this.#options.format === 'layer') {
       const whiteout = whiteoutOf(parts, escapes)
       if (whiteout === 'ignored') return
-      if (whiteout !== undefined) return this.#applyWhiteout(parts.slice(0, -1), whiteout)
+      if (whiteout !== undefined) {
+        this.#applyWhiteout(parts.slice(0, -1), whiteout)
+        return
+      }
     }
     // A hard link's target is looked at first: what replaces an old entry must not take it away and then fail.
     const target = entry.kind === 'hardlink' ? this.#linkTarget(entry) : undefined
     const dir = this.#tree.directory(parts.slice(0, -1), { create: true })
     switch (entry.kind) {
       case 'file':
-        return this.#startFile(entry, dir, base)
+        this.#startFile(entry, dir, base)
+        return
       case 'directory':
-        return this.#makeDirectory(entry, dir, base)
+        this.#makeDirectory(entry, dir, base)
+        return
       case 'symlink':
         if (entry.link === '') throw new Fault('DATA_LOSS', 'a symbolic link has no target')
         this.#replace(dir, base, () =>
           binding.symlinkat(kernelName(entry.link), dir.fd, kernelName(base)),
         )
-        return this.#setAttributes(entry, dir, base)
+        this.#setAttributes(entry, dir, base)
+        return
       case 'hardlink':
         if (target) this.#makeLink(target, dir, base)
         return
       default:
-        return this.#makeNode(entry, dir, base)
+        this.#makeNode(entry, dir, base)
+        return
     }
   }
 
@@ -222,7 +232,10 @@ export class TreeWriter implements TarSink {
   #remove(dir: Directory, base: ByteName): void {
     const name = kernelName(base)
     const { mode } = binding.statx(dir.fd, name, AT_SYMLINK_NOFOLLOW)
-    if ((mode & S_IFMT) !== S_IFDIR) return binding.unlinkat(dir.fd, name, 0)
+    if ((mode & S_IFMT) !== S_IFDIR) {
+      binding.unlinkat(dir.fd, name, 0)
+      return
+    }
     const { trashFd } = this.#options
     if (trashFd === undefined) {
       throw new Fault('FAILED_PRECONDITION', 'a directory is in its place')

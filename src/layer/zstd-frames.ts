@@ -63,19 +63,26 @@ export class ZstdFrames {
       case 'magic': {
         const magic = bytes.readUInt32LE()
         this.#isSkippable = (magic & 0xfffffff0) >>> 0 === SKIPPABLE
-        if (this.#isSkippable) return this.#expect('skipSize', 4)
+        if (this.#isSkippable) {
+          this.#expect('skipSize', 4)
+          return
+        }
         if (magic !== MAGIC) throw damaged('what follows a zstd frame is no other frame')
-        return this.#expect('descriptor', 1)
+        this.#expect('descriptor', 1)
+        return
       }
       case 'skipSize':
         this.#isLast = true
         this.#hasChecksum = false
-        return this.#skipBytes(bytes.readUInt32LE())
+        this.#skipBytes(bytes.readUInt32LE())
+        return
       case 'descriptor':
-        return this.#descriptor(bytes[0] ?? 0)
+        this.#descriptor(bytes[0] ?? 0)
+        return
       case 'header':
         this.#window(bytes)
-        return this.#expect('block', 3)
+        this.#expect('block', 3)
+        return
       default: {
         const header = bytes.readUIntLE(0, 3)
         this.#isLast = (header & 1) === 1
@@ -94,10 +101,14 @@ export class ZstdFrames {
   }
 
   #afterSkip(): void {
-    if (!this.#isLast) return this.#expect('block', 3)
+    if (!this.#isLast) {
+      this.#expect('block', 3)
+      return
+    }
     if (this.#hasChecksum) {
       this.#hasChecksum = false
-      return this.#skipBytes(4)
+      this.#skipBytes(4)
+      return
     }
     this.#expect('magic', 4)
   }

@@ -1,0 +1,263 @@
+import { randomBytes } from 'node:crypto'
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { Fault, isErrno } from '../base/fault.ts'
+import { readJsonIfAny, syncDirectory, writeFileAtomic } from '../base/file.ts'
+import { binding } from '../kernel/binding.ts'
+import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
+import type { ByteName } from './bytes.ts'
+
+/** What is known of an unpacked layer: ROOT/layers/sha256/HEX/meta.json. */
+export interface LayerInfo {
+  readonly version: 1
+  /** sha256 of the uncompressed archive. */
+  readonly diffId: string
+  /** Bytes on disk, and inodes. */
+  readonly size: number
+  readonly inodes: number
+  /** Directories without an entry of their own (one character a byte); '' is the layer's root. */
+  readonly implicit: readonly ByteName[]
+  /** Everything below this layer is hidden. */
+  readonly rootOpaque: boolean
+  /** ISO 8601. */
+  readonly created: string
+}
+
+/** A directory being filled: ROOT/layers/tmp/NAME, locked by its living writer. */
+export interface LayerWork {
+  readonly directory: string
+  /** What becomes the layer. */
+  readonly tree: string
+  /** For what is removed while unpacking. */
+  readonly trash: string
+  /** Removes what is left and gives up the lock; after publishing nothing is left. */
+  discard(): Promise<void>
+}
+
+const DIGEST = /^sha256:([0-9a-f]{64})$/
+
+/** The hexadecimal part of a digest; INVALID_ARGUMENT for what is none, so that none leads out of the store. */
+export function digestHex(digest: string): string {
+  const hex = DIGEST.exec(digest)?.[1]
+  if (hex === undefined) throw new Fault('INVALID_ARGUMENT', `"${digest}" is no sha256 digest`)
+  return hex
+}
+
+/**
+ * Unpacked layers by diff id, shared by all images below one ROOT: ROOT/layers/{sha256,fixup,tmp,locks}. A layer appears by one rename, with
+ * all that belongs to it, or not at all; any number of processes may work in it at once.
+ */
+export class LayerStore {
+  readonly directory: string
+  /**
+   * Whether a layer is on the disk before it appears (syncfs): without it a power cut may leave a layer that looks complete and has
+   * empty files. Tests turn it off.
+   */
+  readonly durable: boolean
+
+  constructor(root: string, options: { durable?: boolean } = {}) {
+    this.directory = join(root, 'layers')
+    this.durable = options.durable ?? true
+    for (const name of ['sha256', 'fixup', 'tmp', 'locks']) {
+      mkdirSync(join(this.directory, name), { recursive: true, mode: 0o700 })
+    }
+  }
+
+  /** The layer's directory tree, an overlay's lower directory; whether or not it exists. */
+  treePath(diffId: string): string {
+    return join(this.#path(diffId), 'tree')
+  }
+
+  has(diffId: string): boolean {
+    return this.get(diffId) !== undefined
+  }
+
+  get(diffId: string): LayerInfo | undefined {
+    return asInfo(readJsonIfAny(join(this.#path(diffId), 'meta.json')), diffId)
+  }
+
+  /** All layers, in no order. */
+  list(): LayerInfo[] {
+    return readdirSync(join(this.directory, 'sha256'))
+      .map((hex) => this.get(`sha256:${hex}`))
+      .filter((info) => info !== undefined)
+  }
+
+  /** Bytes and inodes of all layers. */
+  usage(): { bytes: number; inodes: number } {
+    let bytes = 0
+    let inodes = 0
+    for (const info of this.list()) {
+      bytes += info.size
+      inodes += info.inodes
+    }
+    return { bytes, inodes }
+  }
+
+  /** Waits for whoever unpacks or removes this layer. */
+  lock(diffId: string): Promise<FileLock> {
+    return lockFile(this.lockPath(digestHex(diffId)), { exclusive: true })
+  }
+
+  /** For a name of hexadecimal digits and dashes. */
+  lockPath(name: string): string {
+    return join(this.directory, 'locks', name)
+  }
+
+  /** A new empty work directory. */
+  begin(): LayerWork {
+    for (;;) {
+      const name = randomBytes(8).toString('hex')
+      const directory = join(this.directory, 'tmp', name)
+      const lockPath = `${directory}.lock`
+      // Locked before it exists: the collector takes what it can lock for the debris of a dead process.
+      const lock = tryLockFile(lockPath, { exclusive: true })
+      if (!lock) continue
+      const work = { directory, tree: join(directory, 'tree'), trash: join(directory, 'trash') }
+      const discard = async (): Promise<void> => {
+        try {
+          await this.#removeTemporary(name)
+          rmSync(lockPath, { force: true })
+        } finally {
+          lock.release()
+        }
+      }
+      try {
+        mkdirSync(work.directory, { mode: 0o700 })
+        for (const path of [work.tree, work.trash]) mkdirSync(path)
+        // mkdir's mode goes through the umask; the root of an image without an entry for it is 0755.
+        chmodSync(work.tree, 0o755)
+      } catch (error) {
+        rmSync(directory, { recursive: true, force: true })
+        rmSync(lockPath, { force: true })
+        lock.release()
+        throw error
+      }
+      return { ...work, discard }
+    }
+  }
+
+  /** Makes the work directory the layer `info` speaks of. The caller holds the layer's lock. */
+  async publish(work: LayerWork, info: LayerInfo): Promise<void> {
+    await this.publishAt(work, info, this.#path(info.diffId))
+  }
+
+  async publishAt(work: LayerWork, meta: object, target: string): Promise<void> {
+    rmSync(work.trash, { recursive: true, force: true })
+    writeFileAtomic(join(work.directory, 'meta.json'), `${JSON.stringify(meta)}\n`)
+    if (this.durable) await syncFileSystem(work.directory)
+    // A directory without a good meta.json is no layer: it makes room.
+    await this.#moveAway(target)
+    renameSync(work.directory, target)
+    if (this.durable) syncDirectory(join(target, '..'))
+  }
+
+  /** Nothing there is success. The caller vouches that no container and no image needs it. */
+  async remove(diffId: string): Promise<void> {
+    using _lock = await this.lock(diffId)
+    await this.#moveAway(this.#path(diffId))
+    rmSync(this.lockPath(digestHex(diffId)), { force: true })
+  }
+
+  /** Removes a fix-up layer (see chain.ts) by its chain's hexadecimal id. */
+  async removeFixup(hex: string): Promise<void> {
+    const lockPath = this.lockPath(`fixup-${digestHex(`sha256:${hex}`)}`)
+    using _lock = await lockFile(lockPath, { exclusive: true })
+    await this.#moveAway(join(this.directory, 'fixup', hex))
+    rmSync(lockPath, { force: true })
+  }
+
+  /** Hexadecimal chain ids of the fix-up layers. */
+  listFixups(): string[] {
+    return readdirSync(join(this.directory, 'fixup'))
+  }
+
+  /** Removes what dead processes left half made; returns how many. Never what a living one works on. */
+  async collectTemporary(): Promise<number> {
+    let count = 0
+    const directory = join(this.directory, 'tmp')
+    const names = new Set(readdirSync(directory).map((name) => name.replace(/\.lock$/, '')))
+    for (const name of names) {
+      const lockPath = join(directory, `${name}.lock`)
+      using lock = tryLockFile(lockPath, { exclusive: true })
+      if (!lock) continue
+      await this.#removeTemporary(name)
+      rmSync(lockPath, { force: true })
+      count++
+    }
+    for (const name of readdirSync(join(this.directory, 'locks'))) {
+      using lock = tryLockFile(this.lockPath(name), { exclusive: true })
+      if (lock) rmSync(this.lockPath(name), { force: true })
+    }
+    return count
+  }
+
+  #path(diffId: string): string {
+    return join(this.directory, 'sha256', digestHex(diffId))
+  }
+
+  /** By a rename first, so that no half of it is ever seen. */
+  async #moveAway(path: string): Promise<void> {
+    if (!existsSync(path)) return
+    const work = this.begin()
+    try {
+      renameSync(path, join(work.directory, 'old'))
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error
+    } finally {
+      await work.discard()
+    }
+  }
+
+  async #removeTemporary(name: string): Promise<void> {
+    const fd = openSync(join(this.directory, 'tmp'), 'r')
+    try {
+      await binding.removeTree(fd, name, fd, `${name}.trash-${randomBytes(4).toString('hex')}`)
+    } finally {
+      closeSync(fd)
+    }
+  }
+}
+
+async function syncFileSystem(path: string): Promise<void> {
+  const fd = openSync(path, 'r')
+  try {
+    await binding.syncfs(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function asInfo(value: unknown, diffId: string): LayerInfo | undefined {
+  if (value === undefined) return undefined
+  const info = value as Partial<LayerInfo> | null
+  const isGood =
+    info?.version === 1 &&
+    info.diffId === diffId &&
+    typeof info.size === 'number' &&
+    typeof info.inodes === 'number' &&
+    Array.isArray(info.implicit) &&
+    typeof info.rootOpaque === 'boolean' &&
+    typeof info.created === 'string'
+  if (!isGood) throw new Fault('DATA_LOSS', `the record of layer ${diffId} is damaged`)
+  return info as LayerInfo
+}
+
+/** Bytes on disk and inodes below a directory: a container's upper directory, for example. Hard links count once. */
+export async function treeUsage(path: string): Promise<{ bytes: number; inodes: number }> {
+  const fd = openSync(path, 'r')
+  try {
+    return await binding.treeUsage(fd)
+  } finally {
+    closeSync(fd)
+  }
+}

@@ -1,0 +1,104 @@
+/** The thread that unpacks a layer: bytes → digest → decompression → diff id → tar → files. */
+import { createHash, type Hash } from 'node:crypto'
+import { closeSync, createReadStream, openSync } from 'node:fs'
+import { parentPort, workerData } from 'node:worker_threads'
+import { describe, Fault } from '../base/fault.ts'
+import { binding } from '../kernel/binding.ts'
+import { decompress } from './compress.ts'
+import { TarReader } from './tar-reader.ts'
+import { TreeWriter } from './tree-writer.ts'
+import type { FromWorker, ToWorker, UnpackJob, UnpackResult } from './unpack.ts'
+
+const READ_BYTES = 1024 * 1024
+
+const port = parentPort
+if (!port) throw new Error('unpack-worker.js runs as a worker thread')
+const post = (message: FromWorker): void => port.postMessage(message)
+
+let isAborted = false
+const queue: (Uint8Array | undefined)[] = []
+let wake: (() => void) | undefined
+port.on('message', (message: ToWorker) => {
+  if (message.kind === 'abort') isAborted = true
+  else queue.push(message.kind === 'chunk' ? message.bytes : undefined)
+  wake?.()
+})
+
+async function* received(): AsyncGenerator<Uint8Array> {
+  for (;;) {
+    while (queue.length === 0 && !isAborted) {
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+    const chunk = queue.shift()
+    if (chunk === undefined) return
+    yield chunk
+  }
+}
+
+class Digest {
+  readonly #hash: Hash = createHash('sha256')
+  bytes = 0
+
+  async *through(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of source) {
+      if (isAborted) throw new Fault('UNAVAILABLE', 'unpacking was given up')
+      this.update(chunk)
+      post({ kind: 'taken', bytes: chunk.length })
+      yield chunk
+    }
+    if (isAborted) throw new Fault('UNAVAILABLE', 'unpacking was given up')
+  }
+
+  update(chunk: Uint8Array): void {
+    this.#hash.update(chunk)
+    this.bytes += chunk.length
+  }
+
+  text(): string {
+    return `sha256:${this.#hash.digest('hex')}`
+  }
+}
+
+async function unpack(job: UnpackJob): Promise<UnpackResult> {
+  const treeFd = openSync(job.tree, 'r')
+  const trashFd = openSync(job.trash, 'r')
+  const writer = new TreeWriter(treeFd, { format: 'layer', limits: job.limits, trashFd })
+  try {
+    const reader = new TarReader(writer, job.limits)
+    const compressed = new Digest()
+    const plain = new Digest()
+    const source =
+      job.path === undefined
+        ? received()
+        : createReadStream(job.path, { highWaterMark: READ_BYTES })
+    for await (const chunk of decompress(compressed.through(source), job.limits)) {
+      plain.update(chunk)
+      reader.push(chunk)
+    }
+    reader.finish()
+    const summary = writer.finish()
+    const usage = await binding.treeUsage(treeFd)
+    return {
+      ...summary,
+      diffId: plain.text(),
+      digest: compressed.text(),
+      compressedBytes: compressed.bytes,
+      size: usage.bytes,
+      inodes: usage.inodes,
+    }
+  } finally {
+    writer.close()
+    closeSync(treeFd)
+    closeSync(trashFd)
+  }
+}
+
+try {
+  post({ kind: 'done', result: await unpack(workerData as UnpackJob) })
+} catch (error) {
+  const code = error instanceof Fault ? error.code : 'INTERNAL'
+  post({ kind: 'fault', code, message: describe(error) })
+}
+port.close()

@@ -1,0 +1,221 @@
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import { Fault, type FaultCode } from '../base/fault.ts'
+import { LAYER_LIMITS, type LayerLimits } from './limits.ts'
+import type { LayerInfo, LayerStore } from './store.ts'
+import type { TreeSummary } from './tree-writer.ts'
+
+export interface UnpackOptions {
+  readonly store: LayerStore
+  /** The compressed bytes as they arrive, or the path of a file that holds them. */
+  readonly source: AsyncIterable<Uint8Array> | string
+  /** Digest of the uncompressed archive, from the image's configuration. Without it (an import) any archive is good. */
+  readonly diffId?: string | undefined
+  /** Digest and size of the compressed bytes, from the manifest. */
+  readonly digest?: string | undefined
+  readonly size?: number | undefined
+  readonly mediaType?: string | undefined
+  readonly limits?: Partial<LayerLimits>
+  /** Compressed bytes taken so far. */
+  readonly onProgress?: ((bytes: number) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+/** From the worker, about what it read and made. */
+export interface UnpackResult extends TreeSummary {
+  readonly diffId: string
+  readonly digest: string
+  readonly compressedBytes: number
+  readonly size: number
+  readonly inodes: number
+}
+
+export interface UnpackJob {
+  readonly tree: string
+  readonly trash: string
+  /** Undefined: chunks come as messages. */
+  readonly path: string | undefined
+  readonly limits: LayerLimits
+}
+
+export type ToWorker =
+  | { readonly kind: 'chunk'; readonly bytes: Uint8Array }
+  | { readonly kind: 'end' }
+  | { readonly kind: 'abort' }
+
+export type FromWorker =
+  | { readonly kind: 'taken'; readonly bytes: number }
+  | { readonly kind: 'done'; readonly result: UnpackResult }
+  | { readonly kind: 'fault'; readonly code: FaultCode; readonly message: string }
+
+const LAYER_TYPE =
+  /^application\/vnd\.(?:oci\.image\.layer\.(?:nondistributable\.)?v1\.tar(?:\+(?:gzip|zstd))?|docker\.image\.rootfs\.(?:foreign\.)?diff\.tar(?:\.(?:gzip|zstd))?)$/
+
+/**
+ * Unpacks one layer into the store, once: where it is there already, or another process has just made it, that one's record is returned and
+ * the source is not read to its end. Digest, size and diff id are verified before anything becomes visible: DATA_LOSS, and nothing
+ * is left. Runs on a thread of its own.
+ */
+export async function unpackLayer(options: UnpackOptions): Promise<LayerInfo> {
+  const { store, diffId, mediaType } = options
+  if (mediaType !== undefined && !LAYER_TYPE.test(mediaType)) {
+    throw new Fault('UNIMPLEMENTED', `cannot unpack a layer of media type ${mediaType}`)
+  }
+  if (diffId === undefined) return unpackUnknown(options)
+  const known = store.get(diffId)
+  if (known) return known
+  using _lock = await store.lock(diffId)
+  return store.get(diffId) ?? (await unpackNew(options))
+}
+
+async function unpackNew(options: UnpackOptions): Promise<LayerInfo> {
+  const work = options.store.begin()
+  try {
+    const result = await runWorker(work, options)
+    check(result, options)
+    const info = infoOf(result)
+    await options.store.publish(work, info)
+    return info
+  } finally {
+    await work.discard()
+  }
+}
+
+/** The diff id, and so the lock's name, is known only afterwards. */
+async function unpackUnknown(options: UnpackOptions): Promise<LayerInfo> {
+  const { store } = options
+  const work = store.begin()
+  try {
+    const result = await runWorker(work, options)
+    check(result, options)
+    using _lock = await store.lock(result.diffId)
+    const known = store.get(result.diffId)
+    if (known) return known
+    const info = infoOf(result)
+    await store.publish(work, info)
+    return info
+  } finally {
+    await work.discard()
+  }
+}
+
+function infoOf(result: UnpackResult): LayerInfo {
+  const { diffId, size, inodes, implicit, rootOpaque } = result
+  const created = new Date().toISOString()
+  return { version: 1, diffId, size, inodes, implicit, rootOpaque, created }
+}
+
+function check(result: UnpackResult, expected: UnpackOptions): void {
+  const wrong = (what: string, is: string | number, want: string | number): Fault =>
+    new Fault(
+      'DATA_LOSS',
+      `the layer is not what its image names: its ${what} is ${is}, not ${want}`,
+    )
+  if (expected.size !== undefined && result.compressedBytes !== expected.size) {
+    throw wrong('size', result.compressedBytes, expected.size)
+  }
+  if (expected.digest !== undefined && result.digest !== expected.digest) {
+    throw wrong('digest', result.digest, expected.digest)
+  }
+  if (expected.diffId !== undefined && result.diffId !== expected.diffId) {
+    throw wrong('diff id', result.diffId, expected.diffId)
+  }
+}
+
+/** Layers unpacked at the same time by this process. */
+const WORKERS_MAX = Math.max(2, availableParallelism())
+let workers = 0
+const waiting: (() => void)[] = []
+
+async function runWorker(
+  work: { tree: string; trash: string },
+  options: UnpackOptions,
+): Promise<UnpackResult> {
+  if (workers >= WORKERS_MAX) await new Promise<void>((resolve) => waiting.push(resolve))
+  else workers++
+  try {
+    return await converse(work, options)
+  } finally {
+    const next = waiting.shift()
+    if (next) next()
+    else workers--
+  }
+}
+
+/** Compressed bytes on their way to the worker. */
+const AHEAD_BYTES_MAX = 8 * 1024 * 1024
+
+async function converse(
+  work: { tree: string; trash: string },
+  options: UnpackOptions,
+): Promise<UnpackResult> {
+  const { source, signal, onProgress } = options
+  signal?.throwIfAborted()
+  const job: UnpackJob = {
+    tree: work.tree,
+    trash: work.trash,
+    path: typeof source === 'string' ? source : undefined,
+    limits: { ...LAYER_LIMITS, ...options.limits },
+  }
+  const worker = new Worker(new URL('./unpack-worker.js', import.meta.url), { workerData: job })
+  const send = (message: ToWorker): void => worker.postMessage(message)
+  const onAbort = (): void => send({ kind: 'abort' })
+  let ahead = 0
+  let taken = 0
+  let wake: (() => void) | undefined
+  let isOver = false
+  const outcome = new Promise<UnpackResult>((resolve, reject) => {
+    worker.on('message', (message: FromWorker) => {
+      if (message.kind === 'done') resolve(message.result)
+      else if (message.kind === 'fault') reject(new Fault(message.code, message.message))
+      else {
+        ahead -= message.bytes
+        taken += message.bytes
+        onProgress?.(taken)
+        wake?.()
+      }
+    })
+    worker.on('error', (error) =>
+      reject(new Fault('INTERNAL', 'the unpacking thread failed', { cause: error })),
+    )
+    worker.on('exit', () => reject(new Fault('INTERNAL', 'the unpacking thread ended early')))
+  }).finally(() => {
+    isOver = true
+    wake?.()
+  })
+  const feed = async (): Promise<void> => {
+    if (typeof source === 'string') return
+    for await (const chunk of source) {
+      if (isOver) return
+      // A copy, then given away: a socket's chunk is often a slice of a buffer that others use.
+      const bytes = new Uint8Array(chunk)
+      ahead += bytes.length
+      worker.postMessage({ kind: 'chunk', bytes } satisfies ToWorker, [bytes.buffer])
+      while (ahead > AHEAD_BYTES_MAX && !isOver) {
+        await new Promise<void>((resolve) => {
+          wake = resolve
+        })
+      }
+    }
+    send({ kind: 'end' })
+  }
+  signal?.addEventListener('abort', onAbort)
+  // A failing source (a broken connection) ends the worker; its error is the one to report.
+  let sourceError: { readonly error: unknown } | undefined
+  const feeding = feed().catch((error: unknown) => {
+    sourceError = { error }
+    send({ kind: 'abort' })
+  })
+  try {
+    const result = await outcome
+    await feeding
+    return result
+  } catch (error) {
+    if (sourceError) throw sourceError.error
+    signal?.throwIfAborted()
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+    await worker.terminate()
+  }
+}
