@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type * as Api from '../engine/index.ts'
-import type { ContainerRecord, RunOptions } from '../engine/types.ts'
+import type { RunOptions } from '../engine/options.ts'
+import type { ContainerRecord } from '../engine/types.ts'
 import { type Context, print } from './context.ts'
 import { examples } from './output.ts'
 import { progressView } from './progress.ts'

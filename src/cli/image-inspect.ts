@@ -20,7 +20,7 @@ export async function inspectImage(context: Context, name: string): Promise<unkn
   const { id } = store.catalog.resolve(name)
   const image = store.catalog.get(id)
   const { parseConfig, CONFIG_BYTES_MAX } = await import('../image/manifest.ts')
-  const bytes = await store.blobs.read(image.id, CONFIG_BYTES_MAX)
+  const bytes = store.blobs.read(image.id, CONFIG_BYTES_MAX)
   const config = parseConfig(bytes, name)
   return { image, config }
 }

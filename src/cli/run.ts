@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
 import type * as Api from '../engine/index.ts'
-import type { RunOptions } from '../engine/types.ts'
+import type { RunOptions } from '../engine/options.ts'
 import { type Context, print } from './context.ts'
 import { make } from './create.ts'
 import { DETACH_KEYS, parseDetachKeys } from './detach-keys.ts'
