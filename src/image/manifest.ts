@@ -375,11 +375,7 @@ function checkHistory(value: unknown, what: string): HistoryEntry {
  * An image's configuration with the fields that berth knows. `layerCount` is the manifest's: where the two differ, diff ids
  * could not be matched with layers.
  */
-export function parseConfig(
-  bytes: Uint8Array,
-  layerCount: number | undefined,
-  what: string,
-): ImageConfig {
+export function parseConfig(bytes: Uint8Array, what: string, layerCount?: number): ImageConfig {
   const fields = parseObject(bytes, CONFIG_BYTES_MAX, what)
   const rootfs = object(fields, 'rootfs', what)
   if (rootfs === undefined) throw bad(what, 'it has no rootfs')

@@ -1,0 +1,58 @@
+import type { Digest, ImageConfig } from '../spec/image.ts'
+import type { Image } from './catalog.ts'
+import { CONFIG_BYTES_MAX, parseConfig } from './manifest.ts'
+import { formatReference, parseReference } from './reference.ts'
+import { holdContent, type ImageStore, shortId } from './store.ts'
+
+/** An image's configuration, verified against its id as it is read. */
+export function readConfig(store: ImageStore, id: Digest): ImageConfig {
+  const bytes = store.blobs.read(id, CONFIG_BYTES_MAX)
+  return parseConfig(bytes, `the configuration of image ${shortId(id)}`)
+}
+
+/** The image behind a name, id or prefix, with its configuration. NOT_FOUND, INVALID_ARGUMENT. */
+export function inspectImage(
+  store: ImageStore,
+  text: string,
+): { image: Image; config: ImageConfig } {
+  const { id } = store.catalog.resolve(text)
+  return { image: store.catalog.get(id), config: readConfig(store, id) }
+}
+
+/** Gives an image one more name; a name that another image has moves. Returns the full name. */
+export async function tagImage(store: ImageStore, text: string, name: string): Promise<string> {
+  using _hold = await holdContent(store)
+  const reference = parseReference(name)
+  const full = formatReference({ ...reference, digest: undefined })
+  await store.catalog.tag(store.catalog.resolve(text).id, full)
+  return full
+}
+
+export interface HistoryRow {
+  /** RFC 3339; '' where the image does not say. */
+  readonly created: string
+  readonly createdBy: string
+  readonly comment: string
+  /** The diff id of the layer that the step made; undefined for one that only changed the configuration. */
+  readonly diffId: Digest | undefined
+}
+
+/** How the image was made, newest step first, as its author says it: nothing verifies the words. */
+export function imageHistory(store: ImageStore, text: string): HistoryRow[] {
+  const config = readConfig(store, store.catalog.resolve(text).id)
+  const diffIds = config.rootfs.diff_ids
+  let layer = 0
+  const rows = (config.history ?? []).map(
+    (entry): HistoryRow => ({
+      created: entry.created ?? '',
+      createdBy: entry.created_by ?? '',
+      comment: entry.comment ?? '',
+      diffId: entry.empty_layer === true ? undefined : diffIds[layer++],
+    }),
+  )
+  // Layers that no step accounts for (flattened or made by a tool without history).
+  for (; layer < diffIds.length; layer++) {
+    rows.push({ created: '', createdBy: '', comment: '', diffId: diffIds[layer] })
+  }
+  return rows.reverse()
+}

@@ -1,0 +1,246 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Fault } from '../base/fault.ts'
+import { readFileIfAny } from '../base/file.ts'
+import { LayerStore } from '../layer/store.ts'
+import { unpackLayer } from '../layer/unpack.ts'
+import type { Descriptor, Digest } from '../spec/image.ts'
+import { BlobStore, type Ingest } from './blobs.ts'
+import { Catalog } from './catalog.ts'
+import { Channel } from './channel.ts'
+import { algorithmOf } from './digest.ts'
+import { lockFile, tryLockFile } from './lock.ts'
+import { LAYER_BYTES_MAX } from './manifest.ts'
+
+/** Told of long work, in words for people: the same shape as the engine's. */
+export type Progress = (event: {
+  /** Short digest of the layer, or of the image. */
+  readonly id: string
+  readonly phase: 'waiting' | 'downloading' | 'loading' | 'unpacking' | 'exists' | 'done'
+  readonly done: number
+  /** 0 where it is not known. */
+  readonly total: number
+}) => void
+
+/** Images below one root. Any number of processes may have it open at once. */
+export interface ImageStore {
+  readonly root: string
+  readonly blobs: BlobStore
+  readonly catalog: Catalog
+  readonly layers: LayerStore
+  /** Sentences for the user. */
+  readonly warn: (message: string) => void
+}
+
+/** Opens ROOT/images and ROOT/layers, making what is missing. */
+export function openStore(
+  root: string,
+  options: {
+    warn?: (message: string) => void
+    /** Whether layers are on the disk before they count (see LayerStore); true. */
+    durable?: boolean
+  } = {},
+): ImageStore {
+  const directory = join(root, 'images')
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  return {
+    root,
+    blobs: new BlobStore(directory),
+    catalog: new Catalog(directory),
+    layers: new LayerStore(root, options.durable === undefined ? {} : { durable: options.durable }),
+    warn: options.warn ?? (() => undefined),
+  }
+}
+
+/** Releases on disposal. */
+export interface Hold {
+  release(): void
+  [Symbol.dispose](): void
+}
+
+function contentLock(store: ImageStore): string {
+  return join(store.root, 'images', 'content.lock')
+}
+
+function wanted(store: ImageStore): string {
+  return join(store.root, 'images', 'collect')
+}
+
+/**
+ * Keeps the collector away: while anybody holds, no blob and no layer is removed. A pull holds from before its first blob until its
+ * image is in the catalog; whoever makes a container holds from choosing the image until the container's record is on the disk.
+ * Any number hold at once. Never nest it with work that waits for another holder.
+ */
+export function holdContent(store: ImageStore, signal?: AbortSignal): Promise<Hold> {
+  return lockFile(contentLock(store), { exclusive: false, signal })
+}
+
+/** The collector's own right: nobody holds. Undefined where somebody does; `wait` waits for them. */
+export async function excludeHolders(
+  store: ImageStore,
+  options: { wait: boolean; signal?: AbortSignal | undefined },
+): Promise<Hold | undefined> {
+  if (options.wait) return lockFile(contentLock(store), { exclusive: true, signal: options.signal })
+  return tryLockFile(contentLock(store), { exclusive: true })
+}
+
+/** Notes that something became unreferenced while others held the content: the next who may collect does. */
+export const collectionNote = {
+  set: (store: ImageStore): void => writeFileSync(wanted(store), ''),
+  clear: (store: ImageStore): void => rmSync(wanted(store), { force: true }),
+  isSet: (store: ImageStore): boolean => readFileIfAny(wanted(store)) !== undefined,
+}
+
+/** Twelve digits, as people know them from docker. */
+export function shortId(digest: Digest): string {
+  return digest.slice(digest.indexOf(':') + 1, digest.indexOf(':') + 13)
+}
+
+/** Where a layer's bytes come from: all of them from `offset` on, in order, awaited one by one. */
+export type Feed = (offset: number, consume: (chunk: Uint8Array) => Promise<void>) => Promise<void>
+
+/**
+ * Brings one layer into the store, blob and tree, in one pass over its bytes: they are written and hashed here and unpacked by the
+ * layer store at the same time. The tree becomes visible only after the whole blob has its promised size and digest and the tar its
+ * diff id; the blob after the tree. What is there already is not fetched.
+ */
+export async function storeLayer(
+  store: ImageStore,
+  options: {
+    descriptor: Descriptor
+    diffId: Digest
+    feed: Feed
+    phase: 'downloading' | 'loading'
+    progress: Progress
+    signal: AbortSignal | undefined
+  },
+): Promise<void> {
+  const { descriptor, diffId, signal, progress } = options
+  const id = shortId(descriptor.digest)
+  const total = descriptor.size
+  const { digest } = descriptor
+  if (store.layers.has(diffId)) {
+    // Another blob of the same tree, or this one: nothing to fetch for running it.
+    progress({ id, phase: 'exists', done: total, total })
+    return
+  }
+  progress({ id, phase: 'waiting', done: 0, total })
+  await using ingest = await store.blobs.ingest(digest, {
+    bytesMax: LAYER_BYTES_MAX,
+    size: descriptor.size,
+    signal,
+  })
+  if (ingest.isStored) {
+    if (!store.layers.has(diffId)) {
+      progress({ id, phase: 'unpacking', done: 0, total })
+      await unpack(store, { source: store.blobs.path(digest), descriptor, diffId, signal })
+    }
+    progress({ id, phase: 'exists', done: total, total })
+    return
+  }
+  if (store.layers.has(diffId)) {
+    progress({ id, phase: 'exists', done: total, total })
+    return
+  }
+  await fetchAndUnpack(store, ingest, { ...options, id })
+  ingest.commit()
+  progress({ id, phase: 'done', done: total, total })
+}
+
+async function unpack(
+  store: ImageStore,
+  options: {
+    source: string | AsyncIterable<Uint8Array>
+    descriptor: Descriptor
+    diffId: Digest
+    signal: AbortSignal | undefined
+  },
+): Promise<void> {
+  const { source, descriptor, diffId, signal } = options
+  const { digest, size, mediaType } = descriptor
+  if (algorithmOf(diffId) !== 'sha256') {
+    throw new Fault('UNIMPLEMENTED', `layer ${digest} has a diff id that is no sha256: ${diffId}`)
+  }
+  await unpackLayer({
+    store: store.layers,
+    source,
+    diffId,
+    // The layer store hashes with sha256; a sha512 blob is verified on this side before the source ends.
+    digest: algorithmOf(digest) === 'sha256' ? digest : undefined,
+    size,
+    mediaType,
+    signal,
+  })
+}
+
+type LayerWork = Parameters<typeof storeLayer>[1] & { id: string }
+
+async function fetchAndUnpack(
+  store: ImageStore,
+  ingest: Ingest,
+  options: LayerWork,
+): Promise<void> {
+  for (let isFirst = true; ; isFirst = false) {
+    const tried = await fetchOnce(store, ingest, options)
+    if (tried.error === undefined) return
+    const { error } = tried
+    const mayPass =
+      options.signal?.aborted === true || (error instanceof Fault && error.code === 'UNAVAILABLE')
+    // What was cut off is worth keeping; what is wrong is not.
+    if (!mayPass) ingest.restart()
+    // The part of a killed process may hold what a power cut lost: then all is fetched anew, once.
+    const isOldPart = tried.resumed > 0 && error instanceof Fault && error.code === 'DATA_LOSS'
+    if (isFirst && isOldPart) continue
+    throw error
+  }
+}
+
+async function fetchOnce(
+  store: ImageStore,
+  ingest: Ingest,
+  options: LayerWork,
+): Promise<{ resumed: number; error: unknown }> {
+  const { descriptor, diffId, progress, phase, id, signal } = options
+  const channel = new Channel()
+  const report = (): void => progress({ id, phase, done: ingest.offset, total: descriptor.size })
+  let resumed = 0
+  let isStopped = false
+  const feed = async (): Promise<void> => {
+    try {
+      for await (const chunk of ingest.resume()) await channel.push(chunk)
+      resumed = ingest.offset
+      report()
+      await options.feed(ingest.offset, async (chunk) => {
+        if (isStopped) throw new Stopped()
+        await ingest.write(chunk)
+        report()
+        await channel.push(chunk)
+      })
+      ingest.verify()
+      channel.end()
+    } catch (error) {
+      channel.end(error)
+      throw error
+    }
+  }
+  const take = async (): Promise<void> => {
+    try {
+      await unpack(store, { source: channel, descriptor, diffId, signal })
+    } catch (error) {
+      isStopped = true
+      throw error
+    } finally {
+      // Also where another image's blob has just made the same tree, and ours is not read: the blob goes on without it.
+      channel.leave()
+    }
+  }
+  const [fed, unpacked] = await Promise.allSettled([feed(), take()])
+  const feedError: unknown = fed.status === 'rejected' ? fed.reason : undefined
+  const unpackError: unknown = unpacked.status === 'rejected' ? unpacked.reason : undefined
+  // The side that failed first made the other fail.
+  const error = feedError === undefined || feedError instanceof Stopped ? unpackError : feedError
+  return { resumed, error }
+}
+
+/** Ends a feed whose consumer has failed. */
+class Stopped extends Error {}
