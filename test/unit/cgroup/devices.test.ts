@@ -39,6 +39,7 @@ function run(program: Buffer, asked: Access): boolean {
     else if (operation === 0xbc) registers[target] = source
     else if (operation === 0xb4) registers[target] = immediate
     else if (operation === 0x54) registers[target] = value & immediate
+    else if (operation === 0xa4) registers[target] = value ^ immediate
     else if (operation === 0x74) registers[target] = value >>> immediate
     else if (operation === 0x05) at += offset
     else if (operation === 0x56) at += value !== immediate >>> 0 ? offset : 0
