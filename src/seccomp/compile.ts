@@ -1,0 +1,275 @@
+import { Fault } from '../base/fault.ts'
+import type { SeccompPlan } from '../spec/plan.ts'
+import type { Seccomp, SeccompRule } from '../spec/runtime.ts'
+import {
+  assemble,
+  type Condition,
+  type Decision,
+  decide,
+  type Instruction,
+  RET,
+  search,
+} from './bpf.ts'
+import {
+  COMPARISONS,
+  type Comparison,
+  type Entry,
+  FLAGS,
+  isKnownSyscall,
+  MACHINES,
+  MULTIPLEXED,
+  RETURN,
+  SECCOMP_ARCHITECTURES,
+  syscallTable,
+  X32_BIT,
+} from './constants.ts'
+
+const RULES_MAX = 4096
+const NAMES_MAX = 4096
+const ARGUMENTS_MAX = 64
+/** BPF_MAXINSNS. */
+const INSTRUCTIONS_MAX = 4096
+/** MAX_ERRNO: the kernel cuts larger ones to it. */
+const ERRNO_MAX = 4095
+const EPERM = 1
+const ENOSYS = 38
+/** Calls of 32-bit ARM outside the table, such as set_tls. */
+const ARM_PRIVATE = 0x0f0000
+
+export interface Compiled extends SeccompPlan {
+  readonly warnings: readonly string[]
+}
+
+/** One of a section's rules, read once and used for every architecture. */
+interface Rule {
+  readonly names: readonly string[]
+  readonly value: number
+  readonly conditions: readonly Condition[]
+}
+
+/**
+ * The filter of a section for a machine (`architecture` as Node names it). Several rules of one call: the first without conditions holds whatever the others
+ * say, as in libseccomp; otherwise the first whose conditions are all true. Calls from an architecture that the section does not list end the process.
+ */
+export function compileSeccomp(section: Seccomp, architecture: string): Compiled {
+  const machine = Object.hasOwn(MACHINES, architecture) ? MACHINES[architecture] : undefined
+  if (!machine) {
+    throw new Fault('UNIMPLEMENTED', `linux.seccomp is not supported on ${architecture}`)
+  }
+  if (section.listenerPath) throw notSupported('listenerPath')
+  const field = 'linux.seccomp.defaultAction'
+  const fallback = returnValue(field, section.defaultAction, section.defaultErrnoRet)
+  const flags = flagBits(section.flags)
+  const architectures = new Set(section.architectures ?? [])
+  for (const name of architectures) {
+    if (!SECCOMP_ARCHITECTURES.includes(name)) {
+      throw invalid('architectures', `there is no architecture ${JSON.stringify(name)}`)
+    }
+  }
+  const warnings: string[] = []
+  const rules = readRules(section.syscalls ?? [], fallback, warnings)
+
+  // A profile that forbids what it does not name was written before the newest calls: "not there" lets programs use what they used before, where EPERM or
+  // death would break them.
+  const strict = fallback !== RETURN.SCMP_ACT_ALLOW && fallback !== RETURN.SCMP_ACT_LOG
+  const others = machine.others.filter((entry) => architectures.has(entry.name))
+  const byAudit = new Map<number, { start: number; decision: Decision }[]>()
+  for (const entry of [machine.native, ...others]) {
+    const intervals = byAudit.get(entry.audit) ?? []
+    byAudit.set(entry.audit, [...intervals, ...intervalsOf(entry, rules, fallback, strict)])
+  }
+  if (architecture === 'x64' && !architectures.has('SCMP_ARCH_X32')) {
+    // Otherwise the bit would be a way around every rule. -1 is what a tracer leaves for "skip this call".
+    byAudit
+      .get(machine.native.audit)
+      ?.push(
+        {
+          start: X32_BIT,
+          decision: strict ? RETURN.SCMP_ACT_ERRNO | ENOSYS : RETURN.SCMP_ACT_KILL_PROCESS,
+        },
+        { start: 0xffffffff, decision: strict ? RETURN.SCMP_ACT_ERRNO | ENOSYS : fallback },
+      )
+  }
+  const programs = [...byAudit].map(([audit, intervals]) => ({ audit, code: search(intervals) }))
+  const program = decide(programs, RET(RETURN.SCMP_ACT_KILL_PROCESS))
+  if (program.length > INSTRUCTIONS_MAX) {
+    throw new Fault(
+      'RESOURCE_EXHAUSTED',
+      `linux.seccomp needs ${program.length} instructions; the kernel takes ${INSTRUCTIONS_MAX}`,
+    )
+  }
+  return { program: assemble(program as Instruction[]), flags, warnings }
+}
+
+/** The decisions of one architecture: from each start up to the next. */
+function intervalsOf(
+  entry: Entry,
+  rules: readonly Rule[],
+  fallback: number,
+  strict: boolean,
+): { start: number; decision: Decision }[] {
+  const table = syscallTable(entry.table)
+  const bits = entry.narrow ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn
+  const chosen = new Map<number, { conditions: readonly Condition[]; value: number }[]>()
+  const add = (number: number, conditions: readonly Condition[], value: number): void => {
+    const alternatives = chosen.get(number)
+    if (!alternatives) chosen.set(number, [{ conditions, value }])
+    // Nothing comes after a rule without conditions.
+    else if (alternatives[0]?.conditions.length === 0) return
+    else if (conditions.length === 0) chosen.set(number, [{ conditions, value }])
+    else alternatives.push({ conditions, value })
+  }
+  for (const { names, value, conditions } of rules) {
+    const narrowed = conditions.map((c) => ({ ...c, value: c.value & bits, mask: c.mask & bits }))
+    for (const name of names) {
+      const number = table.get(name)
+      if (number !== undefined) add(number, narrowed, value)
+      const inner =
+        entry.table === 'x86' && Object.hasOwn(MULTIPLEXED, name) ? MULTIPLEXED[name] : undefined
+      // The arguments themselves are behind a pointer there, which no filter can follow.
+      if (inner === undefined || conditions.length > 0) continue
+      const outer = table.get(inner[0])
+      const condition = { index: 0, op: 'SCMP_CMP_EQ', value: BigInt(inner[1]), mask: 0n } as const
+      if (outer !== undefined) add(outer, [condition], value)
+    }
+  }
+  const base = entry.table === 'x32' ? X32_BIT : 0
+  if (chosen.size === 0) return [{ start: base, decision: fallback }]
+  const numbers = [...chosen.keys()].sort((a, b) => a - b)
+  const newest = numbers.findLast((number) => number - base < ARM_PRIVATE) ?? 0
+  const beyond = strict ? RETURN.SCMP_ACT_ERRNO | ENOSYS : fallback
+  const intervals: { start: number; decision: Decision }[] = []
+  let next = base
+  for (const number of numbers) {
+    if (number > next) intervals.push({ start: next, decision: next > newest ? beyond : fallback })
+    intervals.push({ start: number, decision: decisionOf(chosen.get(number) ?? [], fallback) })
+    next = number + 1
+  }
+  intervals.push({ start: next, decision: beyond })
+  return intervals
+}
+
+function decisionOf(
+  alternatives: readonly { conditions: readonly Condition[]; value: number }[],
+  fallback: number,
+): Decision {
+  const [first] = alternatives
+  if (first?.conditions.length === 0) return first.value
+  return { alternatives, fallback }
+}
+
+function readRules(syscalls: readonly SeccompRule[], fallback: number, warnings: string[]): Rule[] {
+  if (!Array.isArray(syscalls) || syscalls.length > RULES_MAX) {
+    throw invalid('syscalls', `is no list of at most ${RULES_MAX} rules`)
+  }
+  const rules: Rule[] = []
+  const unknown = new Set<string>()
+  for (const [i, rule] of syscalls.entries()) {
+    const field = `syscalls[${i}]`
+    const names: unknown = rule.names
+    if (!Array.isArray(names) || names.length === 0 || names.length > NAMES_MAX) {
+      throw invalid(`${field}.names`, `is no list of 1 to ${NAMES_MAX} names`)
+    }
+    const value = returnValue(`linux.seccomp.${field}.action`, rule.action, rule.errnoRet)
+    const conditions = readConditions(field, rule.args)
+    for (const name of rule.names) if (!isKnownSyscall(name)) unknown.add(String(name))
+    // What is the default anyway is no rule (and in libseccomp an error).
+    if (value === fallback) continue
+    const indexes = conditions.map((condition) => condition.index)
+    if (new Set(indexes).size === indexes.length)
+      rules.push({ names: rule.names, value, conditions })
+    // A repeated index was never a conjunction: runc makes each condition a rule of its own, and profiles rely on it.
+    else
+      for (const condition of conditions)
+        rules.push({ names: rule.names, value, conditions: [condition] })
+  }
+  if (unknown.size > 0) {
+    const shown = [...unknown].slice(0, 8).map((name) => JSON.stringify(name.slice(0, 64)))
+    warnings.push(
+      `linux.seccomp.syscalls: ${unknown.size} unknown ${unknown.size === 1 ? 'name is' : 'names are'} ignored: ${shown.join(', ')}`,
+    )
+  }
+  return rules
+}
+
+function readConditions(field: string, args: SeccompRule['args']): Condition[] {
+  if (args === undefined || args === null) return []
+  if (!Array.isArray(args) || args.length > ARGUMENTS_MAX) {
+    throw invalid(`${field}.args`, `is no list of at most ${ARGUMENTS_MAX} conditions`)
+  }
+  return args.map(({ index, op, value, valueTwo }, i) => {
+    const at = `${field}.args[${i}]`
+    if (!Number.isInteger(index) || index < 0 || index > 5) {
+      throw invalid(`${at}.index`, `${String(index)} is not from 0 to 5`)
+    }
+    const known = COMPARISONS.find((name) => name === op) as Comparison | undefined
+    if (!known) throw invalid(`${at}.op`, `there is no comparison ${JSON.stringify(op)}`)
+    const first = unsigned(`${at}.value`, value)
+    if (known !== 'SCMP_CMP_MASKED_EQ') return { index, op: known, value: first, mask: 0n }
+    return {
+      index,
+      op: known,
+      mask: first,
+      value: unsigned(`${at}.valueTwo`, valueTwo ?? 0) & first,
+    }
+  })
+}
+
+/** 64 bits without sign. JSON's doubles round the largest values up to 2^64. */
+function unsigned(field: string, value: unknown): bigint {
+  if (typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value))) {
+    const whole = BigInt(value)
+    if (whole >= 0n && whole < 1n << 64n) return whole
+    if (typeof value === 'number' && whole === 1n << 64n) return whole - 1n
+  }
+  throw invalid(field, `${String(value)} is no whole number of 64 bits`)
+}
+
+function returnValue(field: string, action: string, errno: number | undefined): number {
+  if (action === 'SCMP_ACT_NOTIFY')
+    throw new Fault('UNIMPLEMENTED', `${field}: SCMP_ACT_NOTIFY is not supported`)
+  if (!Object.hasOwn(RETURN, action)) {
+    throw new Fault('INVALID_ARGUMENT', `${field}: there is no action ${JSON.stringify(action)}`)
+  }
+  const value = RETURN[action as keyof typeof RETURN]
+  const carries = value === RETURN.SCMP_ACT_ERRNO || value === RETURN.SCMP_ACT_TRACE
+  if (!carries) {
+    if (errno !== undefined && errno !== null) {
+      throw new Fault('INVALID_ARGUMENT', `${field}: ${action} returns no errno`)
+    }
+    return value
+  }
+  const data = errno ?? EPERM
+  const maximum = value === RETURN.SCMP_ACT_ERRNO ? ERRNO_MAX : 0xffff
+  if (!Number.isInteger(data) || data < 0 || data > maximum) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `${field}: the errno ${String(data)} is not from 0 to ${maximum}`,
+    )
+  }
+  return value | data
+}
+
+/** Without a choice: no mitigation of speculative store bypass, which costs much and which kernels from 5.16 on leave out themselves (runc's default too). */
+function flagBits(flags: readonly string[] | undefined): number {
+  if (flags === undefined || flags === null) return FLAGS.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+  let bits = 0
+  for (const flag of flags) {
+    if (!Object.hasOwn(FLAGS, flag))
+      throw invalid('flags', `there is no flag ${JSON.stringify(flag)}`)
+    // The kernel takes it only with a listener, of which there is none without SCMP_ACT_NOTIFY.
+    if (flag === 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV') {
+      throw invalid('flags', `${flag} needs a rule with SCMP_ACT_NOTIFY`)
+    }
+    bits |= FLAGS[flag as keyof typeof FLAGS]
+  }
+  return bits
+}
+
+function invalid(field: string, reason: string): Fault {
+  return new Fault('INVALID_ARGUMENT', `linux.seccomp.${field}: ${reason}`)
+}
+
+function notSupported(field: string): Fault {
+  return new Fault('UNIMPLEMENTED', `linux.seccomp.${field} is not supported`)
+}
