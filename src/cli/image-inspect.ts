@@ -14,13 +14,9 @@ export function define(command: Command, context: Context): void {
     })
 }
 
-/** An image's record with its configuration, in the words of docker. NOT_FOUND. */
+/** An image's record with its configuration, in the words of the OCI. NOT_FOUND. */
 export async function inspectImage(context: Context, name: string): Promise<unknown> {
   const { store } = await openImages(context)
-  const { id } = store.catalog.resolve(name)
-  const image = store.catalog.get(id)
-  const { parseConfig, CONFIG_BYTES_MAX } = await import('../image/manifest.ts')
-  const bytes = store.blobs.read(image.id, CONFIG_BYTES_MAX)
-  const config = parseConfig(bytes, name)
-  return { image, config }
+  const images = await import('../image/inspect.ts')
+  return images.inspectImage(store, name)
 }

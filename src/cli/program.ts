@@ -1,4 +1,4 @@
-import { Command, Option } from 'commander'
+import { Command, Help, Option } from 'commander'
 import { Fault } from '../base/fault.ts'
 import type { Context } from './context.ts'
 
@@ -175,8 +175,8 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
 ]
 
 /**
- * The command tree for these arguments (without node and script). All commands are there for help and suggestions, but
- * only the called one's file is loaded: most of the time a command takes is the loading of code.
+ * The command tree for these arguments (without node and script). Only the called command is made and its file loaded: most of
+ * the time that a command takes is the loading of code.
  */
 export async function program(args: readonly string[], context: Context): Promise<Command> {
   const root = new Command('berth')
@@ -197,18 +197,32 @@ export async function program(args: readonly string[], context: Context): Promis
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'berth: ')) })
+    .configureHelp({ optionDescription })
     .addHelpText('after', '\nMore about a command: berth COMMAND --help')
-  const path = calledPath(args)
-  for (const { title, entries } of COMMANDS) {
+  const [name, sub] = calledPath(args)
+  const wanted = COMMANDS.map(({ title, entries }) => ({
+    title,
+    entries: entries.filter((each) => called(each, name)),
+  }))
+  // Without a known command the help, or a suggestion, needs them all.
+  const known = wanted.some(({ entries }) => entries.length > 0)
+  for (const { title, entries } of known ? wanted : COMMANDS) {
     for (const each of entries) {
       const made = 'load' in each ? stub(root, each) : groupCommand(root, each)
       made.helpGroup(title)
-      if (!called(each, path[0])) continue
+      if (!known) continue
       if ('load' in each) await define(made, each, context)
-      else await groupEntries(made, each, path[1], context)
+      else await groupEntries(made, each, sub, context)
     }
   }
   return root
+}
+
+const standard = new Help()
+
+/** commander tells an empty list as the default of what may be repeated. */
+function optionDescription(option: Option): string {
+  return standard.optionDescription(option).replace(/ ?\(default: \[\]\)$/, '')
 }
 
 function groupCommand(root: Command, group: Group): Command {

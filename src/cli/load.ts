@@ -1,0 +1,60 @@
+import type { Command } from 'commander'
+import { Fault } from '../base/fault.ts'
+import { type Context, print } from './context.ts'
+import { openImages } from './image-store.ts'
+import { examples, type Format, formatOption, option, printJson } from './output.ts'
+import { progressView } from './progress.ts'
+
+const plain = (text: string): string => text
+
+interface Given {
+  input?: string
+  name?: string
+  platform?: string
+  quiet?: true
+  format: Format
+}
+
+export function define(command: Command, context: Context): void {
+  command
+    .addOption(
+      option('-i, --input <file>', 'archive, or folder with an OCI layout; stdin without', plain),
+    )
+    .addOption(
+      option('--name <name>', 'for an archive of one image, in place of its own names', plain),
+    )
+    .addOption(option('--platform <os/arch>', 'of an image for several', plain))
+    .option('-q, --quiet', 'no progress')
+    .addOption(formatOption())
+    .addHelpText(
+      'after',
+      `\nTakes what docker save, podman save, skopeo copy and buildah push write, plain or compressed.${examples('docker save debian | berth load', 'berth load -i image.tar', 'berth load -i layout/ --name app:1')}`,
+    )
+    .action(async (given: Given) => {
+      const source = given.input === undefined ? stdin('the archive') : given.input
+      const { store, familiar } = await openImages(context)
+      const { loadArchive } = await import('../image/load.ts')
+      const view = progressView(given.quiet === true)
+      try {
+        const loaded = await loadArchive(store, source, {
+          name: given.name,
+          platform: given.platform,
+          progress: view.report,
+        })
+        view.finish()
+        if (given.format === 'json') return await printJson(loaded)
+        for (const { id, names } of loaded) {
+          const named = names.length > 0 ? names.map(familiar) : [id]
+          await print(named.map((name) => `Loaded: ${name}\n`).join(''))
+        }
+      } finally {
+        view.finish()
+      }
+    })
+}
+
+/** Our stdin as a source of bytes; a person's keyboard is none. */
+export function stdin(what: string): AsyncIterable<Uint8Array> {
+  if (!process.stdin.isTTY) return process.stdin
+  throw new Fault('INVALID_ARGUMENT', `${what} is missing: name a file, or pipe it in`)
+}
