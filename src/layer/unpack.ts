@@ -157,7 +157,11 @@ async function converse(
     path: typeof source === 'string' ? source : undefined,
     limits: { ...LAYER_LIMITS, ...options.limits },
   }
-  const worker = new Worker(new URL('./unpack-worker.js', import.meta.url), { workerData: job })
+  const worker = new Worker(new URL('./unpack-worker.js', import.meta.url), {
+    workerData: job,
+    // Node would warn of each fd that the addon has opened and Node closes.
+    trackUnmanagedFds: false,
+  })
   const send = (message: ToWorker): void => worker.postMessage(message)
   const onAbort = (): void => send({ kind: 'abort' })
   let ahead = 0
