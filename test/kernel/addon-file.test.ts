@@ -1,0 +1,122 @@
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { isErrno } from '../../src/base/fault.ts'
+import { binding } from '../../src/kernel/binding.ts'
+import * as k from '../../src/kernel/constants.ts'
+import { Fd } from '../../src/kernel/fd.ts'
+import { overlayMount } from '../../src/kernel/mount-api.ts'
+
+let directory = ''
+let root = new Fd(openSync('/', 'r'))
+test.before.each(() => {
+  directory = mkdtempSync(join(tmpdir(), 'berth-file-'))
+  root = new Fd(openSync(directory, 'r'))
+})
+test.after.each(() => {
+  root.close()
+  rmSync(directory, { recursive: true })
+})
+
+test('nodes of every kind are made with their numbers, 20 bits of minor included', () => {
+  for (const [type, major, minor] of [
+    [k.S_IFCHR, 1, 3],
+    [k.S_IFBLK, 0xfff, 0xfffff],
+    [k.S_IFIFO, 0, 0],
+    [k.S_IFSOCK, 0, 0],
+    [k.S_IFCHR, 0, 0],
+  ] as const) {
+    binding.mknodat(root.number, 'node', type | 0o640, major, minor)
+    binding.fchmodat(root.number, 'node', 0o640)
+    binding.fchownat(root.number, 'node', 1000, -1, k.AT_SYMLINK_NOFOLLOW)
+    const found = binding.statx(root.number, 'node', k.AT_SYMLINK_NOFOLLOW)
+    assert.equal(
+      [found.mode, found.rdevMajor, found.rdevMinor, found.uid, found.gid],
+      [type | 0o640, major, minor, 1000, 0],
+    )
+    binding.unlinkat(root.number, 'node', 0)
+  }
+})
+
+test('attributes of files, devices and links are set on them and never on what they lead to', () => {
+  writeFileSync(join(directory, 'file'), '')
+  binding.symlinkat('file', root.number, 'link')
+  binding.mknodat(root.number, 'fifo', k.S_IFIFO | 0o600, 0, 0)
+  const value = Buffer.from([0, 1, 255, 0])
+  for (const name of ['file', 'fifo', 'link']) {
+    using fd = new Fd(binding.openat2(root.number, name, k.O_PATH | k.O_NOFOLLOW, 0, 0))
+    binding.fsetxattr(fd.number, 'trusted.berth', value, k.XATTR_CREATE)
+    assert.throws(
+      () => binding.fsetxattr(fd.number, 'trusted.berth', value, k.XATTR_CREATE),
+      (error: unknown) => isErrno(error, 'EEXIST'),
+    )
+    assert.equal(binding.fgetxattr(fd.number, 'trusted.berth'), value)
+    assert.ok(binding.flistxattr(fd.number).includes('trusted.berth'))
+    binding.fremovexattr(fd.number, 'trusted.berth')
+    assert.throws(
+      () => binding.fgetxattr(fd.number, 'trusted.berth'),
+      (error: unknown) => isErrno(error, 'ENODATA'),
+    )
+  }
+  using file = new Fd(openSync(join(directory, 'file'), 'r+'))
+  const long = Buffer.alloc(2000, 7)
+  binding.fsetxattr(file.number, 'trusted.long', long, 0)
+  assert.equal(binding.fgetxattr(file.number, 'trusted.long'), long)
+})
+
+function layers(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => {
+    const path = join(directory, `layer:${i}`)
+    mkdirSync(path)
+    writeFileSync(join(path, `only-${i}`), '')
+    writeFileSync(join(path, 'all'), String(i))
+    return path
+  })
+}
+
+const mountTable = (): string => readFileSync('/proc/self/mountinfo', 'utf8')
+
+for (const count of [1, 2, 120]) {
+  test(`a read-only view of ${count} layers is in no mount table and shows the topmost file`, () => {
+    const before = mountTable()
+    using view = overlayMount({ lower: layers(count) })
+    const at = `/proc/self/fd/${view.number}`
+    assert.is(readFileSync(`${at}/all`, 'utf8'), '0')
+    assert.is(readFileSync(`${at}/only-${count - 1}`, 'utf8'), '')
+    assert.throws(
+      () => writeFileSync(`${at}/all`, 'x'),
+      (e: unknown) => isErrno(e, 'EROFS'),
+    )
+    assert.is(mountTable(), before)
+  })
+}
+
+test('what is written through a view goes to the upper layer alone', () => {
+  const lower = layers(2)
+  const [upper, work] = [join(directory, 'upper'), join(directory, 'work')]
+  mkdirSync(upper)
+  mkdirSync(work)
+  {
+    using view = overlayMount({ lower, upper, work, options: ['index=off'] })
+    writeFileSync(`/proc/self/fd/${view.number}/all`, 'mine')
+  }
+  assert.is(readFileSync(join(upper, 'all'), 'utf8'), 'mine')
+  assert.is(readFileSync(join(lower[0] ?? '', 'all'), 'utf8'), '0')
+})
+
+test('a mount that fails says which layer and what the file system says', () => {
+  const [layer = ''] = layers(1)
+  assert.throws(
+    () => overlayMount({ lower: [layer, join(directory, 'missing')] }),
+    (error: unknown) => error instanceof Error && /fsconfig '.*missing'/.test(error.message),
+  )
+  assert.throws(() => overlayMount({ lower: [layer, layer], options: ['nonsense=1'] }), /nonsense/)
+})
+
+test('a file system is written out', async () => {
+  await binding.syncfs(root.number)
+})
+
+test.run()
