@@ -24,7 +24,7 @@ export function readMemoryEvents(directory: string): MemoryEvents | undefined {
 
 export function parseMemoryEvents(text: string): MemoryEvents {
   const values = parseFlat(text)
-  const of = (key: string): number => values.get(key) ?? 0
+  const of = (key: string): number => Number(values.get(key) ?? 0n)
   return {
     low: of('low'),
     high: of('high'),
@@ -37,13 +37,11 @@ export function parseMemoryEvents(text: string): MemoryEvents {
 }
 
 /** A flat keyed kernel file: `KEY VALUE` lines. Lines of another form are left out. */
-export function parseFlat(text: string): Map<string, number> {
-  const values = new Map<string, number>()
+export function parseFlat(text: string): Map<string, bigint> {
+  const values = new Map<string, bigint>()
   for (const line of text.split('\n')) {
-    const [key, value, ...rest] = line.split(' ')
-    if (key === undefined || value === undefined || rest.length > 0) continue
-    const number = Number(value)
-    if (Number.isFinite(number)) values.set(key, number)
+    const [, key, value] = /^(\S+) (\d{1,20})$/.exec(line) ?? []
+    if (key !== undefined && value !== undefined) values.set(key, BigInt(value))
   }
   return values
 }

@@ -40,8 +40,8 @@ export { type LimitWrite, limitWrites } from './limits.ts'
 export {
   type CgroupStats,
   type CpuStats,
+  groupStats,
   type IoStats,
   type MemoryStats,
   type Pressure,
-  readStats,
 } from './stats.ts'

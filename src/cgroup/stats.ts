@@ -6,8 +6,6 @@ import { parseFlat } from './events.ts'
 
 /** What a group uses. A field whose controller or kernel feature is missing is undefined, never 0. */
 export interface CgroupStats {
-  /** When it was read, nanoseconds since the epoch. */
-  readonly timestampNs: bigint
   readonly cpu: CpuStats | undefined
   readonly memory: MemoryStats | undefined
   readonly io: readonly IoStats[] | undefined
@@ -21,57 +19,56 @@ export interface CgroupStats {
 }
 
 export interface CpuStats {
-  readonly usageUs: number
-  readonly userUs: number
-  readonly systemUs: number
+  readonly usageUs: bigint
+  readonly userUs: bigint
+  readonly systemUs: bigint
   /** Of the bandwidth limit; undefined without the cpu controller. */
-  readonly periods: number | undefined
-  readonly throttledPeriods: number | undefined
-  readonly throttledUs: number | undefined
+  readonly periods: bigint | undefined
+  readonly throttledPeriods: bigint | undefined
+  readonly throttledUs: bigint | undefined
 }
 
-/** Bytes, but for the counters. */
 export interface MemoryStats {
-  readonly current: number
+  readonly currentBytes: bigint
   /** Undefined for no limit. */
-  readonly limit: number | undefined
-  readonly peak: number | undefined
-  readonly swapCurrent: number | undefined
-  readonly swapLimit: number | undefined
+  readonly maxBytes: bigint | undefined
+  readonly peakBytes: bigint | undefined
+  readonly swapCurrentBytes: bigint | undefined
+  readonly swapMaxBytes: bigint | undefined
   /** What the kubelet calls working set: in use without the page cache that can go at once. */
-  readonly workingSet: number
-  readonly anon: number
-  readonly file: number
-  readonly kernel: number
-  readonly pageFaults: number
-  readonly majorPageFaults: number
+  readonly workingSetBytes: bigint
+  readonly anonBytes: bigint
+  readonly fileBytes: bigint
+  readonly kernelBytes: bigint
+  readonly pageFaults: bigint
+  readonly majorPageFaults: bigint
   /** The whole of memory.stat. */
-  readonly all: ReadonlyMap<string, number>
+  readonly all: ReadonlyMap<string, bigint>
 }
 
 /** One device's transfers since the group was made. */
 export interface IoStats {
   readonly major: number
   readonly minor: number
-  readonly readBytes: number
-  readonly writtenBytes: number
-  readonly reads: number
-  readonly writes: number
+  readonly readBytes: bigint
+  readonly writtenBytes: bigint
+  readonly reads: bigint
+  readonly writes: bigint
 }
 
 export interface PidsStats {
-  readonly current: number
+  readonly current: bigint
   /** Undefined for no limit. */
-  readonly limit: number | undefined
+  readonly max: bigint | undefined
 }
 
 export interface HugepageStats {
   /** As in the file's name: 2MB, 1GB. */
   readonly pageSize: string
-  readonly current: number
-  readonly limit: number | undefined
+  readonly currentBytes: bigint
+  readonly maxBytes: bigint | undefined
   /** Times an allocation was refused. */
-  readonly refused: number
+  readonly refused: bigint
 }
 
 export interface Pressure {
@@ -85,19 +82,16 @@ export interface PressureLine {
   readonly avg10: number
   readonly avg60: number
   readonly avg300: number
-  readonly totalUs: number
+  readonly totalUs: bigint
 }
 
-/** Undefined where the group is gone. */
-export function readStats(directory: string): CgroupStats | undefined {
+/** What a group uses now. Of a group that is gone every field is undefined. */
+export function groupStats(directory: string): CgroupStats {
   const read = (file: string): string | undefined => readIfThere(join(directory, file))
   const cpu = read('cpu.stat')
-  // Every group has cpu.stat, with or without the controller.
-  if (cpu === undefined) return undefined
   const io = read('io.stat')
   return {
-    timestampNs: BigInt(Date.now()) * 1_000_000n,
-    cpu: parseCpu(cpu),
+    cpu: cpu === undefined ? undefined : parseCpu(cpu),
     memory: readMemory(read),
     io: io === undefined ? undefined : parseIo(io),
     pids: readPids(read),
@@ -128,8 +122,8 @@ export function parseCpu(text: string): CpuStats | undefined {
   if (usageUs === undefined) return undefined
   return {
     usageUs,
-    userUs: values.get('user_usec') ?? 0,
-    systemUs: values.get('system_usec') ?? 0,
+    userUs: values.get('user_usec') ?? 0n,
+    systemUs: values.get('system_usec') ?? 0n,
     periods: values.get('nr_periods'),
     throttledPeriods: values.get('nr_throttled'),
     throttledUs: values.get('throttled_usec'),
@@ -137,20 +131,22 @@ export function parseCpu(text: string): CpuStats | undefined {
 }
 
 function readMemory(read: Read): MemoryStats | undefined {
-  const current = amount(read('memory.current'))
-  if (current === undefined) return undefined
+  const currentBytes = amount(read('memory.current'))
+  if (currentBytes === undefined) return undefined
   const all = parseFlat(read('memory.stat') ?? '')
-  const of = (key: string): number => all.get(key) ?? 0
+  const of = (key: string): bigint => all.get(key) ?? 0n
+  const workingSetBytes = currentBytes - of('inactive_file')
   return {
-    current,
-    limit: amount(read('memory.max')),
-    peak: amount(read('memory.peak')),
-    swapCurrent: amount(read('memory.swap.current')),
-    swapLimit: amount(read('memory.swap.max')),
-    workingSet: Math.max(0, current - of('inactive_file')),
-    anon: of('anon'),
-    file: of('file'),
-    kernel: of('kernel'),
+    currentBytes,
+    maxBytes: amount(read('memory.max')),
+    peakBytes: amount(read('memory.peak')),
+    swapCurrentBytes: amount(read('memory.swap.current')),
+    swapMaxBytes: amount(read('memory.swap.max')),
+    // The two files are read one after the other.
+    workingSetBytes: workingSetBytes > 0n ? workingSetBytes : 0n,
+    anonBytes: of('anon'),
+    fileBytes: of('file'),
+    kernelBytes: of('kernel'),
     pageFaults: of('pgfault'),
     majorPageFaults: of('pgmajfault'),
     all,
@@ -159,7 +155,7 @@ function readMemory(read: Read): MemoryStats | undefined {
 
 function readPids(read: Read): PidsStats | undefined {
   const current = amount(read('pids.current'))
-  return current === undefined ? undefined : { current, limit: amount(read('pids.max')) }
+  return current === undefined ? undefined : { current, max: amount(read('pids.max')) }
 }
 
 /** Lines such as `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`; a device without transfers may have no settings. */
@@ -173,10 +169,10 @@ export function parseIo(text: string): IoStats[] {
     devices.push({
       major: Number(match[1]),
       minor: Number(match[2]),
-      readBytes: values.get('rbytes') ?? 0,
-      writtenBytes: values.get('wbytes') ?? 0,
-      reads: values.get('rios') ?? 0,
-      writes: values.get('wios') ?? 0,
+      readBytes: count(values.get('rbytes')),
+      writtenBytes: count(values.get('wbytes')),
+      reads: count(values.get('rios')),
+      writes: count(values.get('wios')),
     })
   }
   return devices
@@ -186,13 +182,13 @@ function readHugepages(directory: string, read: Read): HugepageStats[] {
   const stats: HugepageStats[] = []
   for (const file of namesOf(directory)) {
     const pageSize = /^hugetlb\.([^.]+)\.current$/.exec(file)?.[1]
-    const current = pageSize === undefined ? undefined : amount(read(file))
-    if (pageSize === undefined || current === undefined) continue
+    const currentBytes = pageSize === undefined ? undefined : amount(read(file))
+    if (pageSize === undefined || currentBytes === undefined) continue
     stats.push({
       pageSize,
-      current,
-      limit: amount(read(`hugetlb.${pageSize}.max`)),
-      refused: parseFlat(read(`hugetlb.${pageSize}.events`) ?? '').get('max') ?? 0,
+      currentBytes,
+      maxBytes: amount(read(`hugetlb.${pageSize}.max`)),
+      refused: parseFlat(read(`hugetlb.${pageSize}.events`) ?? '').get('max') ?? 0n,
     })
   }
   return stats
@@ -215,27 +211,31 @@ export function parsePressure(text: string | undefined): Pressure | undefined {
     if (kind === undefined || settings.length === 0) continue
     const values = parseSettings(settings)
     lines.set(kind, {
-      avg10: values.get('avg10') ?? 0,
-      avg60: values.get('avg60') ?? 0,
-      avg300: values.get('avg300') ?? 0,
-      totalUs: values.get('total') ?? 0,
+      avg10: Number(values.get('avg10') ?? 0),
+      avg60: Number(values.get('avg60') ?? 0),
+      avg300: Number(values.get('avg300') ?? 0),
+      totalUs: count(values.get('total')),
     })
   }
   const some = lines.get('some')
   return some && { some, full: lines.get('full') }
 }
 
-function parseSettings(settings: readonly string[]): Map<string, number> {
+function parseSettings(settings: readonly string[]): Map<string, string> {
   return new Map(
     settings.map((setting) => {
       const [key = '', value = ''] = setting.split('=')
-      return [key, Number(value)]
+      return [key, value]
     }),
   )
 }
 
+function count(text: string | undefined): bigint {
+  return text !== undefined && /^\d{1,20}$/.test(text) ? BigInt(text) : 0n
+}
+
 /** A file of one number; 'max' and a missing file are undefined. */
-function amount(text: string | undefined): number | undefined {
+function amount(text: string | undefined): bigint | undefined {
   const trimmed = text?.trim()
-  return trimmed === undefined || trimmed === '' || trimmed === 'max' ? undefined : Number(trimmed)
+  return trimmed !== undefined && /^\d{1,20}$/.test(trimmed) ? BigInt(trimmed) : undefined
 }

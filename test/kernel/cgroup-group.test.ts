@@ -10,9 +10,9 @@ import {
   createGroup,
   freezeGroup,
   groupProcesses,
+  groupStats,
   isFrozen,
   killGroup,
-  readStats,
   removeGroup,
   removeParentIfEmpty,
   thawGroup,
@@ -89,7 +89,7 @@ test('everything of gone groups is no error, but freezing one', async () => {
   assert.is(await waitEmpty(gone), true)
   assert.is(isFrozen(gone), false)
   assert.equal(groupProcesses(gone), [])
-  assert.is(readStats(gone), undefined)
+  assert.is(groupStats(gone).cpu, undefined)
   await rejects(freezeGroup(gone), isFault('NOT_FOUND'))
   await rejects(updateGroup(gone, {}), isFault('NOT_FOUND'))
 })
@@ -122,8 +122,8 @@ test('a frozen group stands still, a thawed one goes on', async () => {
   assert.is(isFrozen(directory), true)
   child.stdin?.write('hello\n')
   // Its state is what the kernel has done with it, not what time has not yet shown.
-  const used = readStats(directory)?.cpu?.usageUs
-  assert.is(readStats(directory)?.cpu?.usageUs, used)
+  const used = groupStats(directory).cpu?.usageUs
+  assert.is(groupStats(directory).cpu?.usageUs, used)
   assert.is(said, '')
   await thawGroup(directory)
   assert.is(isFrozen(directory), false)
@@ -230,7 +230,10 @@ test('a huge page limit is written, updated, and restored where a later write fa
     isFault('INVALID_ARGUMENT', /refuses "no number"/),
   )
   assert.is(read(), String(2 ** 30))
-  assert.is(readStats(directory)?.hugepages.find((h) => h.pageSize === pageSize)?.limit, 2 ** 30)
+  assert.is(
+    groupStats(directory).hugepages.find((h) => h.pageSize === pageSize)?.maxBytes,
+    2n ** 30n,
+  )
   await removeGroup(directory)
 })
 
@@ -265,7 +268,7 @@ test('statistics of a living group count its time', async () => {
   const { directory } = await make()
   const child = await inGroup(directory, 'i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done')
   await once(child, 'exit')
-  assert.ok((readStats(directory)?.cpu?.usageUs ?? 0) > 0)
+  assert.ok((groupStats(directory).cpu?.usageUs ?? 0n) > 0n)
   await removeGroup(directory)
 })
 
