@@ -3,6 +3,7 @@ import http from 'node:http'
 import https from 'node:https'
 import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
+import { rootCertificates as rootCertificatesOfNode } from 'node:tls'
 import { Fault, isErrno } from '../base/fault.ts'
 
 const REDIRECTS_MAX = 5
@@ -118,18 +119,19 @@ export class Http {
         throw new Fault('INVALID_ARGUMENT', `cannot read the TLS file ${path}`, { cause: error })
       }
     }
+    const ca = [...rootCertificates(), ...tls.ca.map(read)]
     const agent = new https.Agent({
       keepAlive: true,
       maxSockets: SOCKETS_PER_HOST_MAX,
       rejectUnauthorized: !tls.skipVerify,
-      // Beside the system's and not in their place, as containerd does.
-      ...(tls.ca.length > 0 ? { ca: [...rootCertificates(), ...tls.ca.map(read)] } : {}),
+      // Those of hosts.toml are taken beside the system's and not in their place, as containerd does.
+      ...(ca.length > 0 ? { ca } : {}),
       ...(tls.client.length > 0
         ? {
             cert: tls.client.map((pair) => read(pair.certificate)),
             key: tls.client.map((pair) => read(pair.key === '' ? pair.certificate : pair.key)),
           }
-        : systemCa()),
+        : {}),
     })
     this.#secure.set(key, agent)
     return agent
@@ -178,7 +180,7 @@ export class Http {
 
 let systemRoots: string | undefined
 
-/** The bundle that the distribution keeps, beside Node's own: a company's CA is in there. */
+/** The bundle that the distribution keeps, where a company's CA is too; Node's own where there is none. */
 function rootCertificates(): string[] {
   if (systemRoots === undefined) {
     systemRoots = ''
@@ -197,12 +199,7 @@ function rootCertificates(): string[] {
       }
     }
   }
-  return systemRoots === '' ? [] : [systemRoots]
-}
-
-function systemCa(): { ca?: string[] } {
-  const ca = rootCertificates()
-  return ca.length === 0 ? {} : { ca }
+  return systemRoots === '' ? [...rootCertificatesOfNode] : [systemRoots]
 }
 
 function isRedirect(status: number): boolean {

@@ -23,7 +23,7 @@ import {
 } from './manifest.ts'
 import { choosePlatform, hostPlatform, parsePlatform } from './platform.ts'
 import { atOnce, checkConfigPlatform, imageRecord, pairLayers } from './pull.ts'
-import { formatReference, parseReference } from './reference.ts'
+import { DEFAULT_TAG, formatReference, parseReference } from './reference.ts'
 import { holdContent, type ImageStore, type Progress, shortId, storeLayer } from './store.ts'
 
 /** Images of one archive. */
@@ -236,15 +236,16 @@ async function layoutImage(
 }
 
 /**
- * The name that a layout's entry declares: containerd's and docker's annotation, else the specification's where it holds a whole name. A bare
- * `latest` there is a tag of nothing.
+ * The name that a layout's entry declares: containerd's and docker's annotation, else the specification's. A bare word there is no whole name: it
+ * becomes one of this host's own, as podman reads it, and `latest` is a tag of nothing.
  */
 function layoutName(entry: Descriptor): string[] {
   const annotations = new Map(Object.entries(entry.annotations ?? {}))
-  const full = annotations.get('io.containerd.image.name')
-  const short = annotations.get('org.opencontainers.image.ref.name')
-  const name = full ?? (short !== undefined && /[/:]/.test(short) ? short : undefined)
-  return name === undefined ? [] : [tagName(name)]
+  const name =
+    annotations.get('io.containerd.image.name') ??
+    annotations.get('org.opencontainers.image.ref.name')
+  if (name === undefined || name === '' || name === DEFAULT_TAG) return []
+  return [tagName(/[/:]/.test(name) ? name : `localhost/${name.toLowerCase()}`)]
 }
 
 // -- docker-archive --------------------------------------------------------------------------------------------

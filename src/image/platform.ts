@@ -26,7 +26,7 @@ const ALIASES: Record<string, { architecture: string; variant?: string }> = {
   armel: { architecture: 'arm', variant: 'v6' },
 }
 
-const PART = /^[A-Za-z0-9_.-]{1,64}$/
+const PART = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$/
 
 /** What this process's machine runs. */
 export function hostPlatform(): Platform {

@@ -1,0 +1,84 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import {
+  choosePlatform,
+  fit,
+  formatPlatform,
+  hostPlatform,
+  parsePlatform,
+} from '../../../src/image/platform.ts'
+import type { Descriptor, Digest } from '../../../src/spec/image.ts'
+
+const parsed: [given: string, platform: string][] = [
+  ['linux/amd64', 'linux/amd64'],
+  ['Linux/x86_64', 'linux/amd64'],
+  ['linux/amd64/v1', 'linux/amd64'],
+  ['amd64/v3', ''],
+  ['linux/amd64/v3', 'linux/amd64/v3'],
+  ['aarch64', 'linux/arm64'],
+  ['linux/arm64/v8', 'linux/arm64'],
+  ['linux/arm64/8', 'linux/arm64'],
+  ['linux/arm', 'linux/arm/v7'],
+  ['linux/armel', 'linux/arm/v6'],
+  ['linux/arm/6', 'linux/arm/v6'],
+  ['linux', formatPlatform(hostPlatform())],
+  ['windows/amd64', ''],
+  ['a/b/c/d', ''],
+  ['', ''],
+  ['linux/../x', ''],
+]
+for (const [given, platform] of parsed) {
+  test(`${JSON.stringify(given)} is ${platform === '' ? 'refused' : platform}`, () => {
+    if (platform === '') assert.throws(() => parsePlatform(given))
+    else assert.is(formatPlatform(parsePlatform(given)), platform)
+  })
+}
+
+function entry(text: string): Descriptor {
+  const [os = '', architecture = '', variant] = text.split('/')
+  return {
+    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    digest: `sha256:${'0'.repeat(64)}` as Digest,
+    size: 1,
+    ...(text === '' ? {} : { platform: { os, architecture, ...(variant ? { variant } : {}) } }),
+  }
+}
+
+const choices: { offered: string[]; wanted: string; chosen: string | undefined }[] = [
+  { offered: ['linux/arm64', 'linux/amd64'], wanted: 'linux/amd64', chosen: 'linux/amd64' },
+  { offered: ['linux/arm64/v8'], wanted: 'linux/arm64', chosen: 'linux/arm64/v8' },
+  {
+    offered: ['linux/arm/v5', 'linux/arm/v6', 'linux/arm/v7'],
+    wanted: 'linux/arm/v6',
+    chosen: 'linux/arm/v6',
+  },
+  { offered: ['linux/arm/v5', 'linux/arm/v6'], wanted: 'linux/arm/v7', chosen: 'linux/arm/v6' },
+  { offered: ['linux/arm/v7'], wanted: 'linux/arm/v6', chosen: undefined },
+  { offered: ['linux/amd64/v3', 'linux/amd64'], wanted: 'linux/amd64', chosen: 'linux/amd64' },
+  {
+    offered: ['linux/amd64/v2', 'linux/amd64/v4'],
+    wanted: 'linux/amd64/v3',
+    chosen: 'linux/amd64/v2',
+  },
+  { offered: ['unknown/unknown', 'linux/amd64'], wanted: 'linux/amd64', chosen: 'linux/amd64' },
+  { offered: ['windows/amd64'], wanted: 'linux/amd64', chosen: undefined },
+  { offered: [''], wanted: 'linux/amd64', chosen: '' },
+  { offered: ['', ''], wanted: 'linux/amd64', chosen: undefined },
+]
+for (const { offered, wanted, chosen } of choices) {
+  test(`of ${JSON.stringify(offered)} ${wanted} takes ${chosen ?? 'nothing'}`, () => {
+    const manifests = offered.map(entry)
+    const choose = () => choosePlatform(manifests, parsePlatform(wanted), 'x')
+    if (chosen === undefined) assert.throws(choose, /has no image for/)
+    else assert.is(choose(), manifests[offered.indexOf(chosen)])
+  })
+}
+
+test('an architecture never fits another', () => {
+  assert.is(
+    fit({ os: 'linux', architecture: 'arm' }, { os: 'linux', architecture: 'arm64' }),
+    undefined,
+  )
+})
+
+test.run()
