@@ -306,6 +306,14 @@ function enableControllers(host: CgroupHost, parent: string, needed: readonly st
     const has = words(readFileSync(join(directory, 'cgroup.controllers'), 'utf8'))
     const missing = CONTROLLERS.filter((name) => has.includes(name) && !on.includes(name))
     if (missing.length === 0) continue
+    if (isInhabited(directory)) {
+      const wanted = missing.find((name) => needed.includes(name))
+      if (wanted === undefined) continue
+      throw new Fault(
+        'FAILED_PRECONDITION',
+        `cannot switch the controller "${wanted}" on in ${directory}: processes live in that group itself`,
+      )
+    }
     try {
       writeFileOnce(file, missing.map((name) => `+${name}`).join(' '))
     } catch {
@@ -321,14 +329,22 @@ function enableController(file: string, name: string, isNeeded: boolean): void {
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENODEV')) throw error
     if (!isNeeded) return
-    // cgroups(7), "no internal processes": a group with processes of its own, other than the root, hands nothing down.
-    const reason = isErrno(error, 'EBUSY') ? ': processes live in that group itself' : ''
     throw new Fault(
       'FAILED_PRECONDITION',
-      `cannot switch the controller "${name}" on in ${dirname(file)}${reason}`,
+      `cannot switch the controller "${name}" on in ${dirname(file)}`,
       { cause: error },
     )
   }
+}
+
+/**
+ * Whether processes live in the group itself. cgroups(7), "no internal processes": such a group, other than the root, hands no
+ * controllers down, and trying it with a threaded one (cpu, pids) would turn it and all below it into threaded groups.
+ */
+function isInhabited(directory: string): boolean {
+  // The root has no type.
+  if (readFileIfAny(join(directory, 'cgroup.type')) === undefined) return false
+  return readFileSync(join(directory, 'cgroup.procs'), 'utf8') !== ''
 }
 
 async function writeLimit(directory: string, write: LimitWrite): Promise<void> {

@@ -8,6 +8,9 @@ import { binding } from '../../src/kernel/binding.ts'
 import * as k from '../../src/kernel/constants.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { overlayMount } from '../../src/kernel/mount-api.ts'
+import { needs } from '../lib/needs.ts'
+
+needs('root', 'overlay')
 
 let directory = ''
 let root = new Fd(openSync('/', 'r'))

@@ -10,6 +10,9 @@ import { binding, type ExitStatus } from '../../src/kernel/binding.ts'
 import { AT_FDCWD, O_PATH } from '../../src/kernel/constants.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { openProcess, signalProcess } from '../../src/kernel/process.ts'
+import { needs } from '../lib/needs.ts'
+
+needs('root')
 
 const directory = mkdtempSync(join(tmpdir(), 'berth-spawn-'))
 test.after(() => rmSync(directory, { recursive: true }))

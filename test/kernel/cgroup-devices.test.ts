@@ -13,6 +13,9 @@ import {
 } from '../../src/cgroup/index.ts'
 import { binding } from '../../src/kernel/binding.ts'
 import type { DeviceRule } from '../../src/spec/runtime.ts'
+import { needs } from '../lib/needs.ts'
+
+needs('root', 'cgroup2')
 
 const host = cgroupHost()
 const PARENT = `/berth-test-${process.pid}`

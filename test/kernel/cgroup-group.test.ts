@@ -1,6 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -20,6 +19,10 @@ import {
   waitEmpty,
 } from '../../src/cgroup/index.ts'
 import type { Resources } from '../../src/spec/runtime.ts'
+import { inGroup } from '../lib/in-group.ts'
+import { needs } from '../lib/needs.ts'
+
+needs('root', 'cgroup2')
 
 const host = cgroupHost()
 const PARENT = `/berth-test-${process.pid}`
@@ -33,15 +36,6 @@ test.after(async () => {
 let count = 0
 const make = (resources: Resources = {}) =>
   createGroup(host, { parent: PARENT, name: `g${count++}`, resources })
-
-/** A shell in the group that runs `script` once it is in. Says a line when it has begun. */
-async function inGroup(directory: string, script: string): Promise<ChildProcess> {
-  const child = spawn('/bin/sh', ['-c', `read _; echo in; ${script}`])
-  writeFileSync(join(directory, 'cgroup.procs'), String(child.pid))
-  child.stdin.write('\n')
-  await once(child.stdout, 'data')
-  return child
-}
 
 const isFault =
   (code: string, message = /./) =>
@@ -115,19 +109,19 @@ test('a frozen group stands still, a thawed one goes on', async () => {
   const { directory } = await make()
   const child = await inGroup(directory, 'while read line; do echo "$line"; done')
   let said = ''
-  child.stdout?.on('data', (data) => {
+  child.stdout.on('data', (data) => {
     said += String(data)
   })
   await freezeGroup(directory)
   assert.is(isFrozen(directory), true)
-  child.stdin?.write('hello\n')
+  child.stdin.write('hello\n')
   // Its state is what the kernel has done with it, not what time has not yet shown.
   const used = groupStats(directory).cpu?.usageUs
   assert.is(groupStats(directory).cpu?.usageUs, used)
   assert.is(said, '')
   await thawGroup(directory)
   assert.is(isFrozen(directory), false)
-  if (child.stdout) await once(child.stdout, 'data')
+  await once(child.stdout, 'data')
   assert.is(said, 'hello\n')
   await freezeGroup(directory)
   const exit = once(child, 'exit')
