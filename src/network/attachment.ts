@@ -52,6 +52,9 @@ export async function attachNetwork(
  * Takes a container out of all its networks, newest interface first. Never attached is success. `netnsGone` tells the plugins that the
  * namespace cannot be opened any more. Everything is tried; where a plugin failed, its record stays for the next
  * call and the failures are returned.
+ *
+ * With the namespace gone the standard bridge plugin keeps a masquerade rule for the address (it would read it from there): harmless,
+ * and gone at the next reboot, but a reason to detach while the namespace is still held.
  */
 export async function detachNetworks(
   directory: string,

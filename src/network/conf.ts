@@ -57,6 +57,8 @@ export const BUILT_IN: NetworkConf = {
       capabilities: { mac: true, ips: true },
       ipam: {
         type: 'host-local',
+        // Of the machine, as the bridge is, whatever the roots; and gone after a reboot, as the bridge is. host-local adds the name.
+        dataDir: '/run/cni/berth',
         ranges: [[{ subnet: '10.89.0.0/16' }]],
         routes: [{ dst: '0.0.0.0/0' }],
       },

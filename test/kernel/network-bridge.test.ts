@@ -1,0 +1,265 @@
+/**
+ * The built-in network with the real plugins. The file runs itself again in a network namespace of its own, which plays the host: bridge,
+ * rules and sysctls are made there and vanish with it.
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import {
+  attachedContainers,
+  attachedNetworks,
+  attachNetwork,
+  BUILT_IN,
+  type CapabilityArgs,
+  checkNetworks,
+  detachNetworks,
+  type NetworkConf,
+} from '../../src/network/index.ts'
+import { eventually } from '../lib/eventually.ts'
+import { needs } from '../lib/needs.ts'
+
+needs('root', 'program:unshare', 'program:nsenter', 'program:ip', 'program:iptables')
+needs('file:/usr/lib/cni/bridge', 'file:/usr/lib/cni/portmap', 'file:/usr/lib/cni/firewall')
+
+const INSIDE = 'BERTH_TEST_IN_NETWORK_NAMESPACE'
+if (process.env[INSIDE] === undefined) {
+  const { status } = spawnSync(
+    'unshare',
+    ['-n', process.execPath, fileURLToPath(import.meta.url)],
+    {
+      env: { ...process.env, [INSIDE]: readlinkSync('/proc/self/ns/net') },
+      stdio: 'inherit',
+    },
+  )
+  process.exit(status ?? 1)
+}
+// Whatever fails before this line, the machine's own network must never be the one that is changed.
+assert.is.not(process.env[INSIDE], readlinkSync('/proc/self/ns/net'))
+execFileSync('ip', ['link', 'set', 'lo', 'up'])
+
+/** A network namespace as a container has it: a path that opens as long as its process lives. */
+class Namespace {
+  readonly process: ChildProcess
+
+  constructor() {
+    this.process = spawn('unshare', ['-n', 'sleep', 'infinity'], { stdio: 'ignore' })
+  }
+
+  async open(): Promise<this> {
+    await eventually(
+      'its own namespace',
+      () => readlinkSync(this.path) !== readlinkSync('/proc/self/ns/net'),
+    )
+    return this
+  }
+
+  get path(): string {
+    return `/proc/${this.process.pid}/ns/net`
+  }
+
+  run(...command: string[]): string {
+    return execFileSync('nsenter', [`--net=${this.path}`, ...command], { encoding: 'utf8' })
+  }
+
+  /** A server in it that greets every client. */
+  async serve(port: number): Promise<ChildProcess> {
+    const script = `require('net').createServer(c=>{c.end('from the container')}).listen(${port},()=>console.log('up'))`
+    const server = spawn('nsenter', [`--net=${this.path}`, process.execPath, '-e', script])
+    await new Promise((resolve) => server.stdout.once('data', resolve))
+    return server
+  }
+
+  async end(): Promise<void> {
+    if (this.process.signalCode !== null) return
+    const ended = new Promise((resolve) => this.process.once('exit', resolve))
+    this.process.kill('SIGKILL')
+    await ended
+  }
+}
+
+interface Context {
+  directory: string
+  results: string
+  conf: NetworkConf
+  namespaces: Namespace[]
+}
+
+const test = suite<Context>('network-bridge')
+
+test.before.each((context) => {
+  context.directory = mkdtempSync(join(tmpdir(), 'berth-net-'))
+  context.results = join(context.directory, 'results')
+  context.namespaces = []
+  // The leases of the machine's containers are none of ours.
+  const [bridge, ...others] = BUILT_IN.plugins
+  const ipam = { ...(bridge?.['ipam'] as object), dataDir: join(context.directory, 'leases') }
+  context.conf = { ...BUILT_IN, plugins: [{ ...bridge, type: 'bridge', ipam }, ...others] }
+})
+
+test.after.each(async (context) => {
+  for (const namespace of context.namespaces) await namespace.end()
+  rmSync(context.directory, { recursive: true })
+})
+
+async function namespace(context: Context): Promise<Namespace> {
+  const made = new Namespace()
+  context.namespaces.push(made)
+  return made.open()
+}
+
+function attach(context: Context, id: string, netns: string, capabilities: CapabilityArgs = {}) {
+  const attachment = {
+    containerId: id,
+    netns,
+    ifname: 'eth0',
+    args: ['IgnoreUnknown=1'],
+    capabilities,
+  }
+  return attachNetwork(context.results, context.conf, attachment)
+}
+
+/** Everything that a container's attachment can leave behind in its host. */
+function left(context: Context, id: string): string[] {
+  const rules = execFileSync('sh', ['-c', 'iptables-save'], { encoding: 'utf8' }).split('\n')
+  const ports = execFileSync('bridge', ['-o', 'link'], { encoding: 'utf8' }).split('\n')
+  return [
+    ...rules.filter((rule) => rule.includes(id)),
+    ...ports.filter((port) => port.includes('berth0')),
+    ...leases(context),
+    ...attachedContainers(context.results),
+  ]
+}
+
+function leases(context: Context): string[] {
+  return readdirSync(join(context.directory, 'leases', 'bridge')).filter((name) =>
+    /^10\./.test(name),
+  )
+}
+
+/** What a server says. */
+function hear(host: string, port: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port, timeout: 5000 })
+    let said = ''
+    socket.on('data', (data) => {
+      said += data
+    })
+    socket.on('error', reject)
+    socket.on('timeout', () => socket.destroy(new Error(`no answer from ${host}:${port}`)))
+    socket.on('close', () => resolve(said))
+  })
+}
+
+test('a container gets an address, a default route, and reaches its host', async (context) => {
+  const container = await namespace(context)
+  const result = await attach(context, 'one', container.path)
+  const address = result.ips[0]?.address ?? ''
+  assert.match(address, /^10\.89\.\d+\.\d+\/16$/)
+  assert.match(container.run('ip', '-o', 'addr', 'show', 'eth0'), new RegExp(`inet ${address} `))
+  assert.match(container.run('ip', 'route'), /^default via 10\.89\.0\.1 /)
+  assert.ok(
+    result.interfaces.some(({ name, sandbox }) => name === 'eth0' && sandbox === container.path),
+  )
+  await checkNetworks(context.results, 'one')
+  const server = createServer((client) => client.end('from the host')).listen(0, '10.89.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as AddressInfo
+  const script = `require('net').connect(${port},'10.89.0.1').pipe(process.stdout)`
+  const heard = new Promise<string>((resolve) => {
+    const client = spawn('nsenter', [`--net=${container.path}`, process.execPath, '-e', script])
+    let said = ''
+    client.stdout.on('data', (data) => {
+      said += data
+    })
+    client.once('close', () => resolve(said))
+  })
+  assert.is(await heard, 'from the host')
+  server.close()
+  assert.equal(await detachNetworks(context.results, 'one'), [])
+  assert.equal(left(context, 'one'), [])
+})
+
+test('two containers reach each other and differ in address', async (context) => {
+  const [one, two] = [await namespace(context), await namespace(context)]
+  const first = await attach(context, 'one', one.path)
+  const second = await attach(context, 'two', two.path)
+  assert.is.not(first.ips[0]?.address, second.ips[0]?.address)
+  const server = await one.serve(8080)
+  const target = first.ips[0]?.address.split('/')[0]
+  const script = `require('net').connect(8080,'${target}').pipe(process.stdout)`
+  assert.is(two.run(process.execPath, '-e', script), 'from the container')
+  server.kill()
+  await detachNetworks(context.results, 'one')
+  assert.is(attachedNetworks(context.results, 'two').length, 1)
+  await detachNetworks(context.results, 'two')
+  assert.equal([...left(context, 'one'), ...left(context, 'two')], [])
+})
+
+test('a published port leads into the container, from outside and from the host itself', async (context) => {
+  const container = await namespace(context)
+  const portMappings = [{ hostPort: 18080, containerPort: 8080, protocol: 'tcp' as const }]
+  await attach(context, 'web', container.path, { portMappings })
+  const server = await container.serve(8080)
+  assert.is(await hear('10.89.0.1', 18080), 'from the container')
+  assert.is(await hear('127.0.0.1', 18080), 'from the container')
+  server.kill()
+  assert.equal(await detachNetworks(context.results, 'web'), [])
+  assert.equal(left(context, 'web'), [])
+  const refused = await hear('10.89.0.1', 18080).catch((error: NodeJS.ErrnoException) => error.code)
+  assert.is(refused, 'ECONNREFUSED')
+})
+
+test('a container whose namespace is gone gives back its address, ports and firewall rules', async (context) => {
+  const container = await namespace(context)
+  const portMappings = [{ hostPort: 18081, containerPort: 80, protocol: 'udp' as const }]
+  await attach(context, 'gone', container.path, { portMappings })
+  await container.end()
+  assert.equal(await detachNetworks(context.results, 'gone', { netnsGone: true }), [])
+  // The bridge plugin learns the address that it masquerades from the namespace: without one it leaves these rules.
+  const masquerade = (trace: string): boolean => /"gone\\"" -j |POSTROUTING/.test(trace)
+  await eventually(
+    'its end',
+    () => left(context, 'gone').filter((t) => !masquerade(t)).length === 0,
+  )
+})
+
+test('a chain that fails at its end leaves nothing', async (context) => {
+  const container = await namespace(context)
+  const last = { type: 'bandwidth', ingressRate: -1, ingressBurst: 1 }
+  context.conf = { ...context.conf, plugins: [...context.conf.plugins, last] }
+  const failed = await attach(context, 'half', container.path).then(
+    () => undefined,
+    (error: Error) => error.message,
+  )
+  assert.match(failed ?? '', /cannot attach container half to network bridge/)
+  assert.equal(left(context, 'half'), [])
+  assert.not(container.run('ip', '-o', 'link').includes('eth0'))
+})
+
+test('a fixed address and MAC are given by their capabilities', async (context) => {
+  const container = await namespace(context)
+  const capabilities = { ips: ['10.89.7.7/16'], mac: '02:42:ac:11:00:07' }
+  const result = await attach(context, 'fixed', container.path, capabilities)
+  assert.is(result.ips[0]?.address, '10.89.7.7/16')
+  assert.match(container.run('ip', 'link', 'show', 'eth0'), /02:42:ac:11:00:07/)
+  assert.equal(await detachNetworks(context.results, 'fixed'), [])
+})
+
+test('CHECK finds an address that is gone', async (context) => {
+  const container = await namespace(context)
+  await attach(context, 'one', container.path)
+  container.run('ip', 'addr', 'flush', 'dev', 'eth0')
+  let failure = ''
+  await checkNetworks(context.results, 'one').catch((error: Error) => {
+    failure = error.message
+  })
+  assert.match(failure, /CNI plugin bridge \(CHECK\) failed/)
+  assert.equal(await detachNetworks(context.results, 'one'), [])
+})
+
+test.run()
