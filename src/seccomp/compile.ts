@@ -67,7 +67,7 @@ export function compileSeccomp(section: Seccomp, architecture: string): Compiled
     }
   }
   const warnings: string[] = []
-  const rules = readRules(section.syscalls ?? [], fallback, warnings)
+  const rules = readRules(section.syscalls ?? [], warnings)
 
   // A profile that forbids what it does not name was written before the newest calls: "not there" lets programs use what they used before, where EPERM or
   // death would break them.
@@ -80,15 +80,13 @@ export function compileSeccomp(section: Seccomp, architecture: string): Compiled
   }
   if (architecture === 'x64' && !architectures.has('SCMP_ARCH_X32')) {
     // Otherwise the bit would be a way around every rule. -1 is what a tracer leaves for "skip this call".
-    byAudit
-      .get(machine.native.audit)
-      ?.push(
-        {
-          start: X32_BIT,
-          decision: strict ? RETURN.SCMP_ACT_ERRNO | ENOSYS : RETURN.SCMP_ACT_KILL_PROCESS,
-        },
-        { start: 0xffffffff, decision: strict ? RETURN.SCMP_ACT_ERRNO | ENOSYS : fallback },
-      )
+    byAudit.get(machine.native.audit)?.push(
+      {
+        start: X32_BIT,
+        decision: strict ? RETURN.SCMP_ACT_ERRNO | ENOSYS : RETURN.SCMP_ACT_KILL_PROCESS,
+      },
+      { start: 0xffffffff, decision: strict ? RETURN.SCMP_ACT_ERRNO | ENOSYS : fallback },
+    )
   }
   const programs = [...byAudit].map(([audit, intervals]) => ({ audit, code: search(intervals) }))
   const program = decide(programs, RET(RETURN.SCMP_ACT_KILL_PROCESS))
@@ -109,6 +107,7 @@ function intervalsOf(
   strict: boolean,
 ): { start: number; decision: Decision }[] {
   const table = syscallTable(entry.table)
+  const base = entry.table === 'x32' ? X32_BIT : 0
   const bits = entry.narrow ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn
   const chosen = new Map<number, { conditions: readonly Condition[]; value: number }[]>()
   const add = (number: number, conditions: readonly Condition[], value: number): void => {
@@ -119,8 +118,16 @@ function intervalsOf(
     else if (conditions.length === 0) chosen.set(number, [{ conditions, value }])
     else alternatives.push({ conditions, value })
   }
+  /** The highest number that the section knows; -1 where it knows none. */
+  let newest = -1
   for (const { names, value, conditions } of rules) {
     const narrowed = conditions.map((c) => ({ ...c, value: c.value & bits, mask: c.mask & bits }))
+    for (const name of names) {
+      const number = table.get(name) ?? -1
+      if (number - base < ARM_PRIVATE) newest = Math.max(newest, number)
+    }
+    // What is the default anyway is no rule (and in libseccomp an error), but its names are known to the profile.
+    if (value === fallback) continue
     for (const name of names) {
       const number = table.get(name)
       if (number !== undefined) add(number, narrowed, value)
@@ -133,19 +140,20 @@ function intervalsOf(
       if (outer !== undefined) add(outer, [condition], value)
     }
   }
-  const base = entry.table === 'x32' ? X32_BIT : 0
-  if (chosen.size === 0) return [{ start: base, decision: fallback }]
-  const numbers = [...chosen.keys()].sort((a, b) => a - b)
-  const newest = numbers.findLast((number) => number - base < ARM_PRIVATE) ?? 0
-  const beyond = strict ? RETURN.SCMP_ACT_ERRNO | ENOSYS : fallback
+  const beyond = strict && newest >= 0 ? RETURN.SCMP_ACT_ERRNO | ENOSYS : fallback
   const intervals: { start: number; decision: Decision }[] = []
   let next = base
-  for (const number of numbers) {
-    if (number > next) intervals.push({ start: next, decision: next > newest ? beyond : fallback })
+  const fill = (end: number): void => {
+    if (next <= newest && next < end) intervals.push({ start: next, decision: fallback })
+    const after = Math.max(next, newest + 1)
+    if (after < end) intervals.push({ start: after, decision: beyond })
+  }
+  for (const number of [...chosen.keys()].sort((a, b) => a - b)) {
+    fill(number)
     intervals.push({ start: number, decision: decisionOf(chosen.get(number) ?? [], fallback) })
     next = number + 1
   }
-  intervals.push({ start: next, decision: beyond })
+  fill(Number.POSITIVE_INFINITY)
   return intervals
 }
 
@@ -158,7 +166,7 @@ function decisionOf(
   return { alternatives, fallback }
 }
 
-function readRules(syscalls: readonly SeccompRule[], fallback: number, warnings: string[]): Rule[] {
+function readRules(syscalls: readonly SeccompRule[], warnings: string[]): Rule[] {
   if (!Array.isArray(syscalls) || syscalls.length > RULES_MAX) {
     throw invalid('syscalls', `is no list of at most ${RULES_MAX} rules`)
   }
@@ -173,8 +181,6 @@ function readRules(syscalls: readonly SeccompRule[], fallback: number, warnings:
     const value = returnValue(`linux.seccomp.${field}.action`, rule.action, rule.errnoRet)
     const conditions = readConditions(field, rule.args)
     for (const name of rule.names) if (!isKnownSyscall(name)) unknown.add(String(name))
-    // What is the default anyway is no rule (and in libseccomp an error).
-    if (value === fallback) continue
     const indexes = conditions.map((condition) => condition.index)
     if (new Set(indexes).size === indexes.length)
       rules.push({ names: rule.names, value, conditions })
