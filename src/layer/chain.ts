@@ -162,7 +162,7 @@ async function makeFixup(
  * Gives a new upper directory the attributes of the chain's root: the root directory of an overlay is its upper's, and would otherwise be
  * whatever mkdir made.
  */
-export function prepareUpper(chain: Chain, upper: string): void {
+export function prepareUpper(chain: Pick<Chain, 'lower'>, upper: string): void {
   using layers = new Layers(chain.lower.slice(0, 1))
   const fd = openSync(upper, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
   try {

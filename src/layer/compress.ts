@@ -130,14 +130,19 @@ async function* through(
 ): AsyncGenerator<Buffer> {
   let failure: unknown
   let hasEnded = false
+  let onClose: (() => void) | undefined
+  stream.once('close', () => onClose?.())
   const feed = async (): Promise<void> => {
     try {
       for await (const chunk of input) {
         // What follows the last member is read all the same: the digest is over all bytes.
         if (hasEnded) continue
         if (stream.destroyed) return
-        // The callback comes, with or without an error, when the chunk is done with.
-        await new Promise<void>((resolve) => stream.write(chunk, () => resolve()))
+        await new Promise<void>((resolve) => {
+          // The callback of a write that fails inside zlib never comes; 'close' does.
+          onClose = resolve
+          stream.write(chunk, () => resolve())
+        })
       }
       stream.end()
     } catch (error) {
