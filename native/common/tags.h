@@ -126,6 +126,7 @@ enum class Tag : uint16_t {
   kRequestExecId = 161,
   kRequestRestartPolicy = 162,
   kRequestRestartMaximum = 163,
+  kRequestStop = 164,
 };
 
 enum class Frame : uint8_t {

@@ -122,6 +122,7 @@ export const TAG = {
   requestExecId: 161,
   requestRestartPolicy: 162,
   requestRestartMaximum: 163,
+  requestStop: 164,
 } as const
 
 /** MountPlan.kind on the wire. */
