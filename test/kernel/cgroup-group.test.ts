@@ -20,7 +20,7 @@ import {
 } from '../../src/cgroup/index.ts'
 import type { Resources } from '../../src/spec/runtime.ts'
 import { inGroup } from '../lib/in-group.ts'
-import { needs } from '../lib/needs.ts'
+import { needing, needs } from '../lib/needs.ts'
 
 needs('root', 'cgroup2')
 
@@ -202,36 +202,43 @@ test('a weight without its controller is a warning', async () => {
   await removeGroup(group.directory)
 })
 
-const pageSize = (() => {
-  const [name] = readdirSync('/sys/kernel/mm/hugepages')
-  const kib = Number(/\d+/.exec(name ?? '')?.[0] ?? 0)
+/** A page size of this machine as cgroup's files name it. */
+function anyPageSize(): string {
+  const [name = ''] = readdirSync('/sys/kernel/mm/hugepages')
+  const kib = Number(/\d+/.exec(name)?.[0])
   return kib >= 1 << 20 ? `${kib >> 20}GB` : kib >= 1024 ? `${kib >> 10}MB` : `${kib}KB`
-})()
+}
 
-test('a huge page limit is written, updated, and restored where a later write fails', async () => {
-  if (!host.controllers.includes('hugetlb') || pageSize === '0KB') return
-  const limits = (limit: number): Resources => ({ hugepageLimits: [{ pageSize, limit }] })
-  const { directory } = await make(limits(4 * 2 ** 30))
-  const read = (): string => readFileSync(join(directory, `hugetlb.${pageSize}.max`), 'utf8').trim()
-  assert.is(read(), String(4 * 2 ** 30))
-  await updateGroup(directory, limits(2 ** 30))
-  assert.is(read(), String(2 ** 30))
-  await rejects(
-    updateGroup(directory, {
-      ...limits(0),
-      unified: { [`hugetlb.${pageSize}.rsvd.max`]: 'no number' },
-    }),
-    isFault('INVALID_ARGUMENT', /refuses "no number"/),
-  )
-  assert.is(read(), String(2 ** 30))
-  assert.is(
-    groupStats(directory).hugepages.find((h) => h.pageSize === pageSize)?.maxBytes,
-    2n ** 30n,
-  )
-  await removeGroup(directory)
-})
+const hugetlb = needing(test, 'cgroup:hugetlb', 'file:/sys/kernel/mm/hugepages')
 
-test('a raw file that does not exist is an error', async () => {
+hugetlb(
+  'a huge page limit is written, updated, and restored where a later write fails',
+  async () => {
+    const pageSize = anyPageSize()
+    const limits = (limit: number): Resources => ({ hugepageLimits: [{ pageSize, limit }] })
+    const { directory } = await make(limits(4 * 2 ** 30))
+    const read = (): string =>
+      readFileSync(join(directory, `hugetlb.${pageSize}.max`), 'utf8').trim()
+    assert.is(read(), String(4 * 2 ** 30))
+    await updateGroup(directory, limits(2 ** 30))
+    assert.is(read(), String(2 ** 30))
+    await rejects(
+      updateGroup(directory, {
+        ...limits(0),
+        unified: { [`hugetlb.${pageSize}.rsvd.max`]: 'no number' },
+      }),
+      isFault('INVALID_ARGUMENT', /refuses "no number"/),
+    )
+    assert.is(read(), String(2 ** 30))
+    assert.is(
+      groupStats(directory).hugepages.find((h) => h.pageSize === pageSize)?.maxBytes,
+      2n ** 30n,
+    )
+    await removeGroup(directory)
+  },
+)
+
+hugetlb('a raw file that does not exist is an error', async () => {
   await rejects(
     make({ unified: { 'hugetlb.3MB.max': '1' } }),
     isFault('FAILED_PRECONDITION', /hugetlb/),
