@@ -7,6 +7,7 @@
 namespace berth {
 
 // file.cc
+Napi::Function FileStatusMaker(Napi::Env env);
 Napi::Value Openat2(const Napi::CallbackInfo& info);
 void Mkdirat(const Napi::CallbackInfo& info);
 void Mknodat(const Napi::CallbackInfo& info);

@@ -10,6 +10,7 @@
 #include <climits>
 
 #include "calls.h"
+#include "environment.h"
 #include "error.h"
 #include "value.h"
 #include "work.h"
@@ -48,6 +49,15 @@ struct DirectoryEntry {
 };
 
 }  // namespace
+
+Napi::Function FileStatusMaker(Napi::Env env) {
+  return env
+      .RunScript(
+          "((mode, nlink, uid, gid, size, blocks, ino, devMajor, devMinor, rdevMajor, rdevMinor, atimeNs, mtimeNs, ctimeNs, "
+          "mountId) => ({ mode, nlink, uid, gid, size, blocks, ino, devMajor, devMinor, rdevMajor, rdevMinor, atimeNs, "
+          "mtimeNs, ctimeNs, mountId }))")
+      .As<Napi::Function>();
+}
 
 Napi::Value Openat2(const Napi::CallbackInfo& info) {
   const int dirfd = Int(info[0], "dirfd");
@@ -164,23 +174,27 @@ Napi::Value Statx(const Napi::CallbackInfo& info) {
   if (statx(dirfd, path.c_str(), Int(info[2], "flags"), STATX_BASIC_STATS | STATX_MNT_ID, &st)) {
     throw SystemError(env, errno, "statx", path.c_str());
   }
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("mode", Napi::Number::New(env, st.stx_mode));
-  result.Set("nlink", Napi::Number::New(env, st.stx_nlink));
-  result.Set("uid", Napi::Number::New(env, st.stx_uid));
-  result.Set("gid", Napi::Number::New(env, st.stx_gid));
-  result.Set("size", Napi::BigInt::New(env, static_cast<uint64_t>(st.stx_size)));
-  result.Set("blocks", Napi::BigInt::New(env, static_cast<uint64_t>(st.stx_blocks)));
-  result.Set("ino", Napi::BigInt::New(env, static_cast<uint64_t>(st.stx_ino)));
-  result.Set("devMajor", Napi::Number::New(env, st.stx_dev_major));
-  result.Set("devMinor", Napi::Number::New(env, st.stx_dev_minor));
-  result.Set("rdevMajor", Napi::Number::New(env, st.stx_rdev_major));
-  result.Set("rdevMinor", Napi::Number::New(env, st.stx_rdev_minor));
-  result.Set("atimeNs", Nanoseconds(env, st.stx_atime));
-  result.Set("mtimeNs", Nanoseconds(env, st.stx_mtime));
-  result.Set("ctimeNs", Nanoseconds(env, st.stx_ctime));
-  result.Set("mountId", Napi::BigInt::New(env, static_cast<uint64_t>(st.stx_mnt_id)));
-  return result;
+  const auto small = [env](uint32_t value) { return Napi::Number::New(env, value); };
+  const auto large = [env](uint64_t value) { return Napi::BigInt::New(env, value); };
+  // In the order of FileStatusMaker.
+  const std::initializer_list<napi_value> values = {
+      small(st.stx_mode),
+      small(st.stx_nlink),
+      small(st.stx_uid),
+      small(st.stx_gid),
+      large(st.stx_size),
+      large(st.stx_blocks),
+      large(st.stx_ino),
+      small(st.stx_dev_major),
+      small(st.stx_dev_minor),
+      small(st.stx_rdev_major),
+      small(st.stx_rdev_minor),
+      Nanoseconds(env, st.stx_atime),
+      Nanoseconds(env, st.stx_mtime),
+      Nanoseconds(env, st.stx_ctime),
+      large(st.stx_mnt_id),
+  };
+  return Environment::Of(env).file_status.Call(values);
 }
 
 Napi::Value Readdir(const Napi::CallbackInfo& info) {

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "calls.h"
+#include "environment.h"
 #include "work.h"
 
 namespace berth {
@@ -13,7 +14,10 @@ void Export(Napi::Object exports, const char* name) {
 }
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  PrepareWork(env);
+  auto environment = std::make_unique<Environment>();
+  environment->gate = OpenGate(env);
+  environment->file_status = Napi::Persistent(FileStatusMaker(env));
+  env.SetInstanceData(environment.release());
 
   Export<Openat2>(exports, "openat2");
   Export<Mkdirat>(exports, "mkdirat");

@@ -6,13 +6,10 @@
 #include <memory>
 #include <mutex>
 
+#include "environment.h"
 #include "error.h"
 
 namespace berth {
-namespace {
-
-// Waiting needs no room; the default of 8 MiB a thread would count against a memory limit's overcommit.
-constexpr size_t kStackBytes = 128 * 1024;
 
 // One for each environment. Shared with the threads, because a thread may outlive its environment.
 struct Gate {
@@ -23,9 +20,10 @@ struct Gate {
   int pending = 0;
 };
 
-struct EnvironmentData {
-  std::shared_ptr<Gate> gate;
-};
+namespace {
+
+// Waiting needs no room; the default of 8 MiB a thread would count against a memory limit's overcommit.
+constexpr size_t kStackBytes = 128 * 1024;
 
 struct Job {
   std::shared_ptr<Gate> gate;
@@ -79,10 +77,9 @@ int StartThread(Job* job) {
 
 }  // namespace
 
-void PrepareWork(Napi::Env env) {
-  auto data = std::make_unique<EnvironmentData>();
-  data->gate = std::make_shared<Gate>();
-  Gate* gate = data->gate.get();
+std::shared_ptr<Gate> OpenGate(Napi::Env env) {
+  auto shared = std::make_shared<Gate>();
+  Gate* gate = shared.get();
   const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "berth"),
                                                              0, 1, nullptr, nullptr, nullptr, Settle, &gate->settle);
   if (status != napi_ok) throw Napi::Error::New(env);
@@ -96,11 +93,11 @@ void PrepareWork(Napi::Env env) {
         gate->closed = true;
       },
       gate);
-  env.SetInstanceData(data.release());
+  return shared;
 }
 
 Napi::Promise Work(Napi::Env env, std::function<void()> run, std::function<Napi::Value(Napi::Env)> finish) {
-  const std::shared_ptr<Gate>& gate = env.GetInstanceData<EnvironmentData>()->gate;
+  const std::shared_ptr<Gate>& gate = Environment::Of(env).gate;
   auto job = std::make_unique<Job>(Job{gate, std::move(run), std::move(finish), nullptr});
   napi_value promise;
   if (napi_create_promise(env, &job->deferred, &promise) != napi_ok) throw Napi::Error::New(env);

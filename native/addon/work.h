@@ -6,11 +6,13 @@
 #include <napi.h>
 
 #include <functional>
+#include <memory>
 
 namespace berth {
 
-// Prepares an environment (the main program, a worker thread) for Work; called once by the module.
-void PrepareWork(Napi::Env env);
+// What Work needs of an environment (the main program, a worker thread); made once by the module.
+struct Gate;
+std::shared_ptr<Gate> OpenGate(Napi::Env env);
 
 // `run` is called on the thread and must touch no JavaScript value; `finish` then on the environment's own thread,
 // where its value resolves the promise and what it throws rejects it. Keeps the program alive until then. Where the
