@@ -1,7 +1,14 @@
 import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
-import { cgroupHost, createGroup, DEFAULT_PARENT, killGroup, removeGroup, removeParentIfEmpty } from '../cgroup/index.ts'
+import {
+  cgroupHost,
+  createGroup,
+  DEFAULT_PARENT,
+  killGroup,
+  removeGroup,
+  removeParentIfEmpty,
+} from '../cgroup/index.ts'
 import { hostFacts, namespacesOfHost, type Place, planContainer } from '../plan/index.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { encodeContainer } from '../wire/plan.ts'
@@ -29,7 +36,9 @@ export interface CreateRequest {
  * Makes a container's first process, up to the point before its program: judges the whole configuration, makes the cgroup with its limits, has the
  * monitor create. `undo` takes away what was made here.
  */
-export async function createProcess(request: CreateRequest): Promise<{ pid: number; undo: () => Promise<void> }> {
+export async function createProcess(
+  request: CreateRequest,
+): Promise<{ pid: number; undo: () => Promise<void> }> {
   const { monitor, id, spec, warn } = request
   const host = cgroupHost()
   const parent = request.cgroupParent ?? DEFAULT_PARENT
@@ -49,8 +58,13 @@ export async function createProcess(request: CreateRequest): Promise<{ pid: numb
     ...(seccomp ? { seccomp } : {}),
   })
   writeFileAtomic(request.planPath, encodeContainer(plan))
-  const group = await createGroup(host, { parent, name: id, resources: spec.linux?.resources ?? {} })
-  if (group.directory !== cgroup) throw new Fault('INTERNAL', `the cgroup is ${group.directory}, not ${cgroup}`)
+  const group = await createGroup(host, {
+    parent,
+    name: id,
+    resources: spec.linux?.resources ?? {},
+  })
+  if (group.directory !== cgroup)
+    throw new Fault('INTERNAL', `the cgroup is ${group.directory}, not ${cgroup}`)
   for (const warning of group.warnings) warn(warning)
   try {
     request.beforeCreate(cgroup)
@@ -67,6 +81,6 @@ export async function destroyCgroup(cgroup: string): Promise<void> {
   killGroup(cgroup)
   await removeGroup(cgroup)
   const parent = join(cgroup, '..')
-  if (parent !== cgroupHost().root && parent.startsWith(`${cgroupHost().root}/`)) removeParentIfEmpty(parent)
+  if (parent !== cgroupHost().root && parent.startsWith(`${cgroupHost().root}/`))
+    removeParentIfEmpty(parent)
 }
-

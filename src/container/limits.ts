@@ -1,5 +1,5 @@
-import { freezeGroup, thawGroup, updateGroup } from '../cgroup/index.ts'
 import { Fault } from '../base/fault.ts'
+import { freezeGroup, thawGroup, updateGroup } from '../cgroup/index.ts'
 import type { Resources } from '../spec/runtime.ts'
 
 /** Freezes every process of a container, as one; after an error it runs as before. */
@@ -21,6 +21,7 @@ export async function updateCgroup(
 }
 
 function known(cgroup: string): string {
-  if (cgroup === '') throw new Fault('DATA_LOSS', "the container's cgroup is not known: its run.json is missing")
+  if (cgroup === '')
+    throw new Fault('DATA_LOSS', "the container's cgroup is not known: its run.json is missing")
   return cgroup
 }

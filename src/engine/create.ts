@@ -1,13 +1,14 @@
-import { writeFileSync, mkdirSync, existsSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { nowNs } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
 import { seccompSection } from '../container/index.ts'
+import { prepareUpper } from '../layer/index.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { emit } from './events.ts'
-import { userMappings } from './idmap.ts'
-import { imageToRun } from './images.ts'
+import { type Mappings, userMappings } from './idmap.ts'
+import { holdImages, imageToRun } from './images.ts'
 import { networkMode } from './network.ts'
 import type { Engine } from './open.ts'
 import type { RunOptions } from './options.ts'
@@ -17,9 +18,9 @@ import { capabilities, commandOf, containerSpec, readProfile } from './spec.ts'
 import { about } from './start.ts'
 import { parseSignal } from './stop.ts'
 import type { ContainerRecord, Progress } from './types.ts'
+import { removeVolume } from './volume.ts'
 import { fillVolume } from './volume-fill.ts'
 import { volumeMounts } from './volume-mounts.ts'
-import { removeVolume } from './volume.ts'
 
 /** docker's time from the stop signal to SIGKILL. */
 const STOP_TIMEOUT_S = 10
@@ -31,23 +32,28 @@ export async function createContainer(
   progress?: Progress,
 ): Promise<ContainerRecord> {
   judge(options)
+  // Until the record names the image, nothing but this keeps its layers.
+  using _hold = await holdImages(engine)
   const image = await imageToRun(engine, options, progress)
   const command = commandOf(options, image.config)
   const stopSignal = parseSignal(options.stopSignal ?? (image.config.config?.StopSignal || 'TERM'))
 
   const id = newId()
-  await using undo = new Undo((message, error) => engine.warn(`${message}: ${(error as Error).message}`))
+  await using undo = new Undo((message, error) =>
+    engine.warn(`${message}: ${(error as Error).message}`),
+  )
   using _lock = await lockContainer(engine, id)
   undo.push('the container', () => removeFiles(engine, id, undefined))
   mkdirSync(engine.at.container(id), { mode: 0o700 })
   const name = await reserveName(engine, id, options.name)
   undo.push('the name', () => releaseName(engine, name, id))
   const mappings = userMappings(engine, options.userns, id)
+  makeUpper(engine, id, image.lower, mappings)
   const volumes = await volumeMounts(engine, options, image.config)
   undo.push('anonymous volumes', async () => {
     for (const v of volumes) if (v.anonymous) await removeVolume(engine, v.name, { force: true })
   })
-  for (const volume of volumes) await fillVolume(engine, volume, image.lower, mappings)
+  for (const volume of volumes) await fillVolume(engine, volume, image.lower)
 
   const names = capabilities(options)
   const spec = containerSpec({
@@ -96,11 +102,33 @@ function judge(options: RunOptions): void {
   const refuse = (text: string): never => {
     throw new Fault('INVALID_ARGUMENT', text)
   }
-  if (options.remove && options.restart.policy !== 'no') refuse('--rm goes not with --restart: a removed container cannot start again')
+  if (options.remove && options.restart.policy !== 'no')
+    refuse('--rm goes not with --restart: a removed container cannot start again')
   if (!['cri', 'k8s-file', 'none', ''].includes(options.logDriver)) {
-    throw new Fault('UNIMPLEMENTED', `--log-driver ${options.logDriver} is not supported: berth has "k8s-file" (the default) and "none"`)
+    throw new Fault(
+      'UNIMPLEMENTED',
+      `--log-driver ${options.logDriver} is not supported: berth has "k8s-file" (the default) and "none"`,
+    )
   }
-  if (options.cidfile !== undefined && existsSync(options.cidfile)) refuse(`--cidfile ${options.cidfile} exists already: remove it, or name another`)
+  if (options.cidfile !== undefined && existsSync(options.cidfile))
+    refuse(`--cidfile ${options.cidfile} exists already: remove it, or name another`)
+}
+
+/** The directories that take what the container changes; the root directory's attributes are the image's. */
+function makeUpper(
+  engine: Engine,
+  id: string,
+  lower: readonly string[],
+  mappings: Mappings | undefined,
+): void {
+  const upper = engine.at.upper(id)
+  mkdirSync(upper)
+  mkdirSync(engine.at.work(id))
+  prepareUpper({ lower: lower.map((path) => `${engine.root}/${path}`) }, upper)
+  const uid = mappings?.uidMappings[0]?.hostID
+  const gid = mappings?.gidMappings[0]?.hostID
+  // The upper directory is not idmapped: what the container makes there has its host ids on the disk.
+  if (uid !== undefined && gid !== undefined) chownSync(upper, uid, gid)
 }
 
 function writeCidFile(path: string, id: string): void {
@@ -118,14 +146,23 @@ function seccompOf(options: RunOptions, names: readonly string[]) {
 }
 
 /** The namespaces section: new, joined by path, or with `container:REF` as a path that every start resolves. */
-function namespaces(engine: Engine, options: RunOptions, user: boolean): NonNullable<NonNullable<Spec['linux']>['namespaces']> {
+function namespaces(
+  engine: Engine,
+  options: RunOptions,
+  user: boolean,
+): NonNullable<NonNullable<Spec['linux']>['namespaces']> {
   const list: { type: string; path?: string }[] = [{ type: 'mount' }]
   const add = (type: string, option: string, value: string | undefined): void => {
-    if (value === undefined || value === '' || value === 'private' || value === 'shareable') list.push({ type })
+    if (value === undefined || value === '' || value === 'private' || value === 'shareable')
+      list.push({ type })
     else if (value === 'host') return
     else if (value.startsWith('ns:/')) list.push({ type, path: value.slice(3) })
     else if (value.startsWith('container:') && value.length > 10) list.push({ type, path: value })
-    else throw new Fault('INVALID_ARGUMENT', `${option} ${value} is not "private", "host", "container:NAME" or "ns:PATH"`)
+    else
+      throw new Fault(
+        'INVALID_ARGUMENT',
+        `${option} ${value} is not "private", "host", "container:NAME" or "ns:PATH"`,
+      )
   }
   add('pid', '--pid', options.pid)
   add('ipc', '--ipc', options.ipc)
@@ -139,4 +176,3 @@ function namespaces(engine: Engine, options: RunOptions, user: boolean): NonNull
   if (user) list.push({ type: 'user' })
   return list
 }
-

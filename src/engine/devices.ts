@@ -9,7 +9,25 @@ import { splitDevice } from './resources.ts'
 /** Devices below one directory given to --device. */
 const DEVICES_MAX = 4096
 /** Host names that a privileged container gets its own of. */
-const OWN = new Set(['pts', 'shm', 'mqueue', 'fd', 'stdin', 'stdout', 'stderr', 'console', 'ptmx', 'core', 'full', 'null', 'random', 'tty', 'urandom', 'zero', 'log'])
+const OWN = new Set([
+  'pts',
+  'shm',
+  'mqueue',
+  'fd',
+  'stdin',
+  'stdout',
+  'stderr',
+  'console',
+  'ptmx',
+  'core',
+  'full',
+  'null',
+  'random',
+  'tty',
+  'urandom',
+  'zero',
+  'log',
+])
 
 interface HostDevice {
   readonly device: Device

@@ -58,7 +58,10 @@ export async function* engineEvents(
       yield* events
       if (!options.follow || options.signal.aborted) return
       if (until !== undefined && nowNs() > until) return
-      await changes.after(seen, until === undefined ? undefined : Number((until - nowNs()) / 1_000_000n) + 1)
+      await changes.after(
+        seen,
+        until === undefined ? undefined : Number((until - nowNs()) / 1_000_000n) + 1,
+      )
     }
   } finally {
     changes.close()

@@ -1,11 +1,12 @@
-import { openSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
+import { openSync } from 'node:fs'
 import { Fault } from '../base/fault.ts'
+import { compiledSeccomp } from '../container/index.ts'
 import { connectMonitor } from '../container/monitor.ts'
 import { Fd } from '../kernel/fd.ts'
 import { hostFacts, planProcess } from '../plan/index.ts'
 import { ALL_CAPABILITIES } from '../spec/defaults.ts'
-import { compileSeccompOf } from '../container/index.ts'
+import type { Spec } from '../spec/runtime.ts'
 import { emit } from './events.ts'
 import { findContainer } from './find.ts'
 import type { Engine } from './open.ts'
@@ -24,13 +25,22 @@ export async function execContainer(
   const container = await findContainer(engine, ref)
   const { record } = container
   mustRun(container, 'exec in')
-  if (options.command.length === 0) throw new Fault('INVALID_ARGUMENT', 'no command to run: give one after the container')
+  if (options.command.length === 0)
+    throw new Fault('INVALID_ARGUMENT', 'no command to run: give one after the container')
   const spec = readConfig(engine, record.id)
   const base = spec.process
-  if (!base) throw new Fault('DATA_LOSS', `the configuration of container ${record.name} has no process`)
+  if (!base)
+    throw new Fault('DATA_LOSS', `the configuration of container ${record.name} has no process`)
   using root = openRoot(engine, container)
-  const account = accountIn(root.number, options.user ?? record.options.user ?? record.imageConfig?.User ?? '', record.options.groupAdd)
-  const env = mergeEnv(base.env ?? [], options.terminal ? ['TERM=xterm', ...options.env] : options.env)
+  const account = accountIn(
+    root.number,
+    options.user ?? record.options.user ?? record.imageConfig?.User ?? '',
+    record.options.groupAdd,
+  )
+  const env = mergeEnv(
+    base.env ?? [],
+    options.terminal ? ['TERM=xterm', ...options.env] : options.env,
+  )
   const capabilities = options.privileged ? ALL_CAPABILITIES : (base.capabilities?.bounding ?? [])
   const process = {
     ...base,
@@ -40,10 +50,19 @@ export async function execContainer(
     consoleSize: { height: options.rows, width: options.columns },
     user: { ...base.user, uid: account.uid, gid: account.gid, additionalGids: [...account.groups] },
     env: env.some((entry) => entry.startsWith('HOME=')) ? env : [...env, `HOME=${account.home}`],
-    capabilities: { bounding: [...capabilities], effective: [...capabilities], permitted: [...capabilities] },
+    capabilities: {
+      bounding: [...capabilities],
+      effective: [...capabilities],
+      permitted: [...capabilities],
+    },
     noNewPrivileges: options.privileged ? false : (base.noNewPrivileges ?? false),
   }
-  const { plan } = planProcess(process, options.privileged ? withoutSeccomp(spec) : spec, hostFacts(), compileSeccompOf)
+  const judged = options.privileged ? withoutSeccomp(spec) : spec
+  const seccomp = compiledSeccomp(judged.linux?.seccomp)
+  const plan = planProcess(process, judged, hostFacts(), {
+    warn: engine.warn,
+    ...(seccomp ? { seccomp } : {}),
+  })
   const monitor = await connectMonitor(engine.at.live(record.id))
   try {
     const request = {
@@ -62,7 +81,7 @@ export async function execContainer(
   }
 }
 
-function withoutSeccomp<T extends { linux?: { seccomp?: unknown } }>(spec: T): T {
+function withoutSeccomp(spec: Spec): Spec {
   const { seccomp: _seccomp, ...linux } = spec.linux ?? {}
   return { ...spec, linux }
 }
@@ -72,7 +91,8 @@ function mergeEnv(base: readonly string[], added: readonly string[]): string[] {
   for (const entry of added) {
     const at = entry.indexOf('=')
     if (at > 0) values.set(entry.slice(0, at), entry)
-    else if (at < 0 && process.env[entry] !== undefined) values.set(entry, `${entry}=${process.env[entry]}`)
+    else if (at < 0 && process.env[entry] !== undefined)
+      values.set(entry, `${entry}=${process.env[entry]}`)
     else if (at === 0) throw new Fault('INVALID_ARGUMENT', `the variable "${entry}" has no name`)
   }
   return [...values.values()]
@@ -80,7 +100,10 @@ function mergeEnv(base: readonly string[], added: readonly string[]): string[] {
 
 export function mustRun({ record, status }: Container, verb: string): void {
   if (status.state === 'running') return
-  throw new Fault('FAILED_PRECONDITION', `cannot ${verb} container ${record.name}: it is ${status.state}`)
+  throw new Fault(
+    'FAILED_PRECONDITION',
+    `cannot ${verb} container ${record.name}: it is ${status.state}`,
+  )
 }
 
 /** The root of a running container, with all its mounts, as a directory fd. Everything below it is the container's to change at any time. */
@@ -96,10 +119,15 @@ export function openRoot(engine: Engine, container: Container): Fd {
   return root
 }
 
-const readStatusPid = (engine: Engine, { record }: Container): number => containerStatus(engine, record).pid
+const readStatusPid = (engine: Engine, { record }: Container): number =>
+  containerStatus(engine, record).pid
 
 /** Joins the stdio of the container's first process. Output from before is in the log. */
-export async function attachContainer(engine: Engine, ref: string, options: { stdin: boolean }): Promise<Session> {
+export async function attachContainer(
+  engine: Engine,
+  ref: string,
+  options: { stdin: boolean },
+): Promise<Session> {
   const container = await findContainer(engine, ref)
   mustRun(container, 'attach to')
   const monitor = await connectMonitor(engine.at.live(container.record.id))

@@ -13,7 +13,10 @@ export async function findContainer(engine: Engine, ref: string): Promise<Contai
 }
 
 /** Newest first. Without `all` only running and paused ones. A damaged record is told of and left out. */
-export async function listContainers(engine: Engine, options: { all: boolean }): Promise<Container[]> {
+export async function listContainers(
+  engine: Engine,
+  options: { all: boolean },
+): Promise<Container[]> {
   const containers = containerIds(engine).flatMap((id): Container[] => {
     try {
       const record = readRecord(engine, id)

@@ -1,4 +1,11 @@
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs'
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  unlinkSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import type { IdMapping } from '../spec/runtime.ts'
@@ -19,7 +26,11 @@ export interface Mappings {
  * The user namespace that --userns asks for: undefined for the host's; 'auto' takes a range of 65536 ids that no other container of this berth
  * has; 'UID:GID:SIZE' maps SIZE ids from 0 on to the host's from UID and GID on.
  */
-export function userMappings(engine: Engine, userns: string | undefined, id: string): Mappings | undefined {
+export function userMappings(
+  engine: Engine,
+  userns: string | undefined,
+  id: string,
+): Mappings | undefined {
   if (userns === undefined || userns === '' || userns === 'host') return undefined
   if (userns === 'auto') {
     const first = takeRange(engine, id)
@@ -34,7 +45,10 @@ export function userMappings(engine: Engine, userns: string | undefined, id: str
     )
   }
   if (size < 1 || uid + size > 2 ** 32 - 1 || gid + size > 2 ** 32 - 1) {
-    throw new Fault('INVALID_ARGUMENT', `--userns ${userns} leaves the range of ids (0 to 4294967294)`)
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `--userns ${userns} leaves the range of ids (0 to 4294967294)`,
+    )
   }
   return mapped(uid, gid, size)
 }

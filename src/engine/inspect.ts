@@ -5,7 +5,10 @@ import { readConfig } from './record.ts'
 import { readRunMark } from './status.ts'
 
 /** A document in the words of docker's inspect where these fit, with the whole OCI configuration beside. */
-export async function inspectContainer(engine: Engine, ref: string): Promise<Record<string, unknown>> {
+export async function inspectContainer(
+  engine: Engine,
+  ref: string,
+): Promise<Record<string, unknown>> {
   const { record, status } = await findContainer(engine, ref)
   const spec = readConfig(engine, record.id)
   const { options } = record
@@ -60,7 +63,10 @@ export async function inspectContainer(engine: Engine, ref: string): Promise<Rec
       UTSMode: options.uts ?? 'private',
       UsernsMode: options.userns ?? 'host',
       CgroupParent: options.cgroupParent ?? '',
-      RestartPolicy: { Name: options.restart.policy, MaximumRetryCount: options.restart.maximumRetries },
+      RestartPolicy: {
+        Name: options.restart.policy,
+        MaximumRetryCount: options.restart.maximumRetries,
+      },
       LogConfig: { Type: options.logDriver },
       CapAdd: options.capAdd,
       CapDrop: options.capDrop,
@@ -85,10 +91,16 @@ export async function inspectContainer(engine: Engine, ref: string): Promise<Rec
 }
 
 /** kubelet's and docker's words for how a container has ended. */
-export function reason(status: { state: string; exitCode: number; oomKilled: boolean; error: string }): string {
+export function reason(status: {
+  state: string
+  exitCode: number
+  oomKilled: boolean
+  error: string
+}): string {
   if (status.state !== 'stopped') return ''
   if (status.oomKilled) return 'OOMKilled'
-  if (status.error !== '') return status.exitCode === 126 || status.exitCode === 127 ? 'StartError' : 'Unknown'
+  if (status.error !== '')
+    return status.exitCode === 126 || status.exitCode === 127 ? 'StartError' : 'Unknown'
   return status.exitCode === 0 ? 'Completed' : 'Error'
 }
 

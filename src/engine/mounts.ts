@@ -29,7 +29,10 @@ export function mountList(input: SpecInput): Mount[] {
   const taken = new Set<string>()
   for (const mount of asked) {
     if (taken.has(mount.destination)) {
-      throw new Fault('INVALID_ARGUMENT', `two mounts at ${mount.destination}: only one can be there`)
+      throw new Fault(
+        'INVALID_ARGUMENT',
+        `two mounts at ${mount.destination}: only one can be there`,
+      )
     }
     taken.add(mount.destination)
   }
@@ -37,7 +40,9 @@ export function mountList(input: SpecInput): Mount[] {
     (mount) =>
       !taken.has(mount.destination) &&
       // A mount of one's own on /dev or /sys hides what would be below it.
-      ![...taken].some((t) => t !== '/' && mount.destination.startsWith(`${t}/`) && DIRECTORIES.has(t)),
+      ![...taken].some(
+        (t) => t !== '/' && mount.destination.startsWith(`${t}/`) && DIRECTORIES.has(t),
+      ),
   )
   const depth = (mount: Mount): number => mount.destination.split('/').filter(Boolean).length
   const deeper = asked.sort((a, b) => depth(a) - depth(b))
@@ -53,11 +58,25 @@ function defaults(options: RunOptions): Mount[] {
     const opts = writable ? mount.options?.map((o) => (o === 'ro' ? 'rw' : o)) : mount.options
     const changed: Mount = opts ? { ...mount, options: opts } : mount
     if (mount.destination === '/dev/shm' && options.ipc === 'host') {
-      return [{ destination: '/dev/shm', type: 'bind', source: '/dev/shm', options: ['rbind', 'nosuid', 'noexec', 'nodev'] }]
+      return [
+        {
+          destination: '/dev/shm',
+          type: 'bind',
+          source: '/dev/shm',
+          options: ['rbind', 'nosuid', 'noexec', 'nodev'],
+        },
+      ]
     }
     if (mount.destination === '/dev/mqueue' && options.ipc === 'host') {
       return existsSync('/dev/mqueue')
-        ? [{ destination: '/dev/mqueue', type: 'bind', source: '/dev/mqueue', options: ['rbind', 'nosuid', 'noexec', 'nodev'] }]
+        ? [
+            {
+              destination: '/dev/mqueue',
+              type: 'bind',
+              source: '/dev/mqueue',
+              options: ['rbind', 'nosuid', 'noexec', 'nodev'],
+            },
+          ]
         : []
     }
     return [changed]
@@ -78,7 +97,11 @@ function askedMount(mount: MountOption, idmap: boolean): Mount {
   if (mount.kind === 'tmpfs') {
     const set = new Set(mount.options)
     // docker's defaults for a tmpfs; an option of the user's takes the place of its opposite.
-    for (const [name, opposite] of [['nosuid', 'suid'], ['nodev', 'dev'], ['noexec', 'exec']] as const) {
+    for (const [name, opposite] of [
+      ['nosuid', 'suid'],
+      ['nodev', 'dev'],
+      ['noexec', 'exec'],
+    ] as const) {
       if (!set.has(opposite)) set.add(name)
     }
     if (mount.readOnly) set.add('ro')
@@ -87,11 +110,17 @@ function askedMount(mount: MountOption, idmap: boolean): Mount {
     return { destination, type: 'tmpfs', source: 'tmpfs', options: [...set] }
   }
   if (!mount.source.startsWith('/')) {
-    throw new Fault('INVALID_ARGUMENT', `the source "${mount.source}" of the mount at ${destination} is not absolute`)
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `the source "${mount.source}" of the mount at ${destination} is not absolute`,
+    )
   }
   if (!existsSync(mount.source)) {
     if (!mount.createSource) {
-      throw new Fault('NOT_FOUND', `no ${mount.source} on this host to mount at ${destination}; -v makes a missing source, --mount does not`)
+      throw new Fault(
+        'NOT_FOUND',
+        `no ${mount.source} on this host to mount at ${destination}; -v makes a missing source, --mount does not`,
+      )
     }
     mkdirSync(mount.source, { recursive: true })
   }
@@ -99,7 +128,11 @@ function askedMount(mount: MountOption, idmap: boolean): Mount {
 }
 
 function bindMount(mount: MountOption, source: string, idmap: boolean): Mount {
-  const options = [mount.nonRecursive ? 'bind' : 'rbind', mount.propagation || 'rprivate', ...mount.options]
+  const options = [
+    mount.nonRecursive ? 'bind' : 'rbind',
+    mount.propagation || 'rprivate',
+    ...mount.options,
+  ]
   if (mount.recursiveReadOnly) options.push('rro')
   else if (mount.readOnly) options.push('ro')
   if (idmap) options.push(mount.nonRecursive ? 'idmap' : 'ridmap')
@@ -108,7 +141,10 @@ function bindMount(mount: MountOption, source: string, idmap: boolean): Mount {
 
 function targetOf(mount: MountOption): string {
   if (!mount.target.startsWith('/')) {
-    throw new Fault('INVALID_ARGUMENT', `the mount's target "${mount.target}" is not an absolute path of the container`)
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `the mount's target "${mount.target}" is not an absolute path of the container`,
+    )
   }
   const target = posix.normalize(mount.target).replace(/(.)\/$/, '$1')
   if (target === '/') {

@@ -31,10 +31,16 @@ export function networkMode(engine: Engine, options: RunOptions): NetworkMode {
   const mode = modeOf(engine, options)
   if (mode.kind === 'cni') return mode
   if (options.ports.length > 0) {
-    throw new Fault('INVALID_ARGUMENT', `-p needs a network that can publish ports, such as --net bridge (here: ${options.network ?? 'none'})`)
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `-p needs a network that can publish ports, such as --net bridge (here: ${options.network ?? 'none'})`,
+    )
   }
   if (options.networkAliases.length > 0) {
-    throw new Fault('INVALID_ARGUMENT', `--network-alias needs a CNI network that has names (here: ${options.network ?? 'none'})`)
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `--network-alias needs a CNI network that has names (here: ${options.network ?? 'none'})`,
+    )
   }
   return mode
 }
@@ -44,7 +50,9 @@ function modeOf(engine: Engine, options: RunOptions): NetworkMode {
   if (network === undefined || network === 'default') {
     if (hasPlugins()) return { kind: 'cni', name: 'bridge' }
     if (options.ports.length > 0) return { kind: 'cni', name: 'bridge' }
-    engine.warn('no CNI plugins on this host, so the container has no network but its loopback; install containernetworking-plugins, or say --net none or --net host')
+    engine.warn(
+      'no CNI plugins on this host, so the container has no network but its loopback; install containernetworking-plugins, or say --net none or --net host',
+    )
     return { kind: 'none' }
   }
   if (network === 'none' || network === 'host') return { kind: network }
@@ -86,9 +94,13 @@ export async function detachContainer(
   id: string,
   options: { namespaceGone: boolean },
 ): Promise<void> {
-  const failures = await detachNetworks(engine.at.networks, id, { netnsGone: options.namespaceGone })
+  const failures = await detachNetworks(engine.at.networks, id, {
+    netnsGone: options.namespaceGone,
+  })
   for (const failure of failures) {
-    engine.warn(`the network of container ${id.slice(0, 12)} is not wholly taken down: ${describe(failure)}`)
+    engine.warn(
+      `the network of container ${id.slice(0, 12)} is not wholly taken down: ${describe(failure)}`,
+    )
   }
 }
 
@@ -102,7 +114,13 @@ export function addressesOf(engine: Engine, id: string): string[] {
 /** Writes /etc/hosts, /etc/hostname and /etc/resolv.conf as the container shall see them. */
 export function writeEtc(
   engine: Engine,
-  options: { id: string; name: string; run: RunOptions; mode: NetworkMode; result: NetworkResult | undefined },
+  options: {
+    id: string
+    name: string
+    run: RunOptions
+    mode: NetworkMode
+    result: NetworkResult | undefined
+  },
 ): void {
   const { id, run, mode, result } = options
   const own = mode.kind !== 'host'
@@ -111,7 +129,10 @@ export function writeEtc(
   const write = (file: string, text: string): void => {
     writeFileAtomic(engine.at.etc(id, file), text, { mode: 0o644 })
   }
-  write('hostname', hostnameFile(run.network === 'host' && run.hostname === undefined ? hostHostname() : hostname))
+  write(
+    'hostname',
+    hostnameFile(run.network === 'host' && run.hostname === undefined ? hostHostname() : hostname),
+  )
   write(
     'hosts',
     hostsFile({

@@ -28,7 +28,11 @@ async function change(
   const record: ContainerRecord | undefined = readRecord(engine, id)
   if (!record) throw new Fault('NOT_FOUND', `no container "${ref}"; \`berth ps -a\` lists them`)
   const { state } = containerStatus(engine, record)
-  if (state !== from) throw new Fault('FAILED_PRECONDITION', `cannot ${verb} container ${record.name}: it is ${state}`)
+  if (state !== from)
+    throw new Fault(
+      'FAILED_PRECONDITION',
+      `cannot ${verb} container ${record.name}: it is ${state}`,
+    )
   await act(readRunMark(engine, id)?.cgroup ?? '')
   emit(engine, about(record, verb))
 }

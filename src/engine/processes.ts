@@ -26,7 +26,10 @@ export interface ProcessRow {
 export async function containerProcesses(engine: Engine, ref: string): Promise<ProcessRow[]> {
   const { record, status } = await findContainer(engine, ref)
   if (status.state !== 'running' && status.state !== 'paused') {
-    throw new Fault('FAILED_PRECONDITION', `container ${record.name} is not running: it has no processes`)
+    throw new Fault(
+      'FAILED_PRECONDITION',
+      `container ${record.name} is not running: it has no processes`,
+    )
   }
   const cgroup = readRunMark(engine, record.id)?.cgroup ?? ''
   return groupPids(cgroup).flatMap((pid) => processRow(pid) ?? [])

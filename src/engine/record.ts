@@ -72,7 +72,11 @@ function idOfName(engine: Engine, name: string): string | undefined {
  * Takes a name for an id: a symbolic link is made whole or not at all, and by one process only. A name left by a create that was killed (its
  * container has no record and nobody holds its lock) is taken over.
  */
-export async function reserveName(engine: Engine, id: string, wanted: string | undefined): Promise<string> {
+export async function reserveName(
+  engine: Engine,
+  id: string,
+  wanted: string | undefined,
+): Promise<string> {
   if (wanted !== undefined && !NAME.test(wanted)) {
     throw new Fault(
       'INVALID_ARGUMENT',
@@ -126,8 +130,14 @@ export function lockContainer(engine: Engine, id: string): Promise<FileLock> {
   return lockFile(engine.at.lock(id), { exclusive: true })
 }
 
-const MOODS = 'amber brisk calm daring early fair gentle hardy keen lively mellow noble open plain quiet ready steady tidy vivid warm'.split(' ')
-const THINGS = 'anchor beacon cable deck ebb ferry gull harbour island jetty keel lantern mast narrows oar pier quay rudder sail tide'.split(' ')
+const MOODS =
+  'amber brisk calm daring early fair gentle hardy keen lively mellow noble open plain quiet ready steady tidy vivid warm'.split(
+    ' ',
+  )
+const THINGS =
+  'anchor beacon cable deck ebb ferry gull harbour island jetty keel lantern mast narrows oar pier quay rudder sail tide'.split(
+    ' ',
+  )
 
 function generatedName(): string {
   const [a = 0, b = 0, c = 0] = randomBytes(3)

@@ -1,29 +1,52 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { destroyCgroup } from '../container/index.ts'
-import { isMonitorAlive } from '../container/monitor.ts'
+import { connectMonitor, isMonitorAlive } from '../container/monitor.ts'
+import { lockFile } from '../kernel/lock.ts'
 import { releaseAbandonedRanges } from './idmap.ts'
 import { detachContainer } from './network.ts'
 import type { Engine } from './open.ts'
 import { containerIds, lockContainer, readRecord } from './record.ts'
 import { removeFiles } from './remove.ts'
-import { readRunMark, writeLostExit } from './status.ts'
+import { containerStatus, readRunMark, writeLostExit } from './status.ts'
+import { removeTree } from './trees.ts'
 import type { ContainerRecord } from './types.ts'
 
 /**
- * Takes away what a container's dead monitor left: its processes, cgroup, network and sockets, and writes the exit record that nobody wrote. The caller
- * holds the container's lock. With a living monitor or nothing left it does nothing.
+ * Takes away what an ended container has left: the monitor that still holds its network, or after a monitor that was killed its processes and cgroup,
+ * and writes the exit record that nobody wrote. The caller holds the container's lock. With a live container or nothing left it does nothing.
  */
 export async function recover(engine: Engine, record: ContainerRecord): Promise<void> {
   const live = engine.at.live(record.id)
   if (existsSync(live)) {
-    if (isMonitorAlive(live)) return
+    if (isMonitorAlive(live)) {
+      const { state } = containerStatus(engine, record)
+      if (state === 'running' || state === 'paused') return
+      await detachContainer(engine, record.id, { namespaceGone: false })
+      await endMonitor(live, record.id)
+    }
     const cgroup = readRunMark(engine, record.id)?.cgroup
     if (cgroup) await destroyCgroup(cgroup)
     rmSync(live, { recursive: true, force: true })
   }
   writeLostExit(engine, record.id)
   await detachContainer(engine, record.id, { namespaceGone: true })
+}
+
+/** Ends a monitor and what it holds: a stopped container's network, or the first process of a start that was killed before the program ran. */
+async function endMonitor(live: string, id: string): Promise<void> {
+  const monitor = await connectMonitor(live).catch(() => undefined)
+  if (monitor) {
+    await monitor.signal(id, { signal: 9, all: true, stop: true }).catch(() => {
+      // Nothing of it is alive: the usual case.
+    })
+    await monitor.quit().catch(() => {
+      // It has ended between the question and the answer: what was asked for.
+    })
+    monitor.close()
+  }
+  const lock = await lockFile(join(live, 'alive'), { exclusive: true })
+  lock.release()
 }
 
 /**
@@ -46,6 +69,10 @@ export async function removeDebris(engine: Engine): Promise<string[]> {
   for (const id of readdirSync(stateDirectory)) {
     const live = join(stateDirectory, id)
     if (!known.has(id) && !isMonitorAlive(live)) rmSync(live, { recursive: true, force: true })
+  }
+  // What removeTree had renamed when it was killed.
+  for (const name of readdirSync(engine.at.containers)) {
+    if (name.endsWith('.trash')) await removeTree(join(engine.at.containers, name))
   }
   releaseAbandonedRanges(engine)
   return removed

@@ -11,6 +11,7 @@ import { recover } from './recover.ts'
 import { about } from './start.ts'
 import { containerStatus, readRunMark } from './status.ts'
 import { stopLocked } from './stop.ts'
+import { removeTree } from './trees.ts'
 import type { ContainerRecord } from './types.ts'
 import { removeVolume, volumeUsers } from './volume.ts'
 
@@ -51,7 +52,11 @@ export async function removeContainer(
 }
 
 /** A damaged record stands in the way of everything but a forced removal. */
-function readRecordOrForce(engine: Engine, id: string, force: boolean): ContainerRecord | undefined {
+function readRecordOrForce(
+  engine: Engine,
+  id: string,
+  force: boolean,
+): ContainerRecord | undefined {
   try {
     return readRecord(engine, id)
   } catch (error) {
@@ -76,6 +81,6 @@ export async function removeFiles(
   await detachContainer(engine, id, { namespaceGone: true })
   releaseRanges(engine, id)
   rmSync(engine.at.live(id), { recursive: true, force: true })
-  rmSync(engine.at.container(id), { recursive: true, force: true })
+  await removeTree(engine.at.container(id))
   rmSync(join(engine.at.locks, id), { force: true })
 }

@@ -58,18 +58,33 @@ function memoryLimits(o: Partial<Limits>): Resources['memory'] {
   }
   if (memorySwap !== undefined && memorySwap > 0) {
     if (memory === undefined || memory <= 0) {
-      throw new Fault('INVALID_ARGUMENT', '--memory-swap needs --memory: it is memory and swap together')
+      throw new Fault(
+        'INVALID_ARGUMENT',
+        '--memory-swap needs --memory: it is memory and swap together',
+      )
     }
     if (memorySwap < memory) {
-      throw new Fault('INVALID_ARGUMENT', `--memory-swap ${memorySwap} is below --memory ${memory}: it is memory and swap together`)
+      throw new Fault(
+        'INVALID_ARGUMENT',
+        `--memory-swap ${memorySwap} is below --memory ${memory}: it is memory and swap together`,
+      )
     }
   }
-  if (memory !== undefined && memoryReservation !== undefined && memory > 0 && memoryReservation > memory) {
-    throw new Fault('INVALID_ARGUMENT', `--memory-reservation ${memoryReservation} is above --memory ${memory}`)
+  if (
+    memory !== undefined &&
+    memoryReservation !== undefined &&
+    memory > 0 &&
+    memoryReservation > memory
+  ) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `--memory-reservation ${memoryReservation} is above --memory ${memory}`,
+    )
   }
   const limits: NonNullable<Resources['memory']> = {}
   if (memory !== undefined && memory !== 0) limits.limit = memory
-  if (memoryReservation !== undefined && memoryReservation !== 0) limits.reservation = memoryReservation
+  if (memoryReservation !== undefined && memoryReservation !== 0)
+    limits.reservation = memoryReservation
   // docker's rule: without a word about swap, as much swap as memory.
   if (memorySwap !== undefined && memorySwap !== 0) limits.swap = memorySwap
   else if (memory !== undefined && memory > 0) limits.swap = memory * 2
@@ -80,7 +95,10 @@ function cpuLimits(o: Partial<Limits>): Resources['cpu'] {
   const cpu: NonNullable<Resources['cpu']> = {}
   if (o.cpus !== undefined && o.cpus !== 0) {
     if (o.cpuQuota !== undefined || o.cpuPeriod !== undefined) {
-      throw new Fault('INVALID_ARGUMENT', '--cpus goes not with --cpu-quota or --cpu-period: it sets both')
+      throw new Fault(
+        'INVALID_ARGUMENT',
+        '--cpus goes not with --cpu-quota or --cpu-period: it sets both',
+      )
     }
     cpu.period = CPU_PERIOD_US
     cpu.quota = Math.max(CPU_QUOTA_MIN_US, Math.round(o.cpus * CPU_PERIOD_US))
@@ -102,8 +120,13 @@ function blockLimits(o: Partial<Limits>): Resources['blockIO'] {
       weight: rate,
     }))
   }
-  const throttles = (option: string, rates: RunOptions['deviceReadBps'] | undefined): Throttle[] | undefined =>
-    rates?.length ? rates.map(({ path, rate }) => ({ ...deviceNumber(option, path), rate })) : undefined
+  const throttles = (
+    option: string,
+    rates: RunOptions['deviceReadBps'] | undefined,
+  ): Throttle[] | undefined =>
+    rates?.length
+      ? rates.map(({ path, rate }) => ({ ...deviceNumber(option, path), rate }))
+      : undefined
   const readBps = throttles('--device-read-bps', o.deviceReadBps)
   const writeBps = throttles('--device-write-bps', o.deviceWriteBps)
   const readIops = throttles('--device-read-iops', o.deviceReadIops)

@@ -1,7 +1,13 @@
-import { hostname as hostHostname } from 'node:os'
 import { readFileSync } from 'node:fs'
+import { hostname as hostHostname } from 'node:os'
 import { Fault, isErrno } from '../base/fault.ts'
-import { ALL_CAPABILITIES, DEFAULT_CAPABILITIES, DEFAULT_PATH, MASKED_PATHS, READONLY_PATHS } from '../spec/defaults.ts'
+import {
+  ALL_CAPABILITIES,
+  DEFAULT_CAPABILITIES,
+  DEFAULT_PATH,
+  MASKED_PATHS,
+  READONLY_PATHS,
+} from '../spec/defaults.ts'
 import type { ImageConfig } from '../spec/image.ts'
 import type { Linux, Process, Resources, Seccomp, Spec } from '../spec/runtime.ts'
 import { deviceList, deviceRules } from './devices.ts'
@@ -132,7 +138,9 @@ function environment(input: SpecInput): string[] {
 }
 
 /** --privileged or the default set, all taken or dropped with ALL, then single ones; a drop wins over an add of the same. */
-export function capabilities(options: Pick<RunOptions, 'privileged' | 'capAdd' | 'capDrop'>): string[] {
+export function capabilities(
+  options: Pick<RunOptions, 'privileged' | 'capAdd' | 'capDrop'>,
+): string[] {
   const add = options.capAdd.map(capabilityName)
   const drop = options.capDrop.map(capabilityName)
   const all = options.privileged || add.includes('CAP_ALL')
@@ -147,7 +155,10 @@ function capabilityName(text: string): string {
   const upper = text.toUpperCase()
   const name = upper.startsWith('CAP_') ? upper : `CAP_${upper}`
   if (name !== 'CAP_ALL' && !ALL_CAPABILITIES.includes(name)) {
-    throw new Fault('INVALID_ARGUMENT', `"${text}" is no capability; see capabilities(7) for the names`)
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `"${text}" is no capability; see capabilities(7) for the names`,
+    )
   }
   return name
 }
@@ -172,7 +183,10 @@ export function readProfile(path: string): unknown {
   try {
     const text = readFileSync(path, 'utf8')
     if (text.length > BYTES_MAX) {
-      throw new Fault('INVALID_ARGUMENT', `the seccomp profile ${path} is larger than ${BYTES_MAX} bytes`)
+      throw new Fault(
+        'INVALID_ARGUMENT',
+        `the seccomp profile ${path} is larger than ${BYTES_MAX} bytes`,
+      )
     }
     return JSON.parse(text)
   } catch (error) {
@@ -180,7 +194,9 @@ export function readProfile(path: string): unknown {
       throw new Fault('NOT_FOUND', `no seccomp profile ${path}`, { cause: error })
     }
     if (error instanceof SyntaxError) {
-      throw new Fault('INVALID_ARGUMENT', `the seccomp profile ${path} is not valid JSON`, { cause: error })
+      throw new Fault('INVALID_ARGUMENT', `the seccomp profile ${path} is not valid JSON`, {
+        cause: error,
+      })
     }
     throw error
   }

@@ -1,4 +1,4 @@
-import { chownSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { Fault } from '../base/fault.ts'
 import { Undo } from '../base/undo.ts'
 import { createProcess, type Monitor, startMonitor } from '../container/index.ts'
@@ -9,7 +9,12 @@ import type { RootPlan } from '../spec/plan.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { emit } from './events.ts'
 import { findContainer } from './find.ts'
-import { attachContainer as attachNetwork, detachContainer, networkMode, writeEtc } from './network.ts'
+import {
+  attachContainer as attachNetwork,
+  detachContainer,
+  networkMode,
+  writeEtc,
+} from './network.ts'
 import type { Engine } from './open.ts'
 import { lockContainer, readConfig, readRecord, resolveId } from './record.ts'
 import { recover } from './recover.ts'
@@ -36,7 +41,11 @@ export async function startContainer(
   if (!record) throw new Fault('NOT_FOUND', `no container "${ref}"; \`berth ps -a\` lists them`)
   const status = containerStatus(engine, record)
   if (status.state === 'running' || status.state === 'paused') {
-    if (attach) throw new Fault('FAILED_PRECONDITION', `container ${record.name} is ${status.state} already: use \`berth attach\``)
+    if (attach)
+      throw new Fault(
+        'FAILED_PRECONDITION',
+        `container ${record.name} is ${status.state} already: use \`berth attach\``,
+      )
     return
   }
   await recover(engine, record)
@@ -50,13 +59,15 @@ async function startLocked(
   attach: AttachOptions | undefined,
 ): Promise<Session | undefined> {
   const { id, options } = record
-  await using undo = new Undo((message, error) => engine.warn(`${message}: ${(error as Error).message}`))
+  await using undo = new Undo((message, error) =>
+    engine.warn(`${message}: ${(error as Error).message}`),
+  )
   const live = engine.at.live(id)
   mkdirSync(live, { recursive: true, mode: 0o700 })
   undo.push('the state directory', () => rmSync(live, { recursive: true, force: true }))
 
   const spec = readConfig(engine, id)
-  const root = rootPlan(engine, record, spec)
+  const root = rootPlan(engine, record)
   const account = accountOf(record, root)
   fillUser(spec, account)
   if (attach && spec.process && options.terminal) {
@@ -67,7 +78,13 @@ async function startLocked(
   const monitor = await startMonitor({ directory: live })
   undo.push('the monitor', () => monitor.quit().finally(() => monitor.close()))
   const result = await connect(engine, record, spec, monitor, undo)
-  writeEtc(engine, { id, name: record.name, run: options, mode: networkMode(engine, options), result })
+  writeEtc(engine, {
+    id,
+    name: record.name,
+    run: options,
+    mode: networkMode(engine, options),
+    result,
+  })
 
   const made = await createProcess({
     monitor,
@@ -98,7 +115,11 @@ async function startLocked(
 }
 
 /** An event about a container. */
-export function about(record: ContainerRecord, action: string, attributes: Record<string, string> = {}) {
+export function about(
+  record: ContainerRecord,
+  action: string,
+  attributes: Record<string, string> = {},
+) {
   return {
     type: 'container',
     action,
@@ -109,15 +130,16 @@ export function about(record: ContainerRecord, action: string, attributes: Recor
 }
 
 /** The copy-on-write root: layers shared with every container of the image, and an upper directory of its own. */
-function rootPlan(engine: Engine, record: ContainerRecord, spec: Spec): RootPlan {
+function rootPlan(engine: Engine, record: ContainerRecord): RootPlan {
   const upper = engine.at.upper(record.id)
   const work = engine.at.work(record.id)
-  for (const path of [upper, work]) if (!existsSync(path)) mkdirSync(path, { mode: 0o755 })
-  const uid = spec.linux?.uidMappings?.[0]?.hostID
-  const gid = spec.linux?.gidMappings?.[0]?.hostID
-  // The upper directory is not idmapped: what the container makes there has its host ids on the disk.
-  if (uid !== undefined && gid !== undefined) chownSync(upper, uid, gid)
-  return { kind: 'overlay', lower: record.lower.map((path) => `${engine.root}/${path}`), upper, work, options: [] }
+  return {
+    kind: 'overlay',
+    lower: record.lower.map((path) => `${engine.root}/${path}`),
+    upper,
+    work,
+    options: [],
+  }
 }
 
 /** The user of the first process, by the account files as they are in the container's root now. */
@@ -129,7 +151,9 @@ function accountOf(record: ContainerRecord, root: RootPlan): Account {
 /** Looks a user up in the account files of a root that no process has mounted, through a detached read-only mount of it. */
 export function accountInRoot(root: RootPlan, user: string, groupAdd: readonly string[]): Account {
   if (root.kind !== 'overlay') throw new Fault('INTERNAL', 'the root is no overlay')
-  using view = overlayMount({ lower: [...(root.upper === undefined ? [] : [root.upper]), ...root.lower] })
+  using view = overlayMount({
+    lower: [...(root.upper === undefined ? [] : [root.upper]), ...root.lower],
+  })
   return accountIn(view.number, user, groupAdd)
 }
 
@@ -146,7 +170,8 @@ function fillUser(spec: Spec, account: Account): void {
   user.gid = account.gid
   user.additionalGids = [...account.groups]
   const env = spec.process.env ?? []
-  if (!env.some((entry) => entry.startsWith('HOME='))) spec.process.env = [...env, `HOME=${account.home}`]
+  if (!env.some((entry) => entry.startsWith('HOME=')))
+    spec.process.env = [...env, `HOME=${account.home}`]
 }
 
 /** Replaces `container:REF` by the path of that container's namespace as it is now. */
@@ -214,4 +239,3 @@ function exitCommand(engine: Engine, record: ContainerRecord): string[] {
     record.id,
   ]
 }
-

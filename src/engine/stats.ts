@@ -25,7 +25,11 @@ export async function containerStats(
   return samples
 }
 
-function sample(engine: Engine, { record, status }: Container, before: ContainerStats | undefined): ContainerStats {
+function sample(
+  engine: Engine,
+  { record, status }: Container,
+  before: ContainerStats | undefined,
+): ContainerStats {
   const cgroup = readRunMark(engine, record.id)?.cgroup ?? ''
   const live = (status.state === 'running' || status.state === 'paused') && cgroup !== ''
   const host = BigInt(totalmem())
@@ -47,7 +51,10 @@ function sample(engine: Engine, { record, status }: Container, before: Container
     }
   }
   const stats = groupStats(cgroup)
-  const pids = stats.pids?.current === undefined || stats.memory?.currentBytes === undefined ? groupPids(cgroup) : []
+  const pids =
+    stats.pids?.current === undefined || stats.memory?.currentBytes === undefined
+      ? groupPids(cgroup)
+      : []
   const cpuNs = stats.cpu?.usageUs === undefined ? undefined : stats.cpu.usageUs * 1000n
   const network = networkBytes(status.pid)
   const limit = stats.memory?.maxBytes
@@ -69,7 +76,11 @@ function sample(engine: Engine, { record, status }: Container, before: Container
 }
 
 /** In hundredths of one core, as docker shows it: two busy cores are 200. */
-function percent(cpuNs: bigint | undefined, time: bigint, before: ContainerStats | undefined): number | undefined {
+function percent(
+  cpuNs: bigint | undefined,
+  time: bigint,
+  before: ContainerStats | undefined,
+): number | undefined {
   if (cpuNs === undefined || before?.cpuNs === undefined) return
   const span = time - BigInt(before.timeNs)
   return span > 0n ? Number(((cpuNs - before.cpuNs) * 10000n) / span) / 100 : undefined
@@ -94,7 +105,13 @@ function networkBytes(pid: number): { received: bigint; sent: bigint } {
     for (const line of readFileSync(`/proc/${pid}/net/dev`, 'utf8').split('\n').slice(2)) {
       const [name, numbers] = line.split(':')
       const field = numbers?.trim().split(/\s+/)
-      if (name === undefined || field?.[8] === undefined || field[0] === undefined || name.trim() === 'lo') continue
+      if (
+        name === undefined ||
+        field?.[8] === undefined ||
+        field[0] === undefined ||
+        name.trim() === 'lo'
+      )
+        continue
       sum.received += BigInt(field[0])
       sum.sent += BigInt(field[8])
     }

@@ -1,7 +1,7 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { isErrno } from '../base/fault.ts'
 import { nowNs } from '../base/clock.ts'
+import { isErrno } from '../base/fault.ts'
 import { readFileIfAny, readJsonIfAny, writeFileAtomic } from '../base/file.ts'
 import { isMonitorAlive } from '../container/monitor.ts'
 import type { Engine } from './open.ts'

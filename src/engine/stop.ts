@@ -72,7 +72,10 @@ export async function killContainer(engine: Engine, ref: string, signal: string)
   const { record, status } = await findContainer(engine, ref)
   const number = parseSignal(signal)
   if (status.state !== 'running' && status.state !== 'paused') {
-    throw new Fault('FAILED_PRECONDITION', `cannot kill container ${record.name}: it is ${status.state}`)
+    throw new Fault(
+      'FAILED_PRECONDITION',
+      `cannot kill container ${record.name}: it is ${status.state}`,
+    )
   }
   const monitor = await connectMonitor(engine.at.live(record.id))
   try {
@@ -86,7 +89,10 @@ export async function killContainer(engine: Engine, ref: string, signal: string)
 export function parseSignal(text: string): number {
   const number = signalNumber(text)
   if (number === undefined) {
-    throw new Fault('INVALID_ARGUMENT', `"${text}" is no signal: a name such as ${signalName(15)} or a number is wanted`)
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `"${text}" is no signal: a name such as ${signalName(15)} or a number is wanted`,
+    )
   }
   return number
 }
@@ -115,7 +121,10 @@ export async function waitContainer(engine: Engine, ref: string): Promise<ExitRe
   const exit = readExit(engine, record.id)
   if (exit) return exit
   if (status.state === 'created') {
-    throw new Fault('FAILED_PRECONDITION', `container ${record.name} was never started: nothing to wait for`)
+    throw new Fault(
+      'FAILED_PRECONDITION',
+      `container ${record.name} was never started: nothing to wait for`,
+    )
   }
   const now = containerStatus(engine, record)
   return {

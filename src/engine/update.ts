@@ -12,23 +12,38 @@ import { containerStatus, readRunMark } from './status.ts'
 import type { UpdateOptions } from './types.ts'
 
 /** Changes limits of a container, at once where it runs and for every later start. A limit that cannot be set leaves all as they were. */
-export async function updateContainer(engine: Engine, ref: string, options: UpdateOptions): Promise<void> {
+export async function updateContainer(
+  engine: Engine,
+  ref: string,
+  options: UpdateOptions,
+): Promise<void> {
   const id = resolveId(engine, ref)
   using _lock = await lockContainer(engine, id)
   const record = readRecord(engine, id)
   if (!record) throw new Fault('NOT_FOUND', `no container "${ref}"; \`berth ps -a\` lists them`)
   const { restart, ...limits } = withoutUndefined(options)
   const spec = readConfig(engine, id)
-  if (!spec.linux) throw new Fault('DATA_LOSS', `the configuration of container ${record.name} has no linux section`)
+  if (!spec.linux)
+    throw new Fault(
+      'DATA_LOSS',
+      `the configuration of container ${record.name} has no linux section`,
+    )
   // Judged together with what is in force: a swap limit alone is above or below the memory limit that is there.
   const { devices, unified, ...before } = spec.linux.resources ?? {}
   const after = merge(before, limitResources({ ...limitsOf(record.options), ...limits }))
   const { state } = containerStatus(engine, record)
   const live = state === 'running' || state === 'paused'
-  if (live) await updateCgroup(readRunMark(engine, id)?.cgroup ?? "", after, engine.warn)
-  spec.linux.resources = { ...after, ...(unified ? { unified } : {}), ...(devices ? { devices } : {}) }
+  if (live) await updateCgroup(readRunMark(engine, id)?.cgroup ?? '', after, engine.warn)
+  spec.linux.resources = {
+    ...after,
+    ...(unified ? { unified } : {}),
+    ...(devices ? { devices } : {}),
+  }
   writeFileAtomic(engine.at.config(id), JSON.stringify(spec), { durable: true })
-  writeRecord(engine, { ...record, options: { ...record.options, ...limits, ...(restart ? { restart } : {}) } })
+  writeRecord(engine, {
+    ...record,
+    options: { ...record.options, ...limits, ...(restart ? { restart } : {}) },
+  })
   if (live && restart) {
     const monitor = await connectMonitor(engine.at.live(id))
     try {
@@ -41,8 +56,32 @@ export async function updateContainer(engine: Engine, ref: string, options: Upda
 }
 
 function limitsOf(options: UpdateOptions): UpdateOptions {
-  const { memory, memorySwap, memoryReservation, cpus, cpuShares, cpuPeriod, cpuQuota, cpusetCpus, cpusetMems, pidsLimit, blkioWeight } = options
-  return { memory, memorySwap, memoryReservation, cpus, cpuShares, cpuPeriod, cpuQuota, cpusetCpus, cpusetMems, pidsLimit, blkioWeight }
+  const {
+    memory,
+    memorySwap,
+    memoryReservation,
+    cpus,
+    cpuShares,
+    cpuPeriod,
+    cpuQuota,
+    cpusetCpus,
+    cpusetMems,
+    pidsLimit,
+    blkioWeight,
+  } = options
+  return {
+    memory,
+    memorySwap,
+    memoryReservation,
+    cpus,
+    cpuShares,
+    cpuPeriod,
+    cpuQuota,
+    cpusetCpus,
+    cpusetMems,
+    pidsLimit,
+    blkioWeight,
+  }
 }
 
 function merge(before: Resources, after: Resources): Resources {

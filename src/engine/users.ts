@@ -28,14 +28,17 @@ export function resolveUser(
   const parts = user.split(':')
   if (parts.length > 2) throw invalid(user, 'it has more than one colon')
   const [who = '', whichGroup] = parts
-  if (parts.length === 2 && (who === '' || whichGroup === '')) throw invalid(user, 'a part is empty')
+  if (parts.length === 2 && (who === '' || whichGroup === ''))
+    throw invalid(user, 'a part is empty')
 
   const accounts = rows(passwd, 7)
   const byNumber = numeric(who, user)
   const account =
     who === ''
       ? accounts.find((row) => row[2] === '0')
-      : accounts.find((row) => (byNumber === undefined ? row[0] === who : Number(row[2]) === byNumber))
+      : accounts.find((row) =>
+          byNumber === undefined ? row[0] === who : Number(row[2]) === byNumber,
+        )
   if (byNumber === undefined && who !== '' && !account) {
     throw new Fault('NOT_FOUND', `no user "${who}" in the container's /etc/passwd`)
   }
@@ -88,7 +91,8 @@ function groupId(name: string, groups: readonly string[][], user: string): numbe
 
 function listed(field: string | undefined, user: string): number {
   const id = numeric(field ?? '', user)
-  if (id === undefined) throw invalid(user, `the container's account files give it the id "${field}"`)
+  if (id === undefined)
+    throw invalid(user, `the container's account files give it the id "${field}"`)
   return id
 }
 
@@ -96,7 +100,8 @@ function listed(field: string | undefined, user: string): number {
 function numeric(text: string, user: string): number | undefined {
   if (!/^-?[0-9]+$/.test(text)) return undefined
   const id = Number(text)
-  if (id < 0 || id > ID_MAX) throw invalid(user, `the id ${text} is out of the range 0 to ${ID_MAX}`)
+  if (id < 0 || id > ID_MAX)
+    throw invalid(user, `the id ${text} is out of the range 0 to ${ID_MAX}`)
   return id
 }
 

@@ -11,18 +11,33 @@ import { createVolume } from './volume.ts'
 const IMAGE_VOLUMES_MAX = 256
 
 /** The volumes of a container: those asked for by name or anonymous, and those that the image declares where nothing else is mounted. */
-export async function volumeMounts(engine: Engine, options: RunOptions, image: ImageConfig): Promise<VolumeMount[]> {
+export async function volumeMounts(
+  engine: Engine,
+  options: RunOptions,
+  image: ImageConfig,
+): Promise<VolumeMount[]> {
   const asked = options.mounts.filter((mount) => mount.kind === 'volume')
   const taken = new Set(options.mounts.map((mount) => posix.normalize(mount.target)))
   const declared = Object.keys(image.config?.Volumes ?? {})
   if (declared.length > IMAGE_VOLUMES_MAX) {
-    throw new Fault('RESOURCE_EXHAUSTED', `the image declares more than ${IMAGE_VOLUMES_MAX} volumes`)
+    throw new Fault(
+      'RESOURCE_EXHAUSTED',
+      `the image declares more than ${IMAGE_VOLUMES_MAX} volumes`,
+    )
   }
-  const implied = declared.map((path) => posix.join('/', path)).filter((path) => !taken.has(path) && path !== '/')
+  const implied = declared
+    .map((path) => posix.join('/', path))
+    .filter((path) => !taken.has(path) && path !== '/')
   const mounts: VolumeMount[] = []
   for (const option of [...asked, ...implied.map(anonymous)]) {
     const volume = await createVolume(engine, { name: option.source, labels: {} })
-    mounts.push({ name: volume.name, anonymous: volume.anonymous, target: option.target, path: volume.path, option })
+    mounts.push({
+      name: volume.name,
+      anonymous: volume.anonymous,
+      target: option.target,
+      path: volume.path,
+      option,
+    })
   }
   return mounts
 }

@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny, TEMPORARY, writeFileAtomic } from '../base/file.ts'
+import { emit } from './events.ts'
 import type { Engine } from './open.ts'
 import { containerIds, readRecord } from './record.ts'
-import { emit } from './events.ts'
+import { removeTree } from './trees.ts'
 import type { Volume } from './types.ts'
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/
@@ -83,7 +84,7 @@ export async function removeVolume(
   // Out of sight first: a removal that is killed leaves debris, never half a volume.
   const doomed = `${engine.at.volumes}/${TEMPORARY}${randomBytes(6).toString('hex')}`
   renameSync(join(engine.at.volumes, name), doomed)
-  rmSync(doomed, { recursive: true, force: true })
+  await removeTree(doomed)
   emit(engine, { type: 'volume', action: 'destroy', id: name, name, attributes: {} })
 }
 

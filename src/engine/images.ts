@@ -1,0 +1,173 @@
+import { existsSync } from 'node:fs'
+import { relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Fault } from '../base/fault.ts'
+import {
+  type Hold,
+  holdContent,
+  type ImageStore,
+  loadArchive,
+  openStore,
+  parsePlatform,
+  pruneImages as pruneStore,
+  pullImage,
+  type Roots,
+  readConfig,
+  removeImage as removeFromStore,
+} from '../image/index.ts'
+import { LayerStore, prepareChain } from '../layer/index.ts'
+import type { Digest, ImageConfig } from '../spec/image.ts'
+import { emit } from './events.ts'
+import type { Engine } from './open.ts'
+import type { RunOptions } from './options.ts'
+import { containerIds, readRecord } from './record.ts'
+import type { Progress } from './types.ts'
+
+/** Images that this repository makes itself, by the name that runs them: OCI layouts beside the program. */
+const BUILT_IN: Readonly<Record<string, URL>> = {
+  hello: new URL('../../rootfs/images/hello/', import.meta.url),
+}
+
+export interface RunnableImage {
+  readonly id: string
+  readonly config: ImageConfig
+  /** Directories below ROOT, topmost first. */
+  readonly lower: readonly string[]
+}
+
+export function openImages(engine: Engine): ImageStore {
+  return openStore(engine.root, { warn: engine.warn })
+}
+
+/** Keeps the collector away until released: from choosing an image until the container's record is on the disk. */
+export function holdImages(engine: Engine): Promise<Hold> {
+  return holdContent(openImages(engine))
+}
+
+/** The image that run and create name, pulled where `options.pull` says so. The caller holds the content (holdImages). */
+export async function imageToRun(
+  engine: Engine,
+  options: Pick<RunOptions, 'image' | 'platform' | 'pull'>,
+  progress?: Progress,
+): Promise<RunnableImage> {
+  const store = openImages(engine)
+  const id = await findOrPull(engine, store, options, progress)
+  const config = readConfig(store, id)
+  const layers = new LayerStore(engine.root)
+  const { lower } = await prepareChain(layers, config.rootfs.diff_ids)
+  return { id, config, lower: lower.map((path) => relative(engine.root, path)) }
+}
+
+async function findOrPull(
+  engine: Engine,
+  store: ImageStore,
+  { image, platform, pull }: Pick<RunOptions, 'image' | 'platform' | 'pull'>,
+  progress: Progress | undefined,
+): Promise<Digest> {
+  const local = pull === 'always' ? undefined : findLocal(store, image, platform)
+  if (local) return local
+  const builtIn = BUILT_IN[image]
+  if (builtIn && existsSync(builtIn)) return loadBuiltIn(store, image, builtIn)
+  if (pull === 'never') {
+    throw new Fault(
+      'NOT_FOUND',
+      `no image "${image}" here, and --pull never forbids to fetch it; \`berth images\` lists what is here`,
+    )
+  }
+  const pulled = await pullImage(store, image, { platform, progress })
+  emit(engine, { type: 'image', action: 'pull', id: pulled.id, name: pulled.name, attributes: {} })
+  return pulled.id
+}
+
+/** A name or id of the store; a short name may also be one of this host's own (`localhost/NAME`), as podman has it. */
+function findLocal(
+  store: ImageStore,
+  image: string,
+  platform: string | undefined,
+): Digest | undefined {
+  for (const name of image.includes('/') ? [image] : [image, `localhost/${image}`]) {
+    try {
+      const { id } = store.catalog.resolve(name)
+      if (platform === undefined || isFor(store, id, platform)) return id
+    } catch (error) {
+      if (!(error instanceof Fault) || error.code !== 'NOT_FOUND') throw error
+    }
+  }
+  return
+}
+
+function isFor(store: ImageStore, id: Digest, platform: string): boolean {
+  const wanted = parsePlatform(platform)
+  const config = readConfig(store, id)
+  return config.os === wanted.os && config.architecture === wanted.architecture
+}
+
+async function loadBuiltIn(store: ImageStore, image: string, layout: URL): Promise<Digest> {
+  const [loaded] = await loadArchive(store, fileURLToPath(layout), {
+    name: `localhost/${image}:latest`,
+  })
+  if (!loaded)
+    throw new Fault('DATA_LOSS', `the built-in image ${image} is empty; build berth anew`)
+  return loaded.id
+}
+
+/** What containers need of the store: never collected while they stand. */
+function containerRoots(engine: Engine): Roots {
+  const images = new Set<string>()
+  const layers = new Set<string>()
+  for (const id of containerIds(engine)) {
+    const record = readRecord(engine, id)
+    if (!record) continue
+    images.add(record.imageId)
+    for (const path of record.lower) {
+      const hex = /^layers\/sha256\/([0-9a-f]{64})\//.exec(path)?.[1]
+      if (hex !== undefined) layers.add(`sha256:${hex}`)
+    }
+  }
+  return { images, layers }
+}
+
+/** docker's rmi; images of containers are refused, with `force` only untagged. */
+export async function removeImage(
+  engine: Engine,
+  ref: string,
+  options: { force: boolean },
+): Promise<{ untagged: string[]; deleted: string[] }> {
+  const store = openImages(engine)
+  const name = !ref.includes('/') && !findsPlainly(store, ref) ? `localhost/${ref}` : ref
+  const { untagged, deleted } = await removeFromStore(store, name, {
+    force: options.force,
+    users: (id) =>
+      containerIds(engine).flatMap((container) => {
+        const record = readRecord(engine, container)
+        return record?.imageId === id ? [record.name] : []
+      }),
+    roots: () => containerRoots(engine),
+  })
+  for (const each of untagged)
+    emit(engine, { type: 'image', action: 'untag', id: each, name: each, attributes: {} })
+  for (const each of deleted)
+    emit(engine, { type: 'image', action: 'delete', id: each, name: ref, attributes: {} })
+  return { untagged: [...untagged], deleted: [...deleted] }
+}
+
+function findsPlainly(store: ImageStore, ref: string): boolean {
+  try {
+    store.catalog.resolve(ref)
+    return true
+  } catch (error) {
+    if (error instanceof Fault && error.code === 'NOT_FOUND') return false
+    throw error
+  }
+}
+
+export async function pruneImages(
+  engine: Engine,
+  all: boolean,
+): Promise<{ images: string[]; reclaimedBytes: number }> {
+  const { deleted, collected } = await pruneStore(openImages(engine), {
+    all,
+    roots: () => containerRoots(engine),
+  })
+  return { images: [...deleted], reclaimedBytes: collected.reclaimedBytes }
+}

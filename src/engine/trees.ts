@@ -1,0 +1,27 @@
+import { closeSync, openSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
+import { isErrno } from '../base/fault.ts'
+import { binding } from '../kernel/binding.ts'
+import { treeUsage } from '../layer/index.ts'
+
+/** Removes a tree that a container may have filled: by fd, so neither its depth nor its names matter. Nothing there is success. */
+export async function removeTree(path: string): Promise<void> {
+  const parent = openSync(dirname(path), 'r')
+  try {
+    await binding.removeTree(parent, basename(path), parent, `${basename(path)}.trash`)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+  } finally {
+    closeSync(parent)
+  }
+}
+
+/** Bytes on disk below a directory. */
+export async function treeBytes(path: string): Promise<number> {
+  try {
+    return (await treeUsage(path)).bytes
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return 0
+    throw error
+  }
+}
