@@ -87,14 +87,14 @@ export class Tree {
       }
       const parent = stack.at(-1) ?? this.#root
       const found = this.#child(parent, name)
+      if (stack.length > this.#options.depthMax) {
+        throw new Fault(
+          'RESOURCE_EXHAUSTED',
+          `it lies more than ${this.#options.depthMax} directories deep`,
+        )
+      }
       if (typeof found === 'object') {
         stack.push(found)
-        if (stack.length > this.#options.depthMax) {
-          throw new Fault(
-            'RESOURCE_EXHAUSTED',
-            `it lies more than ${this.#options.depthMax} directories deep`,
-          )
-        }
       } else if (found === undefined) {
         if (!options.create) return undefined
         this.#options.make(parent, name)
