@@ -62,8 +62,11 @@ export class Catalog {
   readonly #records: string
   readonly #lock: string
 
-  /** `directory` is ROOT/images. */
-  constructor(directory: string) {
+  readonly #durable: boolean
+
+  /** `directory` is ROOT/images. Without `durable` (tests) a change may be lost by a power cut. */
+  constructor(directory: string, options: { durable?: boolean } = {}) {
+    this.#durable = options.durable ?? true
     this.#names = join(directory, 'names')
     this.#records = join(directory, 'records')
     this.#lock = join(directory, 'catalog.lock')
@@ -74,7 +77,9 @@ export class Catalog {
   /** Writes the image and points the names at it. Names that pointed elsewhere move. */
   async put(record: ImageRecord, names: readonly NewName[]): Promise<void> {
     using _lock = await this.#change()
-    writeFileAtomic(this.#recordPath(record.id), JSON.stringify(record), { durable: true })
+    writeFileAtomic(this.#recordPath(record.id), JSON.stringify(record), {
+      durable: this.#durable,
+    })
     for (const { name, index } of names) {
       this.#writeName({
         version: 1,
@@ -232,7 +237,9 @@ export class Catalog {
   }
 
   #writeName(record: NameRecord): void {
-    writeFileAtomic(this.#namePath(record.name), JSON.stringify(record), { durable: true })
+    writeFileAtomic(this.#namePath(record.name), JSON.stringify(record), {
+      durable: this.#durable,
+    })
   }
 
   #readRecord(id: Digest): ImageRecord | undefined {

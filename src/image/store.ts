@@ -46,7 +46,10 @@ export function openStore(
   return {
     root,
     blobs: new BlobStore(directory),
-    catalog: new Catalog(directory),
+    catalog: new Catalog(
+      directory,
+      options.durable === undefined ? {} : { durable: options.durable },
+    ),
     layers: new LayerStore(root, options.durable === undefined ? {} : { durable: options.durable }),
     warn: options.warn ?? (() => undefined),
   }
