@@ -1,0 +1,114 @@
+// What the stages between clone and exec share. Descriptors are plain numbers here: all of them are close-on-exec and
+// end with the child.
+#ifndef BERTH_INIT_CHILD_H_
+#define BERTH_INIT_CHILD_H_
+
+#include "../common/plan.h"
+#include "launch.h"
+
+namespace berth {
+
+// AT_RECURSIVE of linux/fcntl.h, which cannot be included beside fcntl.h.
+inline constexpr unsigned kRecursive = 0x8000;
+// MNT_DETACH of sys/mount.h, which cannot be included beside linux/mount.h.
+inline constexpr int kDetach = 2;
+
+struct Child {
+  const ContainerPlan* plan = nullptr;  // Null in an exec.
+  const ProcessPlan* process = nullptr;
+  Arena arena;
+
+  // The host's /proc, verified to be procfs. All that is written in /proc is written through it: what a container
+  // shows at its own /proc is never trusted (CVE-2025-52881).
+  int proc = -1;
+  int null_device = -1;       // The host's /dev/null, verified to be 1:3.
+  int* namespaces = nullptr;  // One for each NamespacePlan: its fd when it is joined, else -1.
+  int user_namespace = -1;    // The container's, new or joined; -1 without.
+  bool in_user_namespace = false;
+
+  // Made while still privileged on the host, each a detached mount.
+  int root = -1;
+  int* sources = nullptr;  // One for each MountPlan of kind bind; -1 for a missing optional one.
+  int* devices = nullptr;  // One for each DevicePlan, where mknod will not be allowed inside.
+  int host_sys = -1;       // Stands in where a sysfs cannot be mounted.
+  int scratch = -1;        // A tmpfs in a private mount namespace.
+
+  // For the last stage.
+  int apparmor = -1;
+  int selinux = -1;
+  int cwd_made = 0;
+};
+
+// Whether the plan makes, or joins, that namespace.
+bool MakesNamespace(const ContainerPlan& plan, int flag);
+bool JoinsNamespace(const ContainerPlan& plan, int flag);
+
+// start.cc: the first lines of every child. Afterwards 0, 1, 2 are its stdio, `sync` is remembered, and it has no
+// other descriptor but `keep` (when that is not -1, it is replaced by its new number).
+void EnterChild(const ChildStdio& stdio, int sync, int* keep);
+// Opens the host's /proc and /dev/null.
+void OpenHost(Child* child);
+// What needs the host's privileges: oom_score_adj, room for the rlimits.
+void PrepareProcess(Child* child);
+// Gives pipes at 0, 1, 2 to the process's user, so that it can open /dev/stdout again.
+void GiveStdio(uint32_t host_uid);
+
+// namespaces.cc
+void OpenNamespaces(Child* child);
+void MakeUserNamespace(Child* child);
+int UserNamespaceOf(Child* child, const IdMappings& ids);
+void JoinNamespaces(Child* child);
+void EnterUserNamespace(Child* child);
+void SetTimeOffsets(Child* child, int offsets);
+bool MapOut(const Array<IdMap>& maps, uint32_t inside, uint32_t* outside);
+
+// sources.cc
+void OpenSources(Child* child);
+void MakeMountsPrivate();
+void MakeScratch(Child* child);
+void DropScratch(Child* child);
+void MakeRoot(Child* child);
+void MakeDevices(Child* child);
+// mount_setattr(2); -1 with errno set.
+long SetAttributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int idmap, bool recursive);
+// open_tree(2) with OPEN_TREE_CLONE of what the fd is; -1 with errno set.
+int CloneTree(int fd, const char* path, bool recursive);
+
+// overlay.cc: a detached overlay.
+int MountOverlay(Child* child);
+// shift.cc: gives every inode below to the mapped owner.
+void ShiftTree(int tree, const IdMappings& ids);
+
+// mounts.cc
+void MountAll(Child* child);
+void MakeDeviceNodes(Child* child);
+void MakeLinks(Child* child);
+void HidePaths(Child* child);
+// filesystem.cc: a detached mount of a new file system; -1 with errno set and what it said in `complaint`.
+int NewFileSystem(const char* type, const char* source, const Array<const char*>& options, char* complaint,
+                  size_t complaint_size);
+// copyup.cc
+void CopyTree(int from, int to, const char* name);
+
+// root.cc
+void AttachRoot(Child* child);
+void EnterRoot(Child* child);
+
+// identity.cc
+void SetIdentity(Child* child);
+void OpenLabels(Child* child);
+void BringLoopbackUp(const char* stage);
+
+// terminal.cc: opens a pty below `root`, makes it stdio, sends its master.
+void OpenTerminal(Child* child, int root, bool console);
+
+// finish.cc: from ready to exec.
+void MakeCwd(Child* child, int root);
+[[noreturn]] void Finish(Child* child);
+
+// reaper.cc: returns in the child that becomes the program; the caller stays behind as PID 1.
+void ForkFromReaper(bool terminal);
+
+}  // namespace berth
+
+#endif  // BERTH_INIT_CHILD_H_

@@ -1,0 +1,403 @@
+#include "launch.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "call.h"
+#include "child.h"
+#include "path.h"
+#include "sync.h"
+
+namespace berth {
+namespace {
+
+constexpr size_t kProcBytesMax = 4096;
+
+// A fork into new namespaces and, when `cgroup` is not -1, into that cgroup.
+pid_t Clone(uint64_t flags, int* pidfd, int cgroup) {
+  clone_args arguments = {};
+  arguments.flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0);
+  arguments.pidfd = reinterpret_cast<uint64_t>(pidfd);
+  arguments.exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD;
+  arguments.cgroup = cgroup >= 0 ? static_cast<uint64_t>(cgroup) : 0;
+  return static_cast<pid_t>(Call(SYS_clone3, &arguments, sizeof(arguments)));
+}
+
+uint64_t NewFlags(const ContainerPlan& plan) {
+  uint64_t flags = 0;
+  for (const NamespacePlan& ns : plan.namespaces) {
+    if (!ns.path) flags |= static_cast<unsigned>(ns.flag);
+  }
+  return flags;
+}
+
+// Whether one clone does: nothing that must happen between the host's privileges and the namespaces. A joined pid
+// namespace holds only for children, and the monitor itself must never stand in one.
+bool OneCloneDoes(const ContainerPlan& plan) {
+  if (MakesNamespace(plan, CLONE_NEWUSER) || JoinsNamespace(plan, CLONE_NEWUSER)) return false;
+  if (JoinsNamespace(plan, CLONE_NEWPID) || plan.monotonic.given || plan.boottime.given) return false;
+  for (const MountPlan& mount : plan.mounts) {
+    if (mount.idmap) return false;
+  }
+  return true;
+}
+
+// The part inside: all namespaces are there.
+[[noreturn]] void Inside(Child* child) {
+  const ContainerPlan& plan = *child->plan;
+  // Not at clone: the new namespace's root is the cgroup in which the unsharing process already is.
+  if (MakesNamespace(plan, CLONE_NEWCGROUP)) Must(Call(SYS_unshare, CLONE_NEWCGROUP), "namespace", "cgroup namespace");
+  OpenLabels(child);
+  SetIdentity(child);
+  if (MakesNamespace(plan, CLONE_NEWNS)) {
+    AttachRoot(child);
+    MountAll(child);
+    MakeDeviceNodes(child);
+    MakeLinks(child);
+    HidePaths(child);
+    MakeCwd(child, child->root);
+    if (child->process->terminal) OpenTerminal(child, child->root, true);
+    EnterRoot(child);
+  } else {
+    child->root = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC), "root", "/"));
+    MakeCwd(child, child->root);
+    if (child->process->terminal) OpenTerminal(child, child->root, false);
+  }
+  Finish(child);
+}
+
+void Prepare(Child* child, const ChildStdio& stdio, int sync) {
+  EnterChild(stdio, sync, nullptr);
+  OpenHost(child);
+  const ContainerPlan& plan = *child->plan;
+  if (!MakesNamespace(plan, CLONE_NEWNS) && !JoinsNamespace(plan, CLONE_NEWNS)) {
+    Die(-EINVAL, "namespace", "a container needs a mount namespace of its own, or one to join");
+  }
+  PrepareProcess(child);
+  uint32_t uid = child->process->uid;
+  const bool user = MakesNamespace(plan, CLONE_NEWUSER) || JoinsNamespace(plan, CLONE_NEWUSER);
+  const bool mapped = !user || (plan.id_mappings && MapOut(plan.id_mappings->uids, uid, &uid));
+  if (mapped && !child->process->terminal) GiveStdio(uid);
+  OpenNamespaces(child);
+}
+
+[[noreturn]] void DirectChild(const ContainerPlan& plan, const ChildStdio& stdio, int sync) {
+  Child child;
+  child.plan = &plan;
+  child.process = &plan.process;
+  Prepare(&child, stdio, sync);
+  if (MakesNamespace(plan, CLONE_NEWNS)) {
+    OpenSources(&child);
+    MakeMountsPrivate();
+    MakeRoot(&child);
+    DropScratch(&child);
+  }
+  JoinNamespaces(&child);
+  Inside(&child);
+}
+
+// Sends the process that the caller has cloned as its sibling, and ends.
+[[noreturn]] void HandOver(pid_t pid, int pidfd) {
+  SendPid(pid, pidfd);
+  ::_exit(0);
+}
+
+[[noreturn]] void IndirectChild(const ContainerPlan& plan, const ChildStdio& stdio, int sync) {
+  Child child;
+  child.plan = &plan;
+  child.process = &plan.process;
+  Prepare(&child, stdio, sync);
+  // Opened before the user namespace takes the right to.
+  const int offsets = static_cast<int>(
+      Must(Call(SYS_openat, child.proc, "self/timens_offsets", O_WRONLY | O_CLOEXEC), "time namespace", "offsets"));
+  uint64_t flags = NewFlags(plan) & ~static_cast<uint64_t>(CLONE_NEWUSER | CLONE_NEWCGROUP | CLONE_NEWTIME);
+  MakeUserNamespace(&child);
+  if (MakesNamespace(plan, CLONE_NEWNS)) {
+    Must(Call(SYS_unshare, CLONE_NEWNS), "namespace", "mount namespace");
+    OpenSources(&child);
+    MakeMountsPrivate();
+    MakeRoot(&child);
+    MakeDevices(&child);
+    DropScratch(&child);
+    // Ours serves the container as well, unless a user namespace must own it.
+    if (child.user_namespace < 0) flags &= ~static_cast<uint64_t>(CLONE_NEWNS);
+  }
+  JoinNamespaces(&child);
+  if (child.user_namespace >= 0) EnterUserNamespace(&child);
+  if (MakesNamespace(plan, CLONE_NEWTIME)) SetTimeOffsets(&child, offsets);
+  ::close(offsets);
+
+  int pidfd = -1;
+  const pid_t pid = static_cast<pid_t>(Must(Clone(flags | CLONE_PARENT, &pidfd, -1), "clone", "clone3"));
+  if (pid > 0) HandOver(pid, pidfd);
+  Must(Call(SYS_setsid), "start", "setsid");
+  Inside(&child);
+}
+
+struct Pair {
+  Fd monitor;
+  Fd child;
+};
+
+bool MakePair(Pair* pair) {
+  int fds[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) return false;
+  pair->monitor = Fd(fds[0]);
+  pair->child = Fd(fds[1]);
+  return ::fcntl(fds[0], F_SETFL, O_RDWR | O_NONBLOCK) == 0;
+}
+
+void Fill(Launched* launched, pid_t pid, int pidfd, Pair* pair) {
+  launched->pid = pid;
+  launched->pidfd = Fd(pidfd);
+  launched->sync = std::move(pair->monitor);
+}
+
+int OpenCgroup(const char* path) { return ::open(path, O_PATH | O_DIRECTORY | O_CLOEXEC); }
+
+// Reads a small file below /proc as text; its length, or -1.
+ssize_t ReadProc(int proc, const char* path, char (*text)[kProcBytesMax]) {
+  const Fd fd(::openat(proc, path, O_RDONLY | O_CLOEXEC));
+  if (!fd) return -1;
+  const ssize_t size = ::read(fd.get(), *text, sizeof(*text) - 1);
+  (*text)[size < 0 ? 0 : size] = '\0';
+  return size;
+}
+
+// The pid behind a pidfd, as the procfs shows it; -1 when it is gone.
+pid_t PidOf(int proc, int pidfd) {
+  char path[48];
+  char text[kProcBytesMax];
+  std::snprintf(path, sizeof(path), "self/fdinfo/%d", pidfd);
+  if (ReadProc(proc, path, &text) < 0) return -1;
+  const char* line = std::strstr(text, "\nPid:");
+  const pid_t pid = line ? static_cast<pid_t>(std::strtol(line + 5, nullptr, 10)) : -1;
+  if (pid <= 0) errno = ESRCH;
+  return pid > 0 ? pid : -1;
+}
+
+// The cgroup in which the first process is now. `cgroup` is the container's directory; the process's path begins with
+// the end of it, which tells where the hierarchy is mounted.
+int OpenOwnCgroup(int container_pidfd, const char* cgroup) {
+  const Fd proc(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const pid_t pid = proc ? PidOf(proc.get(), container_pidfd) : -1;
+  char path[PATH_MAX];
+  char text[kProcBytesMax];
+  std::snprintf(path, sizeof(path), "%d/cgroup", pid);
+  if (pid < 0 || ReadProc(proc.get(), path, &text) < 0) return -1;
+  char* own = std::strncmp(text, "0::", 3) == 0 ? text : std::strstr(text, "\n0::");
+  own = own ? std::strchr(own, '/') : nullptr;
+  if (!own) {
+    errno = ENOENT;
+    return -1;
+  }
+  own[std::strcspn(own, "\n")] = '\0';
+  for (const char* end = cgroup; (end = std::strchr(end, '/')); end++) {
+    if (!IsBelow(own, end)) continue;
+    std::snprintf(path, sizeof(path), "%.*s%s", static_cast<int>(end - cgroup), cgroup, own);
+    return OpenCgroup(path);
+  }
+  errno = ENOENT;
+  return -1;
+}
+
+struct NamedNamespace {
+  const char* name;
+  int flag;
+};
+
+constexpr NamedNamespace kNamespaces[] = {
+    {"user", CLONE_NEWUSER}, {"pid", CLONE_NEWPID}, {"net", CLONE_NEWNET},       {"ipc", CLONE_NEWIPC},
+    {"uts", CLONE_NEWUTS},   {"mnt", CLONE_NEWNS},  {"cgroup", CLONE_NEWCGROUP}, {"time", CLONE_NEWTIME},
+};
+
+// CLONE_NEW* of all namespaces in which that process differs from us.
+int DifferingNamespaces(int proc, pid_t pid) {
+  int flags = 0;
+  for (const NamedNamespace& ns : kNamespaces) {
+    char path[48];
+    struct stat ours = {};
+    struct stat theirs = {};
+    std::snprintf(path, sizeof(path), "self/ns/%s", ns.name);
+    if (::fstatat(proc, path, &ours, 0) != 0) continue;  // A kernel without it.
+    std::snprintf(path, sizeof(path), "%d/ns/%s", pid, ns.name);
+    Must(::fstatat(proc, path, &theirs, 0), "namespace", "cannot look at the container's namespaces");
+    if (ours.st_ino != theirs.st_ino || ours.st_dev != theirs.st_dev) flags |= ns.flag;
+  }
+  return flags;
+}
+
+// The host's uid for one of the container, from the first process's uid_map.
+bool HostUid(int proc, pid_t pid, uint32_t inside, uint32_t* outside) {
+  char path[48];
+  char text[kProcBytesMax];
+  std::snprintf(path, sizeof(path), "%d/uid_map", pid);
+  if (ReadProc(proc, path, &text) < 0) return false;
+  for (char* at = text; *at;) {
+    char* end = at;
+    const unsigned long from = std::strtoul(at, &end, 10);
+    const unsigned long to = std::strtoul(end, &end, 10);
+    const unsigned long size = std::strtoul(end, &end, 10);
+    if (end == at) return false;
+    if (inside >= from && inside - from < size) {
+      *outside = static_cast<uint32_t>(to + (inside - from));
+      return true;
+    }
+    at = end + std::strspn(end, " \n");
+  }
+  return false;
+}
+
+[[noreturn]] void ExecChild(const ProcessPlan& process, int pidfd, const ChildStdio& stdio, int sync) {
+  Child child;
+  child.process = &process;
+  EnterChild(stdio, sync, &pidfd);
+  OpenHost(&child);
+  const pid_t first = static_cast<pid_t>(Must(PidOf(child.proc, pidfd), "exec", "the container is not running"));
+  PrepareProcess(&child);
+  uint32_t uid = 0;
+  if (!process.terminal && HostUid(child.proc, first, process.uid, &uid)) GiveStdio(uid);
+  const int flags = DifferingNamespaces(child.proc, first);
+  // What was read by number belongs to the container only if that is still alive.
+  Must(Call(SYS_pidfd_send_signal, pidfd, 0, nullptr, 0), "exec", "the container is not running");
+  // All at once, with the host's privileges for each: the namespaces may be owned by different user namespaces.
+  if (flags) Must(Call(SYS_setns, pidfd, flags), "namespace", "cannot join the container's namespaces");
+  ::close(pidfd);
+  if (flags & CLONE_NEWUSER) {
+    // Their failure (0 unmapped, setgroups denied) shows at the change to the process's user.
+    (void)Call(SYS_setgroups, 0, nullptr);
+    (void)Call(SYS_setresgid, 0, 0, 0);
+    (void)Call(SYS_setresuid, 0, 0, 0);
+  }
+  if (flags & CLONE_NEWPID) {
+    int own = -1;
+    const pid_t pid = static_cast<pid_t>(Must(Clone(CLONE_PARENT, &own, -1), "clone", "clone3"));
+    if (pid > 0) HandOver(pid, own);
+    Must(Call(SYS_setsid), "start", "setsid");
+  }
+  OpenLabels(&child);
+  child.root = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC), "root", "/"));
+  MakeCwd(&child, child.root);
+  if (process.terminal) OpenTerminal(&child, child.root, false);
+  Finish(&child);
+}
+
+[[noreturn]] void NetworkChild(const char* user_namespace, int sync) {
+  SetSync(sync);
+  const Fd proc(static_cast<int>(
+      Must(Call(SYS_openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), "network namespace", "/proc")));
+  if (user_namespace[0]) {
+    const int fd = static_cast<int>(
+        Must(Call(SYS_openat, AT_FDCWD, user_namespace, O_RDONLY | O_CLOEXEC), "network namespace", "%s", user_namespace));
+    Must(Call(SYS_setns, fd, CLONE_NEWUSER), "network namespace", "%s", user_namespace);
+  }
+  Must(Call(SYS_unshare, CLONE_NEWNET), "network namespace", "unshare");
+  BringLoopbackUp("network namespace");
+  const int own = static_cast<int>(
+      Must(Call(SYS_openat, proc.get(), "self/ns/net", O_RDONLY | O_CLOEXEC), "network namespace", "self/ns/net"));
+  Must(SendMessage(sync, &kSyncReady, 1, own) ? 0 : -1, "network namespace", "cannot pass it on");
+  ::_exit(0);
+}
+
+// One fd from a message, or -1 with the errno that an 'E' brought.
+int ReceiveFd(int socket) {
+  char bytes[kSyncBytesMax];
+  iovec part = {bytes, sizeof(bytes)};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  ssize_t size;
+  do {
+    size = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  } while (size < 0 && errno == EINTR);
+  const cmsghdr* header = size > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+  int fd = -1;
+  if (header && header->cmsg_type == SCM_RIGHTS) {
+    std::memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+    return fd;
+  }
+  int32_t error = EPROTO;
+  if (size > 5 && bytes[0] == kSyncError) std::memcpy(&error, bytes + 1, sizeof(error));
+  errno = error;
+  return -1;
+}
+
+}  // namespace
+
+bool LaunchContainer(const ContainerPlan& plan, const ChildStdio& stdio, Launched* launched, const char** stage) {
+  BeginFaults();
+  *stage = "cgroup";
+  Fd cgroup;
+  if (plan.cgroup[0]) {
+    cgroup = Fd(OpenCgroup(plan.cgroup));
+    if (!cgroup) return false;
+  }
+  *stage = "clone";
+  Pair pair;
+  if (!MakePair(&pair)) return false;
+  const bool direct = OneCloneDoes(plan);
+  const uint64_t flags = direct ? NewFlags(plan) & ~static_cast<uint64_t>(CLONE_NEWCGROUP) : 0;
+  int pidfd = -1;
+  const pid_t pid = Clone(flags, &pidfd, cgroup.get());
+  if (pid < 0) return false;
+  if (pid == 0) direct ? DirectChild(plan, stdio, pair.child.get()) : IndirectChild(plan, stdio, pair.child.get());
+  Fill(launched, pid, pidfd, &pair);
+  return true;
+}
+
+bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgroup, const ChildStdio& stdio,
+                Launched* launched, const char** stage) {
+  BeginFaults();
+  *stage = "cgroup";
+  Fd group;
+  if (cgroup[0]) group = Fd(OpenCgroup(cgroup));
+  if (cgroup[0] && !group && errno != ENOENT) return false;
+  *stage = "clone";
+  Pair pair;
+  if (!MakePair(&pair)) return false;
+  int pidfd = -1;
+  pid_t pid = -1;
+  errno = ENOENT;
+  if (!cgroup[0] || group) pid = Clone(0, &pidfd, group.get());
+  if (pid < 0 && cgroup[0] && (errno == EBUSY || errno == ENOENT || errno == EOPNOTSUPP)) {
+    // The container has made cgroups below its own: processes live only in the leaves (cgroups(7)).
+    *stage = "cgroup";
+    group = Fd(OpenOwnCgroup(container_pidfd, cgroup));
+    if (!group) return false;
+    *stage = "clone";
+    pid = Clone(0, &pidfd, group.get());
+  }
+  if (pid < 0) return false;
+  if (pid == 0) ExecChild(process, container_pidfd, stdio, pair.child.get());
+  Fill(launched, pid, pidfd, &pair);
+  return true;
+}
+
+Fd MakeNetworkNamespace(const char* user_namespace_path) {
+  BeginFaults();
+  Pair pair;
+  if (!MakePair(&pair)) return Fd();
+  int pidfd = -1;
+  const pid_t pid = Clone(0, &pidfd, -1);
+  if (pid < 0) return Fd();
+  if (pid == 0) NetworkChild(user_namespace_path, pair.child.get());
+  const Fd process(pidfd);
+  pair.child.Reset();
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+  return Fd(ReceiveFd(pair.monitor.get()));
+}
+
+}  // namespace berth

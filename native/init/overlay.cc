@@ -1,0 +1,178 @@
+// The root as a detached overlay of the layers.
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+
+#include "call.h"
+#include "child.h"
+#include "path.h"
+#include "sync.h"
+
+namespace berth {
+namespace {
+
+constexpr unsigned kSetFd = 5;          // FSCONFIG_SET_FD
+constexpr size_t kValueMax = 255;       // of fsconfig(2)
+constexpr size_t kMountDataMax = 4095;  // of mount(2)
+// Ours, not overlayfs's: no idmap but a chown of everything, at the cost of a copy.
+constexpr char kChownOption[] = "berth.chown";
+
+bool HasOption(const RootPlan& root, const char* name) {
+  for (const char* option : root.options) {
+    if (std::strcmp(option, name) == 0) return true;
+  }
+  return false;
+}
+
+// A detached mount of each layer, mapped to the user namespace.
+int* CloneLayers(Child* child, bool idmap) {
+  const Array<const char*>& lower = child->plan->root.lower;
+  int* layers = static_cast<int*>(child->arena.Take(lower.size * sizeof(int)));
+  if (!layers) Die(ENOMEM, "root", "cannot hold %zu layers", lower.size);
+  for (size_t i = 0; i < lower.size; i++) {
+    layers[i] = static_cast<int>(Must(CloneTree(AT_FDCWD, lower[i], false), "root", "layer %s", lower[i]));
+    if (!idmap) continue;
+    Must(SetAttributes(layers[i], MOUNT_ATTR_IDMAP, 0, 0, child->user_namespace, false), "idmap",
+         "the file system of layer %s cannot be mapped to a user namespace", lower[i]);
+  }
+  return layers;
+}
+
+// Overlayfs of older kernels wants layers that are attached somewhere: each gets a short name in our scratch, which
+// also keeps a long list within one page.
+void AttachLayers(Child* child, const int* layers, size_t count) {
+  char name[24];
+  for (size_t i = 0; i < count; i++) {
+    std::snprintf(name, sizeof(name), "%zu", i);
+    Must(Call(SYS_mkdirat, child->scratch, name, 0700), "root", "scratch directory");
+    Must(Call(SYS_move_mount, layers[i], "", child->scratch, name, MOVE_MOUNT_F_EMPTY_PATH), "root", "layer %zu", i);
+  }
+}
+
+long SetString(int context, const char* key, const char* value) {
+  return Call(SYS_fsconfig, context, FSCONFIG_SET_STRING, key, value, 0);
+}
+
+// Sets upper, work and the options, and makes the mount.
+int Complete(const RootPlan& root, int context) {
+  if (root.upper && SetString(context, "upperdir", root.upper) < 0) return -1;
+  if (root.work && SetString(context, "workdir", root.work) < 0) return -1;
+  for (const char* option : root.options) {
+    if (std::strcmp(option, kChownOption) == 0) continue;
+    const char* equals = std::strchr(option, '=');
+    char key[kValueMax + 1];
+    std::snprintf(key, sizeof(key), "%.*s", static_cast<int>(equals ? equals - option : kValueMax), option);
+    const long set = equals ? SetString(context, key, equals + 1)
+                            : Call(SYS_fsconfig, context, FSCONFIG_SET_FLAG, key, nullptr, 0);
+    if (set < 0) return -1;
+  }
+  if (Call(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) < 0) return -1;
+  return static_cast<int>(Call(SYS_fsmount, context, FSMOUNT_CLOEXEC, root.upper ? 0 : MOUNT_ATTR_RDONLY));
+}
+
+enum class By { kPath, kFd, kName };
+
+// The layers one by one: `lowerdir+` is there since Linux 6.7, by fd since 6.13, of detached mounts since 6.15.
+int MountOneByOne(const RootPlan& root, By by, const int* layers) {
+  const int context = static_cast<int>(Call(SYS_fsopen, "overlay", FSOPEN_CLOEXEC));
+  if (context < 0) return -1;
+  long result = 0;
+  for (size_t i = 0; i < root.lower.size && result >= 0; i++) {
+    char name[24];
+    std::snprintf(name, sizeof(name), "%zu", i);
+    switch (by) {
+      case By::kPath: result = SetString(context, "lowerdir+", root.lower[i]); break;
+      case By::kName: result = SetString(context, "lowerdir+", name); break;
+      case By::kFd: result = Call(SYS_fsconfig, context, kSetFd, "lowerdir+", nullptr, layers[i]); break;
+    }
+  }
+  if (result >= 0) result = Complete(root, context);
+  const int error = errno;
+  ::close(context);
+  errno = error;
+  return static_cast<int>(result);
+}
+
+bool Append(char* data, size_t* used, const char* key, const char* value, bool escape) {
+  const size_t length = std::strlen(key);
+  if (*used + length + 2 > kMountDataMax) return false;
+  if (*used) data[(*used)++] = ',';
+  std::memcpy(data + *used, key, length);
+  *used += length;
+  for (; *value; value++) {
+    // Overlayfs reads a backslash before these as part of the name.
+    if (escape && std::strchr(",:\\", *value)) data[(*used)++] = '\\';
+    if (*used + 2 > kMountDataMax) return false;
+    data[(*used)++] = *value;
+  }
+  data[*used] = '\0';
+  return true;
+}
+
+// Before Linux 6.7: mount(2) with everything in one page, in our scratch, and a detached clone of the result.
+int MountAtOnce(Child* child) {
+  const RootPlan& root = child->plan->root;
+  char data[kMountDataMax + 1] = "";
+  size_t used = 0;
+  bool fits = Append(data, &used, "lowerdir=", "", false);
+  for (size_t i = 0; i < root.lower.size && fits; i++) {
+    char name[24];
+    const int length = std::snprintf(name, sizeof(name), i ? ":%zu" : "%zu", i);
+    fits = used + static_cast<size_t>(length) < kMountDataMax;
+    if (fits) std::memcpy(data + used, name, static_cast<size_t>(length) + 1);
+    used += static_cast<size_t>(length);
+  }
+  if (root.upper) fits = fits && Append(data, &used, "upperdir=", root.upper, true);
+  if (root.work) fits = fits && Append(data, &used, "workdir=", root.work, true);
+  for (const char* option : root.options) {
+    if (std::strcmp(option, kChownOption) != 0) fits = fits && Append(data, &used, option, "", false);
+  }
+  if (!fits) Die(E2BIG, "root", "overlay options are longer than a page");
+  Must(Call(SYS_mkdirat, child->scratch, "m", 0700), "root", "scratch directory");
+  Must(Call(SYS_mount, "overlay", "m", "overlay", root.upper ? 0 : MS_RDONLY, data), "root", "overlay of %zu layers",
+       root.lower.size);
+  return static_cast<int>(Must(CloneTree(child->scratch, "m", false), "root", "overlay"));
+}
+
+bool FitsFsconfig(const RootPlan& root, bool lower) {
+  if (root.upper && std::strlen(root.upper) > kValueMax) return false;
+  if (root.work && std::strlen(root.work) > kValueMax) return false;
+  for (const char* layer : root.lower) {
+    if (lower && std::strlen(layer) > kValueMax) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+int MountOverlay(Child* child) {
+  const RootPlan& root = child->plan->root;
+  const bool chown = HasOption(root, kChownOption);
+  const bool idmap = child->user_namespace >= 0 && !chown;
+  int mount = -1;
+  errno = 0;
+  if (!idmap && FitsFsconfig(root, true)) mount = MountOneByOne(root, By::kPath, nullptr);
+  if (mount < 0) {
+    if (!idmap && errno == ENOENT) {
+      for (const char* layer : root.lower) Must(Call(SYS_faccessat, AT_FDCWD, layer, F_OK), "root", "layer %s", layer);
+      Die(ENOENT, "root", "overlay with upper %s", root.upper ? root.upper : "(none)");
+    }
+    const int* layers = CloneLayers(child, idmap);
+    if (FitsFsconfig(root, false)) mount = MountOneByOne(root, By::kFd, layers);
+    if (mount < 0) {
+      MakeScratch(child);
+      AttachLayers(child, layers, root.lower.size);
+      Must(Call(SYS_fchdir, child->scratch), "root", "scratch directory");
+      if (FitsFsconfig(root, false)) mount = MountOneByOne(root, By::kName, nullptr);
+      if (mount < 0) mount = MountAtOnce(child);
+    }
+    for (size_t i = 0; i < root.lower.size; i++) ::close(layers[i]);
+  }
+  if (chown && child->plan->id_mappings) ShiftTree(mount, *child->plan->id_mappings);
+  return mount;
+}
+
+}  // namespace berth

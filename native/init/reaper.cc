@@ -1,0 +1,68 @@
+// --init: our process stays as PID 1, passes signals on and reaps. It has the program's user, capabilities and filter.
+#include <linux/sched.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "call.h"
+#include "child.h"
+#include "sync.h"
+
+namespace berth {
+namespace {
+
+constexpr int kSignalBase = 128;
+
+void Reap(pid_t program) {
+  for (;;) {
+    int status = 0;
+    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) return;
+    if (pid != program) continue;
+    ::_exit(WIFSIGNALED(status) ? kSignalBase + WTERMSIG(status) : WEXITSTATUS(status));
+  }
+}
+
+[[noreturn]] void PassOn(pid_t program, const sigset_t& all) {
+  for (;;) {
+    const int signal = ::sigwaitinfo(&all, nullptr);
+    if (signal == SIGCHLD) {
+      Reap(program);
+    } else if (signal > 0) {
+      ::kill(program, signal);
+    }
+  }
+}
+
+}  // namespace
+
+void ForkFromReaper(bool terminal) {
+  sigset_t all;
+  sigset_t none;
+  ::sigfillset(&all);
+  ::sigemptyset(&none);
+  // Blocked, so that the kernel keeps them for us although PID 1 has no handlers.
+  ::sigprocmask(SIG_SETMASK, &all, nullptr);
+  clone_args arguments = {};
+  arguments.exit_signal = SIGCHLD;
+  const pid_t program = static_cast<pid_t>(Call(SYS_clone3, &arguments, sizeof(arguments)));
+  if (program < 0 && errno != ENOSYS) Must(program, "exec", "cannot fork from the reaper");
+  // Filters answer ENOSYS to clone3, whose flags they cannot see.
+  const pid_t child = program >= 0 ? program : static_cast<pid_t>(Must(::fork(), "exec", "cannot fork from the reaper"));
+  if (child == 0) {
+    // Its own job, in the foreground, as a shell would start it.
+    ::setpgid(0, 0);
+    if (terminal) ::tcsetpgrp(0, ::getpid());
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    return;
+  }
+  ::prctl(PR_SET_NAME, "berth-init", 0, 0, 0);
+  // Nothing stays open: the program's pipes must end with the program, the socket with its exec.
+  ::syscall(SYS_close_range, 0U, ~0U, 0);
+  PassOn(child, all);
+}
+
+}  // namespace berth

@@ -1,0 +1,146 @@
+// What is taken from the host, while we are still privileged there: clones of bind sources, the root, devices. All
+// are detached mounts, so that the host's mount table never shows them.
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/sched.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+
+#include "call.h"
+#include "child.h"
+#include "sync.h"
+
+namespace berth {
+namespace {
+
+constexpr uint64_t kAtimeMask = 0x70;  // MOUNT_ATTR__ATIME
+
+void SetPlanned(const MountPlan& mount, int fd) {
+  if (mount.set_attributes || mount.clear_attributes) {
+    Must(SetAttributes(fd, mount.set_attributes, mount.clear_attributes, 0, -1, false), "mount",
+         "attributes of the mount at %s", mount.target);
+  }
+  if (mount.set_attributes_recursive || mount.clear_attributes_recursive) {
+    Must(SetAttributes(fd, mount.set_attributes_recursive, mount.clear_attributes_recursive, 0, -1, true), "mount",
+         "recursive attributes of the mount at %s", mount.target);
+  }
+}
+
+int OpenSource(Child* child, const MountPlan& mount) {
+  int fd = CloneTree(AT_FDCWD, mount.source, mount.recursive);
+  if (fd < 0 && errno == ENOENT && mount.optional) return -1;
+  Must(fd, "mount", "source %s of the mount at %s", mount.source, mount.target);
+  // Without a wish nothing flows between the host and the container.
+  uint64_t propagation = mount.propagation ? mount.propagation : MS_PRIVATE | MS_REC;
+  Must(SetAttributes(fd, 0, 0, propagation & ~static_cast<uint64_t>(MS_REC), -1, propagation & MS_REC), "mount",
+       "propagation of the mount at %s", mount.target);
+  if (mount.idmap_container || mount.idmap) {
+    const int ids = mount.idmap ? UserNamespaceOf(child, *mount.idmap) : child->user_namespace;
+    if (ids < 0) Die(EINVAL, "idmap", "mount at %s is mapped to a user namespace that does not exist", mount.target);
+    Must(SetAttributes(fd, MOUNT_ATTR_IDMAP, 0, 0, ids, mount.recursive), "idmap",
+         "the file system of %s cannot be mapped to other ids", mount.source);
+    if (mount.idmap) ::close(ids);
+  }
+  SetPlanned(mount, fd);
+  return fd;
+}
+
+}  // namespace
+
+long SetAttributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int idmap, bool recursive) {
+  mount_attr attributes = {};
+  attributes.attr_set = set;
+  attributes.attr_clr = clear;
+  // The access time modes are one field: setting one must clear the field (mount_setattr(2)).
+  if (set & kAtimeMask) attributes.attr_clr |= kAtimeMask;
+  attributes.propagation = propagation;
+  if (idmap >= 0) attributes.userns_fd = static_cast<uint64_t>(idmap);
+  return Call(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | (recursive ? kRecursive : 0), &attributes, sizeof(attributes));
+}
+
+int CloneTree(int fd, const char* path, bool recursive) {
+  return static_cast<int>(Call(SYS_open_tree, fd, path,
+                               OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? kRecursive : 0) |
+                                   (path[0] ? 0u : static_cast<unsigned>(AT_EMPTY_PATH))));
+}
+
+void OpenSources(Child* child) {
+  const Array<MountPlan>& mounts = child->plan->mounts;
+  child->sources = static_cast<int*>(child->arena.Take((mounts.size + 1) * sizeof(int)));
+  if (!child->sources) Die(ENOMEM, "mount", "cannot hold %zu mounts", mounts.size);
+  bool sysfs = false;
+  for (size_t i = 0; i < mounts.size; i++) {
+    child->sources[i] = mounts[i].kind == MountKind::kBind ? OpenSource(child, mounts[i]) : -1;
+    sysfs |= mounts[i].kind == MountKind::kNew && std::strcmp(mounts[i].type, "sysfs") == 0;
+  }
+  // A user namespace that does not own the network namespace may mount no sysfs.
+  if (sysfs && child->user_namespace >= 0 && !MakesNamespace(*child->plan, CLONE_NEWNET)) {
+    child->host_sys = static_cast<int>(Must(CloneTree(AT_FDCWD, "/sys", true), "mount", "/sys of the host"));
+    Must(SetAttributes(child->host_sys, MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, -1, true), "mount", "/sys of the host");
+  }
+}
+
+void MakeMountsPrivate() {
+  // Else what we attach, and the old root's unmounting, would travel to the host.
+  Must(Call(SYS_mount, nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr), "root", "cannot make the mounts private");
+}
+
+void MakeScratch(Child* child) {
+  if (child->scratch >= 0) return;
+  char complaint[256];
+  child->scratch = static_cast<int>(
+      Must(NewFileSystem("tmpfs", "berth", {}, complaint, sizeof(complaint)), "root", "tmpfs%s", complaint));
+  // On top of `/`: our root directory stays the one below, so all paths go on meaning the same.
+  Must(Call(SYS_move_mount, child->scratch, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), "root", "scratch tmpfs");
+}
+
+void DropScratch(Child* child) {
+  if (child->scratch < 0) return;
+  Must(Call(SYS_fchdir, child->scratch), "root", "scratch tmpfs");
+  Must(Call(SYS_umount2, ".", kDetach), "root", "scratch tmpfs");
+  Must(Call(SYS_chdir, "/"), "root", "chdir");
+  ::close(child->scratch);
+  child->scratch = -1;
+}
+
+void MakeRoot(Child* child) {
+  const RootPlan& root = child->plan->root;
+  if (root.overlay) {
+    child->root = MountOverlay(child);
+    return;
+  }
+  child->root = static_cast<int>(Must(CloneTree(AT_FDCWD, root.directory, true), "root", "%s", root.directory));
+  Must(SetAttributes(child->root, 0, 0, MS_PRIVATE, -1, true), "root", "%s", root.directory);
+}
+
+void MakeDevices(Child* child) {
+  const Array<DevicePlan>& devices = child->plan->devices;
+  if (child->user_namespace < 0 || devices.empty()) return;
+  child->devices = static_cast<int*>(child->arena.Take(devices.size * sizeof(int)));
+  if (!child->devices) Die(ENOMEM, "device", "cannot hold %zu devices", devices.size);
+  MakeScratch(child);
+  const IdMappings* ids = child->plan->id_mappings;
+  for (size_t i = 0; i < devices.size; i++) {
+    const DevicePlan& device = devices[i];
+    child->devices[i] = -1;
+    if (device.type == 'p') continue;
+    char name[24];
+    std::snprintf(name, sizeof(name), "d%zu", i);
+    const mode_t mode = (device.type == 'b' ? S_IFBLK : S_IFCHR) | (device.mode & 07777);
+    Must(Call(SYS_mknodat, child->scratch, name, mode, makedev(device.major, device.minor)), "device", "%s",
+         device.target);
+    uint32_t uid = 0;
+    uint32_t gid = 0;
+    if (ids && MapOut(ids->uids, device.uid, &uid) && MapOut(ids->gids, device.gid, &gid)) {
+      Must(Call(SYS_fchownat, child->scratch, name, uid, gid, AT_SYMLINK_NOFOLLOW), "device", "owner of %s",
+           device.target);
+    }
+    child->devices[i] = static_cast<int>(Must(CloneTree(child->scratch, name, false), "device", "%s", device.target));
+  }
+}
+
+}  // namespace berth

@@ -1,0 +1,45 @@
+// The child's side of the conversation of docs/native.md, "Inside: from clone to exec".
+//
+//   P  i32 pid, and the pidfd        the real first process was made by the first child
+//   T  and the pty's master
+//   R
+//   E  i32 errno, stage NUL, text NUL
+//   S  (received)
+#ifndef BERTH_INIT_SYNC_H_
+#define BERTH_INIT_SYNC_H_
+
+#include <sys/types.h>
+
+namespace berth {
+
+inline constexpr char kSyncPid = 'P';
+inline constexpr char kSyncTerminal = 'T';
+inline constexpr char kSyncReady = 'R';
+inline constexpr char kSyncError = 'E';
+inline constexpr char kSyncStart = 'S';
+// No message is longer; a longer text of 'E' is cut.
+inline constexpr size_t kSyncBytesMax = 4096;
+
+// The socket of this process; said once in the child.
+void SetSync(int fd);
+int SyncFd();
+
+// Reports a failure of the stage and ends this process. `error` is an errno whose text is appended; negative:
+// the text says it already.
+[[noreturn, gnu::format(printf, 3, 4)]] void Die(int error, const char* stage, const char* format, ...);
+
+// Dies with errno when `result` is negative; else gives it back.
+[[gnu::format(printf, 3, 4)]] long Must(long result, const char* stage, const char* format, ...);
+
+void SendPid(pid_t pid, int pidfd);
+void SendTerminal(int master);
+void SendReady();
+// Returns when the monitor says start; ends this process when the monitor has gone.
+void AwaitStart();
+
+// One message with at most one fd (-1 for none); false with errno set.
+bool SendMessage(int socket, const void* bytes, size_t size, int fd);
+
+}  // namespace berth
+
+#endif  // BERTH_INIT_SYNC_H_
