@@ -5,7 +5,6 @@ import { Fault } from '../base/fault.ts'
 import { binding } from '../kernel/binding.ts'
 import { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
-import { lockFile } from '../kernel/lock.ts'
 import { isDirectory, Layers, RESOLVE_PLAIN } from './lower.ts'
 import { digestHex, type LayerInfo, type LayerStore } from './store.ts'
 import { kernelName } from './tree.ts'
@@ -47,8 +46,7 @@ export async function prepareChain(store: LayerStore, diffIds: readonly string[]
   const fixes = neededFixes(layers, infos)
   // An overlay needs a directory even where the image has no layer.
   if (fixes.size === 0 && lower.length > 0) return { chainId: id, lower }
-  const lockPath = store.lockPath(`fixup-${hex}`)
-  using _lock = await lockFile(lockPath, { exclusive: true })
+  using _lock = await store.lockName(`fixup-${hex}`)
   if (!existsSync(fixupTree)) await makeFixup(store, layers, fixes, fixup)
   return { chainId: id, lower: [fixupTree, ...lower] }
 }

@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny, syncDirectory, writeFileAtomic } from '../base/file.ts'
 import { binding } from '../kernel/binding.ts'
-import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
+import { lockFile, tryLockFile } from '../kernel/lock.ts'
 import type { ByteName } from './bytes.ts'
 
 /** What is known of an unpacked layer: ROOT/layers/sha256/HEX/meta.json. */
@@ -81,8 +81,15 @@ export class LayerStore {
     return this.get(diffId) !== undefined
   }
 
+  /** Undefined too where the record is damaged: unpacking the layer again puts a good one in its place. */
   get(diffId: string): LayerInfo | undefined {
-    return asInfo(readJsonIfAny(join(this.#path(diffId), 'meta.json')), diffId)
+    const path = join(this.#path(diffId), 'meta.json')
+    try {
+      return asInfo(readJsonIfAny(path), diffId)
+    } catch (error) {
+      if (error instanceof Fault && error.code === 'DATA_LOSS') return undefined
+      throw error
+    }
   }
 
   /** All layers, in no order. */
@@ -104,13 +111,20 @@ export class LayerStore {
   }
 
   /** Waits for whoever unpacks or removes this layer. */
-  lock(diffId: string): Promise<FileLock> {
-    return lockFile(this.lockPath(digestHex(diffId)), { exclusive: true })
+  async lock(diffId: string): Promise<Disposable> {
+    return this.lockName(digestHex(diffId))
   }
 
-  /** For a name of hexadecimal digits and dashes. */
-  lockPath(name: string): string {
-    return join(this.directory, 'locks', name)
+  /** A lock of any name of hexadecimal digits and dashes; its file goes with it. */
+  async lockName(name: string): Promise<Disposable> {
+    const path = join(this.directory, 'locks', name)
+    const lock = await lockFile(path, { exclusive: true })
+    return {
+      [Symbol.dispose]: () => {
+        rmSync(path, { force: true })
+        lock.release()
+      },
+    }
   }
 
   /** A new empty work directory. */
@@ -165,15 +179,12 @@ export class LayerStore {
   async remove(diffId: string): Promise<void> {
     using _lock = await this.lock(diffId)
     await this.#moveAway(this.#path(diffId))
-    rmSync(this.lockPath(digestHex(diffId)), { force: true })
   }
 
   /** Removes a fix-up layer (see chain.ts) by its chain's hexadecimal id. */
   async removeFixup(hex: string): Promise<void> {
-    const lockPath = this.lockPath(`fixup-${digestHex(`sha256:${hex}`)}`)
-    using _lock = await lockFile(lockPath, { exclusive: true })
+    using _lock = await this.lockName(`fixup-${digestHex(`sha256:${hex}`)}`)
     await this.#moveAway(join(this.directory, 'fixup', hex))
-    rmSync(lockPath, { force: true })
   }
 
   /** Hexadecimal chain ids of the fix-up layers. */
@@ -195,8 +206,9 @@ export class LayerStore {
       count++
     }
     for (const name of readdirSync(join(this.directory, 'locks'))) {
-      using lock = tryLockFile(this.lockPath(name), { exclusive: true })
-      if (lock) rmSync(this.lockPath(name), { force: true })
+      const path = join(this.directory, 'locks', name)
+      using lock = tryLockFile(path, { exclusive: true })
+      if (lock) rmSync(path, { force: true })
     }
     return count
   }
@@ -248,8 +260,7 @@ function asInfo(value: unknown, diffId: string): LayerInfo | undefined {
     Array.isArray(info.implicit) &&
     typeof info.rootOpaque === 'boolean' &&
     typeof info.created === 'string'
-  if (!isGood) throw new Fault('DATA_LOSS', `the record of layer ${diffId} is damaged`)
-  return info as LayerInfo
+  return isGood ? (info as LayerInfo) : undefined
 }
 
 /** Bytes on disk and inodes below a directory: a container's upper directory, for example. Hard links count once. */
