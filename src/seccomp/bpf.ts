@@ -1,7 +1,7 @@
 import type { Comparison } from './constants.ts'
 
 /** struct sock_filter. */
-export interface Instruction {
+interface Instruction {
   readonly code: number
   readonly jt: number
   readonly jf: number
@@ -42,7 +42,7 @@ const OFFSET = { number: 0, architecture: 4, arguments: 16 }
 /** What fits into jt and jf; a BPF_JA has 32 bits. */
 const NEAR_MAX = 255
 
-export const RET = (value: number): Instruction => ({
+const ret = (value: number): Instruction => ({
   code: CODE.return,
   jt: 0,
   jf: 0,
@@ -50,52 +50,98 @@ export const RET = (value: number): Instruction => ({
 })
 const load = (offset: number): Instruction => ({ code: CODE.load, jt: 0, jf: 0, k: offset })
 
-/** `if (A compares to k) yes else no`, where both branches end by themselves. Jumps only go forward, so `no` comes first. */
-function branch(
-  code: number,
-  k: number,
-  yes: readonly Instruction[],
-  no: readonly Instruction[],
-): Instruction[] {
-  if (no.length <= NEAR_MAX) return [{ code, jt: no.length, jf: 0, k }, ...no, ...yes]
-  return [{ code, jt: 0, jf: 1, k }, { code: CODE.jump, jt: 0, jf: 0, k: no.length }, ...no, ...yes]
+/**
+ * A program, written from its end to its start: jumps only go forward, so what they lead to is there before them. All code ends by itself.
+ */
+class Writer {
+  readonly #backwards: Instruction[] = []
+
+  get length(): number {
+    return this.#backwards.length
+  }
+
+  write(...block: readonly Instruction[]): void {
+    for (let i = block.length - 1; i >= 0; i--) {
+      const instruction = block[i]
+      if (instruction) this.#backwards.push(instruction)
+    }
+  }
+
+  /** `if (A compares to k) yes else no`. */
+  branch(code: number, k: number, yes: () => void, no: () => void): void {
+    yes()
+    const before = this.length
+    no()
+    const distance = this.length - before
+    if (distance <= NEAR_MAX) this.write({ code, jt: distance, jf: 0, k })
+    else this.write({ code, jt: 0, jf: 1, k }, { code: CODE.jump, jt: 0, jf: 0, k: distance })
+  }
+
+  /** The bytes of a struct sock_filter array: u16 code, u8 jt, u8 jf, u32 k. */
+  assemble(): Uint8Array {
+    // Whole words, as this is much of the time to make a filter; both machines are little-endian.
+    const words = new Uint32Array(this.length * 2)
+    let at = words.length
+    for (const { code, jt, jf, k } of this.#backwards) {
+      words[--at] = k
+      words[--at] = code | (jt << 16) | (jf << 24)
+    }
+    return new Uint8Array(words.buffer)
+  }
 }
 
-/** Chooses the program of the call's architecture; `unknown` for any other. */
-export function decide(
-  programs: readonly { readonly audit: number; readonly code: readonly Instruction[] }[],
-  unknown: Instruction,
-): Instruction[] {
-  // The native one comes first in the list and is asked for first.
-  const chain = programs.reduceRight<Instruction[]>(
-    (rest, { audit, code }) => branch(CODE.equal, audit, [load(OFFSET.number), ...code], rest),
-    [unknown],
-  )
-  return [load(OFFSET.architecture), ...chain]
+interface Interval {
+  readonly start: number
+  readonly decision: Decision
 }
 
-/** A balanced binary search over intervals, each from its start up to the next one's; the first starts at 0. */
-export function search(
-  intervals: readonly { readonly start: number; readonly decision: Decision }[],
-): Instruction[] {
-  const merged: { start: number; decision: Decision }[] = []
+/** The filter: which architecture, the first of the list asked for first, then the decision for the call; `unknown` for any other. */
+export function filterProgram(
+  architectures: readonly { readonly audit: number; readonly intervals: readonly Interval[] }[],
+  unknown: number,
+): Uint8Array {
+  const writer = new Writer()
+  const choose = (from: number): void => {
+    const architecture = architectures[from]
+    if (!architecture) {
+      writer.write(ret(unknown))
+      return
+    }
+    const { audit, intervals } = architecture
+    const number = (): void => {
+      search(writer, intervals)
+      writer.write(load(OFFSET.number))
+    }
+    writer.branch(CODE.equal, audit, number, () => choose(from + 1))
+  }
+  choose(0)
+  writer.write(load(OFFSET.architecture))
+  return writer.assemble()
+}
+
+/** A balanced binary search over intervals, each from its start up to the next one's; the first holds for all below it, too. */
+function search(writer: Writer, intervals: readonly Interval[]): void {
+  const merged: Interval[] = []
   for (const interval of intervals) {
     if (merged.at(-1)?.decision !== interval.decision) merged.push(interval)
   }
-  const build = (from: number, to: number): Instruction[] => {
+  const build = (from: number, to: number): void => {
     const middle = (from + to + 1) >> 1
     const at = merged[middle]
-    if (at === undefined) return []
-    if (to === from) return leaf(at.decision)
-    return branch(CODE.greaterEqual, at.start, build(middle, to), build(from, middle - 1))
+    if (at === undefined) return
+    if (to === from) {
+      leaf(writer, at.decision)
+      return
+    }
+    const above = (): void => build(middle, to)
+    writer.branch(CODE.greaterEqual, at.start, above, () => build(from, middle - 1))
   }
-  return build(0, merged.length - 1)
+  build(0, merged.length - 1)
 }
 
-function leaf(decision: Decision): Instruction[] {
-  if (typeof decision === 'number') return [RET(decision)]
-  const code = decision.alternatives.flatMap(alternative)
-  return [...code, RET(decision.fallback)]
+function leaf(writer: Writer, decision: Decision): void {
+  if (typeof decision === 'number') writer.write(ret(decision))
+  else writer.write(...decision.alternatives.flatMap(alternative), ret(decision.fallback))
 }
 
 /** Code that returns the value when all conditions are true, and otherwise runs past its end. */
@@ -113,7 +159,7 @@ function alternative(rule: { conditions: readonly Condition[]; value: number }):
       code.push({ code: op, k, jt: distance(yes), jf: distance(no) })
     }
   }
-  return [...code, RET(rule.value)]
+  return [...code, ret(rule.value)]
 }
 
 /** Where a comparison leads: on, to the end of its condition (true), or out of the rule (false). */
@@ -183,16 +229,4 @@ function condition({ index, op, value, mask }: Condition): Step[] {
         step(op === 'SCMP_CMP_LT' ? CODE.greaterEqual : CODE.greater, low, 'false', 'true'),
       ]
   }
-}
-
-/** The bytes of a struct sock_filter array: u16 code, u8 jt, u8 jf, u32 k. */
-export function assemble(program: readonly Instruction[]): Uint8Array {
-  const bytes = Buffer.alloc(program.length * 8)
-  for (const [i, { code, jt, jf, k }] of program.entries()) {
-    bytes.writeUInt16LE(code, 8 * i)
-    bytes.writeUInt8(jt, 8 * i + 2)
-    bytes.writeUInt8(jf, 8 * i + 3)
-    bytes.writeUInt32LE(k, 8 * i + 4)
-  }
-  return bytes
 }

@@ -1,15 +1,7 @@
 import { Fault } from '../base/fault.ts'
 import type { SeccompPlan } from '../spec/plan.ts'
 import type { Seccomp, SeccompRule } from '../spec/runtime.ts'
-import {
-  assemble,
-  type Condition,
-  type Decision,
-  decide,
-  type Instruction,
-  RET,
-  search,
-} from './bpf.ts'
+import { type Condition, type Decision, filterProgram } from './bpf.ts'
 import {
   COMPARISONS,
   type Comparison,
@@ -88,15 +80,16 @@ export function compileSeccomp(section: Seccomp, architecture: string): Compiled
       { start: 0xffffffff, decision: strict ? RETURN.SCMP_ACT_ERRNO | ENOSYS : fallback },
     )
   }
-  const programs = [...byAudit].map(([audit, intervals]) => ({ audit, code: search(intervals) }))
-  const program = decide(programs, RET(RETURN.SCMP_ACT_KILL_PROCESS))
-  if (program.length > INSTRUCTIONS_MAX) {
+  const parts = [...byAudit].map(([audit, intervals]) => ({ audit, intervals }))
+  const program = filterProgram(parts, RETURN.SCMP_ACT_KILL_PROCESS)
+  const instructions = program.length / 8
+  if (instructions > INSTRUCTIONS_MAX) {
     throw new Fault(
       'RESOURCE_EXHAUSTED',
-      `linux.seccomp needs ${program.length} instructions; the kernel takes ${INSTRUCTIONS_MAX}`,
+      `linux.seccomp needs ${instructions} instructions; the kernel takes ${INSTRUCTIONS_MAX}`,
     )
   }
-  return { program: assemble(program as Instruction[]), flags, warnings }
+  return { program, flags, warnings }
 }
 
 /** The decisions of one architecture: from each start up to the next. */

@@ -9,12 +9,12 @@ import type { Seccomp, SeccompRule } from '../../src/spec/runtime.ts'
 import { needs } from '../lib/needs.ts'
 import { AUDIT, decision, X32 } from '../unit/seccomp/simulator.ts'
 
-const LIBRARY =
-  ['x86_64-linux-gnu/', 'aarch64-linux-gnu/', '64/', '/']
-    .map(
-      (directory) => `/usr/lib${directory.startsWith('6') ? '' : '/'}${directory}libseccomp.so.2`,
-    )
-    .find((path) => existsSync(path)) ?? '/usr/lib/libseccomp.so.2'
+const [LIBRARY = ''] = [
+  '/usr/lib/x86_64-linux-gnu/libseccomp.so.2',
+  '/usr/lib/aarch64-linux-gnu/libseccomp.so.2',
+  '/usr/lib64/libseccomp.so.2',
+  '/usr/lib/libseccomp.so.2',
+].filter((path, i, all) => existsSync(path) || i === all.length - 1)
 needs('program:python3', `file:${LIBRARY}`)
 
 /** Makes libseccomp's filter of a section, as runc calls it, and prints its bytes in hexadecimal, and the names that it does not know. */
