@@ -92,6 +92,8 @@ export async function createGroup(host: CgroupHost, request: GroupRequest): Prom
 /**
  * Changes limits of a living group: all, or none at all (an error restores what was written). With `memory.checkBeforeUpdate` a limit
  * below the present use is FAILED_PRECONDITION instead of a kill. Returns warnings as createGroup does.
+ *
+ * Options that v2 keeps in one value must come together, changed or not: cpu.quota with cpu.period, memory.swap with memory.limit.
  */
 export async function updateGroup(
   directory: string,
