@@ -12,9 +12,9 @@ async function main(args: readonly string[]): Promise<void> {
   let code = 0
   const context: Context = {
     roots: () => rootsOf(root),
-    open: async () => {
-      const api = await import('./engine/index.ts')
-      return { api, engine: api.openEngine({ ...context.roots(), warn: context.warn }) }
+    open: async (load) => {
+      const [{ openEngine }, api] = await Promise.all([import('./engine/open.ts'), load()])
+      return { api, engine: openEngine({ ...context.roots(), warn: context.warn }) }
     },
     exit: (wanted) => {
       code = wanted

@@ -19,7 +19,11 @@ export function define(command: Command, context: Context): void {
     .addHelpText('after', examples('berth attach shell', 'berth attach --no-stdin web'))
     .action(
       async (name: string, given: { stdin: boolean; sigProxy: boolean; detachKeys?: number[] }) => {
-        const { api, engine } = await context.open()
+        const { api, engine } = await context.open(async () => ({
+          ...(await import('../engine/exec.ts')),
+          ...(await import('../engine/find.ts')),
+          ...(await import('../engine/stop.ts')),
+        }))
         const { record } = await api.findContainer(engine, name)
         const stdin = given.stdin && record.options.interactive
         const session = await api.attachContainer(engine, record.id, { stdin })

@@ -7,7 +7,7 @@ export function define(command: Command, context: Context): void {
     .argument('<id>', 'a whole id')
     .option('--rm', 'remove it, too')
     .action(async (id: string, { rm }: { rm?: true }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/cleanup.ts'))
       await api.cleanupContainer(engine, id, { remove: rm === true })
     })
 }

@@ -1,4 +1,4 @@
-import type * as Api from '../engine/index.ts'
+import type { Engine } from '../engine/open.ts'
 import type { Roots } from '../engine/types.ts'
 
 /** What main.ts hands to a command. */
@@ -6,9 +6,10 @@ export interface Context {
   /** From --root and --state, or the environment. */
   roots(): Roots
   /**
-   * The engine and its functions. Loaded at the first call: help and errors in the options must not wait for it.
+   * The engine, and the functions of it that `load` imports: only those that the command calls, for loading code is most of the time
+   * that a command takes. Called after the options were judged.
    */
-  open(): Promise<{ api: typeof Api; engine: Api.Engine }>
+  open<Functions>(load: () => Promise<Functions>): Promise<{ api: Functions; engine: Engine }>
   /** Sets the exit code of the process; without a call it is 0. */
   exit(code: number): void
   /** A sentence for the user on stderr. */

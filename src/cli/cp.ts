@@ -3,7 +3,7 @@ import { basename, dirname, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import type { Command } from 'commander'
 import { Fault, isErrno } from '../base/fault.ts'
-import type * as Api from '../engine/index.ts'
+import type { Engine } from '../engine/open.ts'
 import { type Context, write } from './context.ts'
 import { stdin } from './load.ts'
 import { examples, refuse } from './output.ts'
@@ -37,7 +37,7 @@ Without --archive the copy belongs to you (or to the container's root), and noth
           'one of source and target must be CONTAINER:PATH, and the other must not',
         )
       }
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/copy.ts'))
       const archive = given.archive === true
       if (from.container !== undefined) {
         await copyOut(api, engine, { container: from.container, path: from.path }, to.path, archive)
@@ -86,8 +86,8 @@ export function destination(
 }
 
 async function copyOut(
-  api: typeof Api,
-  engine: Api.Engine,
+  api: typeof import('../engine/copy.ts'),
+  engine: Engine,
   from: { container: string; path: string },
   path: string,
   archive: boolean,
@@ -163,8 +163,8 @@ function harmless(sink: Sink, text: (name: string) => string): Sink {
 }
 
 async function copyIn(
-  api: typeof Api,
-  engine: Api.Engine,
+  api: typeof import('../engine/copy.ts'),
+  engine: Engine,
   path: string,
   to: { container: string; path: string },
   archive: boolean,

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import type * as Api from '../engine/index.ts'
+import type { createContainer } from '../engine/create.ts'
+import type { Engine } from '../engine/open.ts'
 import type { RunOptions } from '../engine/options.ts'
 import type { ContainerRecord } from '../engine/types.ts'
 import { type Context, print } from './context.ts'
@@ -15,7 +16,7 @@ export function define(command: Command, context: Context): void {
     .addHelpText('after', examples('berth create --name web -p 8080:80 nginx', 'berth start web'))
     .action(async (image: string, args: string[], given: Record<string, unknown>) => {
       const options = runOptions(image, args, given)
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/create.ts'))
       const record = await make(api, engine, options, given['quiet'] === true)
       await print(`${record.id}\n`)
     })
@@ -23,8 +24,8 @@ export function define(command: Command, context: Context): void {
 
 /** Makes a container; shows how far a pull is that it needs. The engine writes --cidfile. */
 export async function make(
-  api: typeof Api,
-  engine: Api.Engine,
+  api: { createContainer: typeof createContainer },
+  engine: Engine,
   options: RunOptions,
   quiet: boolean,
 ): Promise<ContainerRecord> {

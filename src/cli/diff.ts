@@ -9,7 +9,7 @@ export function define(command: Command, context: Context): void {
     .addOption(formatOption())
     .addHelpText('after', `\nA: added, C: changed, D: deleted.${examples('berth diff web')}`)
     .action(async (name: string, { format }: { format: Format }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/diff.ts'))
       const changes = await api.diffContainer(engine, name)
       if (format === 'json') return printJson(changes)
       await print(changes.map(({ kind, path }) => `${kind} ${clean(path)}\n`).join(''))

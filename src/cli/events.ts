@@ -30,7 +30,7 @@ export function define(command: Command, context: Context): void {
     )
     .action(async (given: Given) => {
       checkFilters(given.filter, FILTERS)
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/events.ts'))
       const abort = new AbortController()
       const stop = (): void => abort.abort()
       process.once('SIGINT', stop).once('SIGTERM', stop)

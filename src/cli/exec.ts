@@ -51,7 +51,7 @@ export function define(command: Command, context: Context): void {
         detach: given.detach === true,
       }
       checkTerminal(how)
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/exec.ts'))
       const session = await api.execContainer(engine, name, {
         ...how,
         command: args,

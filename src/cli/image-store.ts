@@ -6,10 +6,9 @@ export async function openImages(
   context: Context,
 ): Promise<{ store: ImageStore; familiar: (name: string) => string }> {
   // Opening the engine makes the roots with their modes, and says what to do where that is not allowed.
-  const [{ engine }, { openStore }, { familiarName }] = await Promise.all([
-    context.open(),
-    import('../image/store.ts'),
-    import('../image/reference.ts'),
-  ])
-  return { store: openStore(engine.root, { warn: context.warn }), familiar: familiarName }
+  const { api, engine } = await context.open(async () => ({
+    ...(await import('../image/store.ts')),
+    ...(await import('../image/reference.ts')),
+  }))
+  return { store: api.openStore(engine.root, { warn: context.warn }), familiar: api.familiarName }
 }

@@ -9,7 +9,7 @@ export function define(command: Command, context: Context): void {
     .addOption(formatOption())
     .addHelpText('after', examples('berth info', 'berth info --format json'))
     .action(async ({ format }: { format: Format }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/info.ts'))
       const info = { version: packageVersion(), ...(await api.engineInfo(engine)) }
       if (format === 'json') return printJson(info)
       await print(infoText(info, ''))

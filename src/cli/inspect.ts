@@ -23,7 +23,7 @@ async function inspectOne(
   type: string | undefined,
 ): Promise<unknown> {
   if (type === 'image') return inspectImage(context, name)
-  const { api, engine } = await context.open()
+  const { api, engine } = await context.open(() => import('../engine/inspect.ts'))
   try {
     return await api.inspectContainer(engine, name)
   } catch (error) {

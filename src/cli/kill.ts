@@ -9,7 +9,7 @@ export function define(command: Command, context: Context): void {
     .addOption(option('-s, --signal <signal>', 'name or number (KILL)', parseSignal))
     .addHelpText('after', examples('berth kill web', 'berth kill -s HUP web'))
     .action(async (names: string[], given: { signal?: string }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/stop.ts'))
       await forEach(context, names, (name) =>
         api.killContainer(engine, name, given.signal ?? 'SIGKILL'),
       )

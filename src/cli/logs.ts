@@ -33,7 +33,11 @@ export function define(command: Command, context: Context): void {
     .addOption(option('--until <time>', 'a date, or 10m for ten minutes ago', moment))
     .addHelpText('after', examples('berth logs -f --tail 20 web', 'berth logs -t --since 10m web'))
     .action(async (name: string, given: Given) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(async () => ({
+        ...(await import('../engine/find.ts')),
+        ...(await import('../engine/log.ts')),
+        ...(await import('../engine/stop.ts')),
+      }))
       const { record, status } = await api.findContainer(engine, name)
       const log = await api.containerLog(engine, record.id)
       if (!log) {

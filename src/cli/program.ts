@@ -105,8 +105,10 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
         summary: 'the commands for containers, and prune',
         entries: [
           attach,
-          entry('cleanup', 'what a monitor runs after its container', () =>
-            import('./container-cleanup.ts'),
+          entry(
+            'cleanup',
+            'what a monitor runs after its container',
+            () => import('./container-cleanup.ts'),
           ),
           copy,
           create,

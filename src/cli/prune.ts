@@ -23,7 +23,7 @@ export function definePrune(
     .addOption(formatOption())
     .action(async (given: { force?: true; format: Format } & Record<string, unknown>) => {
       if (!given.force && !(await confirmed(sentence(given)))) return context.exit(1)
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/prune.ts'))
       const gone = await api.pruneEngine(engine, what(given))
       if (given.format === 'json') return printJson(gone)
       for (const [title, names] of [

@@ -40,7 +40,7 @@ export function define(command: Command, context: Context): void {
     .action(async (given: Given) => {
       checkFilters(given.filter, FILTERS)
       const last = given.latest ? 1 : given.last
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/find.ts'))
       // A state that is asked for is looked for among all, as in docker.
       const byState = given.filter.some(({ key }) => key === 'status' || key === 'exited')
       const all = given.all === true || last !== undefined || byState

@@ -8,7 +8,7 @@ export function define(command: Command, context: Context): void {
     .argument('<name>', 'the new name')
     .addHelpText('after', examples('berth rename web web-old'))
     .action(async (ref: string, name: string) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/rename.ts'))
       await api.renameContainer(engine, ref, name)
     })
 }

@@ -15,7 +15,7 @@ export function define(command: Command, context: Context): void {
     )
     .addHelpText('after', examples('berth restart web'))
     .action(async (names: string[], given: { time?: number }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/stop.ts'))
       const options = given.time === undefined ? {} : { timeoutS: given.time }
       await forEach(context, names, (name) => api.restartContainer(engine, name, options))
     })

@@ -14,7 +14,10 @@ export function define(command: Command, context: Context): void {
       if (names.length === 0 && !given.all) {
         throw new Fault('INVALID_ARGUMENT', 'no container is named: name some, or say --all')
       }
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(async () => ({
+        ...(await import('../engine/find.ts')),
+        ...(await import('../engine/remove.ts')),
+      }))
       const options = { force: given.force === true, volumes: given.volumes === true }
       let wanted = names
       if (given.all) {

@@ -15,7 +15,7 @@ export function define(command: Command, context: Context): void {
       examples('berth rmi hello', 'berth rmi $(berth images -q -f dangling=true)'),
     )
     .action(async (names: string[], { force }: { force?: true }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/images.ts'))
       const failures: unknown[] = []
       for (const name of names) {
         try {

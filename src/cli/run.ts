@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
-import type * as Api from '../engine/index.ts'
+import type { Engine } from '../engine/open.ts'
 import type { RunOptions } from '../engine/options.ts'
+import type { startContainer } from '../engine/start.ts'
 import { type Context, print } from './context.ts'
 import { make } from './create.ts'
 import { DETACH_KEYS, parseDetachKeys } from './detach-keys.ts'
@@ -35,9 +36,12 @@ The exit code is that of the program; 125: berth failed, 126: the program cannot
     .action(async (image: string, args: string[], given: Record<string, unknown>) => {
       const options = runOptions(image, args, given)
       checkTerminal(options)
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(async () => ({
+        ...(await import('../engine/create.ts')),
+        ...(await import('../engine/start.ts')),
+      }))
       const record = await make(api, engine, options, given['quiet'] === true)
-      if (options.detach) return detached(api, engine, record.id, options)
+      if (options.detach) return detached(context, api, engine, record.id, options)
       context.exit(
         await attached(context, api, engine, record.id, options, {
           detachKeys: (given['detachKeys'] as number[] | undefined) ?? parseDetachKeys(DETACH_KEYS),
@@ -62,15 +66,16 @@ export function checkTerminal(options: {
 }
 
 async function detached(
-  api: typeof Api,
-  engine: Api.Engine,
+  context: Context,
+  api: { startContainer: typeof startContainer },
+  engine: Engine,
   id: string,
   options: RunOptions,
 ): Promise<void> {
   try {
     await api.startContainer(engine, id)
   } catch (error) {
-    if (options.remove) await api.removeContainer(engine, id, { force: true, volumes: true })
+    if (options.remove) await removed(context, engine, id)
     throw error
   }
   await print(`${id}\n`)
@@ -78,8 +83,8 @@ async function detached(
 
 async function attached(
   context: Context,
-  api: typeof Api,
-  engine: Api.Engine,
+  api: { startContainer: typeof startContainer },
+  engine: Engine,
   id: string,
   options: RunOptions,
   how: { detachKeys: number[]; signals: boolean },
@@ -87,7 +92,14 @@ async function attached(
   const start = api.startContainer(engine, id, { stdin: options.interactive, ...terminalSize() })
   // In a raw terminal the keys reach the program by themselves.
   const stopProxy = how.signals
-    ? proxySignals(start, (signal) => api.killContainer(engine, id, signal), context.warn)
+    ? proxySignals(
+        start,
+        async (signal) => {
+          const { killContainer } = await import('../engine/stop.ts')
+          await killContainer(engine, id, signal)
+        },
+        context.warn,
+      )
     : () => {}
   let leftRunning = false
   try {
@@ -107,23 +119,20 @@ async function attached(
       return 0
     }
     // As a program in a pipeline ends when its reader does.
-    await api.stopContainer(engine, id, {})
+    const { stopContainer } = await import('../engine/stop.ts')
+    await stopContainer(engine, id, {})
     return 141
   } finally {
     stopProxy()
-    if (options.remove && !leftRunning) await removed(context, api, engine, id)
+    if (options.remove && !leftRunning) await removed(context, engine, id)
   }
 }
 
 /** --rm. The exit code stays the program's whatever comes of it. */
-async function removed(
-  context: Context,
-  api: typeof Api,
-  engine: Api.Engine,
-  id: string,
-): Promise<void> {
+async function removed(context: Context, engine: Engine, id: string): Promise<void> {
   try {
-    await api.removeContainer(engine, id, { force: true, volumes: true })
+    const { removeContainer } = await import('../engine/remove.ts')
+    await removeContainer(engine, id, { force: true, volumes: true })
   } catch (error) {
     // The monitor's own --rm, or another berth, may have been quicker.
     if (error instanceof Fault && error.code === 'NOT_FOUND') return

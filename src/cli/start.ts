@@ -23,7 +23,11 @@ export function define(command: Command, context: Context): void {
         names: string[],
         given: { attach?: true; interactive?: true; detachKeys?: number[] },
       ) => {
-        const { api, engine } = await context.open()
+        const { api, engine } = await context.open(async () => ({
+          ...(await import('../engine/find.ts')),
+          ...(await import('../engine/start.ts')),
+          ...(await import('../engine/stop.ts')),
+        }))
         if (!given.attach && !given.interactive) {
           return forEach(context, names, async (name) => {
             await api.startContainer(engine, name)

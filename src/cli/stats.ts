@@ -24,7 +24,10 @@ export function define(command: Command, context: Context): void {
     .addOption(formatOption())
     .addHelpText('after', examples('berth stats', 'berth stats --no-stream --format json web'))
     .action(async (names: string[], given: Given) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(async () => ({
+        ...(await import('../engine/find.ts')),
+        ...(await import('../engine/stats.ts')),
+      }))
       const sample = async (before?: ReadonlyMap<string, ContainerStats>) => {
         const refs =
           names.length > 0

@@ -21,7 +21,7 @@ export function define(command: Command, context: Context): void {
     .addHelpText('after', examples('berth stop web', 'berth stop -t 0 web db'))
     .action(
       async (names: string[], given: { time?: number; timeout?: number; signal?: string }) => {
-        const { api, engine } = await context.open()
+        const { api, engine } = await context.open(() => import('../engine/stop.ts'))
         const timeoutS = given.time ?? given.timeout
         const options = {
           ...(timeoutS === undefined ? {} : { timeoutS }),

@@ -9,7 +9,7 @@ export function define(command: Command, context: Context): void {
     .addOption(formatOption())
     .addHelpText('after', `\nThe process ids are the host's.${examples('berth top web')}`)
     .action(async (name: string, { format }: { format: Format }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/processes.ts'))
       const processes = await api.containerProcesses(engine, name)
       if (format === 'json') return printJson(processes)
       await print(

@@ -7,7 +7,7 @@ export function define(command: Command, context: Context): void {
     .argument('<container...>', 'names or ids')
     .addHelpText('after', examples('berth unpause web'))
     .action(async (names: string[]) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/pause.ts'))
       await forEach(context, names, (name) => api.unpauseContainer(engine, name))
     })
 }

@@ -21,7 +21,7 @@ export function define(command: Command, context: Context): void {
       if (asked.length === 0) {
         throw new Fault('INVALID_ARGUMENT', 'no limit to change is given, such as --memory 512m')
       }
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/update.ts'))
       const options: UpdateOptions = Object.fromEntries(asked)
       await forEach(context, names, (name) => api.updateContainer(engine, name, options))
     })

@@ -13,7 +13,7 @@ export function define(command: Command, context: Context): void {
       examples('berth volume create data', 'berth run --rm -v data:/data hello'),
     )
     .action(async (name: string | undefined, { label }: { label: [string, string][] }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/volume.ts'))
       const volume = await api.createVolume(engine, {
         name: name ?? randomBytes(32).toString('hex'),
         labels: Object.fromEntries(label),

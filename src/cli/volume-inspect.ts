@@ -8,7 +8,7 @@ export function define(command: Command, context: Context): void {
     .argument('<volume...>', 'names')
     .addOption(formatOption('json'))
     .action(async (names: string[]) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/volume.ts'))
       const volumes = await api.listVolumes(engine)
       await printJson(
         names.map((name) => {

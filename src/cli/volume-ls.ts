@@ -9,7 +9,7 @@ export function define(command: Command, context: Context): void {
     .option('-q, --quiet', 'names only')
     .addOption(formatOption())
     .action(async ({ quiet, format }: { quiet?: true; format: Format }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/volume.ts'))
       const volumes = await api.listVolumes(engine)
       if (format === 'json') return printJson(volumes)
       if (quiet) return print(volumes.map(({ name }) => `${name}\n`).join(''))

@@ -6,7 +6,7 @@ export function define(command: Command, context: Context): void {
     .argument('<volume...>', 'names')
     .option('-f, --force', 'one that is not there is no failure')
     .action(async (names: string[], { force }: { force?: true }) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/volume.ts'))
       await forEach(context, names, (name) =>
         api.removeVolume(engine, name, { force: force === true }),
       )

@@ -7,7 +7,7 @@ export function define(command: Command, context: Context): void {
     .argument('<container...>', 'names or ids')
     .addHelpText('after', examples('berth wait job', 'test $(berth wait job) = 0'))
     .action(async (names: string[]) => {
-      const { api, engine } = await context.open()
+      const { api, engine } = await context.open(() => import('../engine/stop.ts'))
       const waits = new Map(names.map((name) => [name, api.waitContainer(engine, name)]))
       for (const wait of waits.values()) wait.catch(() => {})
       await forEach(context, names, async (name) => String((await waits.get(name))?.code))
