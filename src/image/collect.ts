@@ -1,4 +1,5 @@
 import { Fault } from '../base/fault.ts'
+import { chainId } from '../layer/chain.ts'
 import type { Digest } from '../spec/image.ts'
 import type { Image } from './catalog.ts'
 import { MANIFEST_BYTES_MAX, parseDocument } from './manifest.ts'
@@ -11,6 +12,8 @@ export interface Roots {
   readonly images: Iterable<string>
   /** Diff ids of their layers: they stay even where the image was removed by force. */
   readonly layers: Iterable<string>
+  /** Chain ids whose fix-up layers they use. Without it these stay as long as a container's image is not in the catalog. */
+  readonly chains?: Iterable<string>
 }
 
 export interface Collected {
@@ -63,18 +66,39 @@ export async function collect(
     reclaimedBytes += size
     layers++
   }
+  await collectFixups(store, used.chains)
   return { isDone: true, blobs, layers, reclaimedBytes }
 }
 
+/** Fix-up layers hold directories alone: they count for nothing in bytes, and are made again where they are missing. */
+async function collectFixups(
+  store: ImageStore,
+  used: ReadonlySet<string> | undefined,
+): Promise<void> {
+  if (used === undefined) return
+  for (const hex of store.layers.listFixups()) {
+    if (!used.has(`sha256:${hex}`)) await store.layers.removeFixup(hex)
+  }
+}
+
 /** Everything that images, their names and containers lead to. */
-function mark(store: ImageStore, roots: Roots): { blobs: Set<string>; layers: Set<string> } {
+function mark(
+  store: ImageStore,
+  roots: Roots,
+): { blobs: Set<string>; layers: Set<string>; chains: Set<string> | undefined } {
   const blobs = new Set<string>()
   const layers = new Set<string>(roots.layers)
   const images = store.catalog.list()
   const kept = new Set<string>(images.map((image) => image.id))
-  for (const id of roots.images) blobs.add(id)
+  const chains = new Set<string>(roots.chains ?? [])
+  let areChainsKnown = true
+  for (const id of roots.images) {
+    blobs.add(id)
+    areChainsKnown &&= kept.has(id) || roots.chains !== undefined
+  }
   for (const image of images) {
     for (const diffId of image.diffIds) layers.add(diffId)
+    chains.add(chainId(image.diffIds))
     blobs.add(image.id)
     markManifest(store, image.manifest, blobs)
   }
@@ -84,7 +108,7 @@ function mark(store: ImageStore, roots: Roots): { blobs: Set<string>; layers: Se
     if (index !== undefined) blobs.add(index)
     markManifest(store, manifest, blobs)
   }
-  return { blobs, layers }
+  return { blobs, layers, chains: areChainsKnown ? chains : undefined }
 }
 
 function markManifest(store: ImageStore, digest: Digest, blobs: Set<string>): void {

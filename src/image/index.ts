@@ -24,6 +24,7 @@ export { hostPlatform, parsePlatform } from './platform.ts'
 export { type Pulled, type PullOptions, pullImage } from './pull.ts'
 export { familiarName, formatReference, parseReference, type Reference } from './reference.ts'
 export {
+  collectionNote,
   type Hold,
   holdContent,
   type ImageStore,
