@@ -206,7 +206,7 @@ function checkTarget(
   }
   if (kind === 'remount') return
   if (target === '/proc') {
-    if (kind === 'new' ? type === 'proc' : /^\/proc(\/|$)/.test(source)) return
+    if (kind === 'new' ? type === 'proc' : clean(source) === '/proc') return
     throw invalid(field, 'only a proc file system can be at /proc')
   }
   if (target.startsWith('/proc/') && !PROC_FILES.has(target)) {

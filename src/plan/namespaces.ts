@@ -109,6 +109,9 @@ export function outsideOf(maps: readonly IdMap[], inside: number): number | unde
   return map && map.outside + inside - map.inside
 }
 
+/** Half of the kernel's KTIME_SEC_MAX: its own bound for an offset (146 years). */
+const TIME_OFFSET_MAX = 4_611_686_018
+
 interface TimeOffset {
   readonly seconds: bigint
   readonly nanoseconds: number
@@ -126,8 +129,7 @@ export function planTimeOffsets(
       throw invalid(field, 'there is no such clock')
     if (!namespaces.isNew('time')) throw invalid(field, 'needs a new time namespace')
     offsets[`${clock}Offset`] = {
-      // Half of the kernel's KTIME_SEC_MAX, its own bound for an offset.
-      seconds: BigInt(integer(`${field}.secs`, secs, -(2 ** 32), 2 ** 32)),
+      seconds: BigInt(integer(`${field}.secs`, secs, -TIME_OFFSET_MAX, TIME_OFFSET_MAX)),
       nanoseconds: integer(`${field}.nanosecs`, nanosecs, 0, 999_999_999),
     }
   }

@@ -171,6 +171,11 @@ const refused: [string, Mount, RegExp][] = [
   ['the root', { destination: '/x/..', type: 'tmpfs' }, /hide the root/],
   ['below /proc', { destination: '/proc/sys', type: 'tmpfs' }, /inside \/proc/],
   ['/proc not of proc', { destination: '/proc/', type: 'tmpfs' }, /only a proc/],
+  [
+    '/proc of something below /proc',
+    { destination: '/proc', type: 'bind', source: '/proc/1/root/etc' },
+    /only a proc/,
+  ],
   ['a NUL', { destination: '/a\0b', type: 'tmpfs' }, /NUL/],
   ['a bind without source', { destination: '/m', options: ['bind'] }, /needs one/],
   ['data for a bind', { destination: '/m', source: '/s', options: ['bind', 'size=1'] }, /"size=1"/],
