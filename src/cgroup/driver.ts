@@ -1,8 +1,9 @@
 import { basename, dirname, join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import type { Resources } from '../spec/runtime.ts'
-import { checkPath, createGroup, DEFAULT_PARENT, type Group, updateGroup } from './group.ts'
+import { createGroup, DEFAULT_PARENT, type Group, updateGroup } from './group.ts'
 import { cgroupHost } from './host.ts'
+import { checkPath } from './path.ts'
 
 export type DriverName = 'cgroupfs' | 'systemd'
 

@@ -8,7 +8,8 @@ import {
   groupPlace,
   slicePath,
 } from '../../../src/cgroup/driver.ts'
-import { checkPath, restoreValue } from '../../../src/cgroup/group.ts'
+import { checkPath } from '../../../src/cgroup/path.ts'
+import { restoreValue } from '../../../src/cgroup/write.ts'
 
 const PLACES: [DriverName, string, GroupPlace][] = [
   ['cgroupfs', '', { driver: 'cgroupfs', parent: '/berth', name: 'id1' }],
