@@ -174,7 +174,12 @@ export interface Binding {
    * Removes a file or a tree of any depth; nothing there is success. It is renamed to `trash`, a new name below `trashDirfd` on the same file
    * system, first. Own thread.
    */
-  removeTree(dirfd: number, name: string | Uint8Array, trashDirfd: number, trash: string): Promise<void>
+  removeTree(
+    dirfd: number,
+    name: string | Uint8Array,
+    trashDirfd: number,
+    trash: string,
+  ): Promise<void>
   removeTreeNow(dirfd: number, name: string | Uint8Array, trashDirfd: number, trash: string): void
   /** Disk usage below a directory, hard links once, this file system only. Own thread. */
   treeUsage(fd: number): Promise<{ bytes: number; inodes: number }>
