@@ -1,11 +1,11 @@
 import { isErrno } from '../base/fault.ts'
-import type { ExitRecord, Session } from '../engine/types.ts'
+import type { ProcessExit, Session } from '../engine/types.ts'
 import { write } from './context.ts'
 import { DetachFilter } from './detach-keys.ts'
 
 /** How a session ended for us. */
 export type Outcome =
-  | { readonly kind: 'exit'; readonly record: ExitRecord }
+  | { readonly kind: 'exit'; readonly record: ProcessExit }
   /** The detach keys were typed: the program goes on. */
   | { readonly kind: 'detached' }
   /** Nobody reads our stdout any more: the program goes on, and would wait for a reader. */
@@ -77,21 +77,32 @@ async function forwardOutput(session: Session): Promise<boolean> {
   return false
 }
 
+/** Our stdin to the program's, until ours ends. After the program has closed its own, the detach keys still work. */
 async function forwardInput(
   session: Session,
   filter: DetachFilter,
   leave: (outcome: Outcome) => void,
 ): Promise<void> {
+  let open = true
   try {
     for await (const chunk of process.stdin) {
       const { pass, detached } = filter.feed(chunk as Buffer)
-      if (pass.length > 0) await session.write(pass)
+      if (pass.length > 0 && open) open = await taken(session, pass)
       if (detached) return leave({ kind: 'detached' })
     }
   } catch {
-    // The program has closed its stdin, or ours cannot be read: its output and end still count.
+    // We have destroyed our stdin, the session being over; or it cannot be read: the program's output and end still count.
   }
-  session.closeInput()
+  if (open) session.closeInput()
+}
+
+async function taken(session: Session, data: Uint8Array): Promise<boolean> {
+  try {
+    await session.write(data)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** What docker and podman pass on: all that can be caught, but for those about our own children, pipes and terminal. */

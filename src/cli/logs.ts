@@ -48,8 +48,8 @@ export function define(command: Command, context: Context): void {
       }
       const { readLog } = await import('./log-file.ts')
       const alive = status.state === 'running' || status.state === 'paused'
-      const end = given.follow && alive ? api.waitContainer(engine, record.id) : undefined
-      end?.catch(() => {})
+      const end =
+        given.follow && alive ? until(api.waitContainer(engine, record.id), given.until) : undefined
       const lines = readLog(
         log.path,
         {
@@ -63,6 +63,14 @@ export function define(command: Command, context: Context): void {
       // The wait's connection would keep this process alive when --until has ended the reading.
       if (end && given.until !== undefined) process.exit()
     })
+}
+
+/** Resolves when the container has stopped, or the time has come. */
+function until(stopped: Promise<unknown>, ns: bigint | undefined): Promise<unknown> {
+  const known = stopped.catch(() => {})
+  if (ns === undefined) return known
+  const waitMs = Math.max(0, Number(ns / 1_000_000n) - Date.now())
+  return Promise.race([known, new Promise((resolve) => setTimeout(resolve, waitMs))])
 }
 
 async function show(

@@ -230,6 +230,15 @@ function optionDescription(option: Option): string {
   return standard.optionDescription(option).replace(/ ?\(default: \[\]\)$/, '')
 }
 
+/** Every command as it is called: `['run']`, `['image', 'ls']`. */
+export function commandPaths(): string[][] {
+  return COMMANDS.flatMap(({ entries }) =>
+    entries.flatMap((each) =>
+      'load' in each ? [[each.name]] : each.entries.map((sub) => [each.name, sub.name]),
+    ),
+  )
+}
+
 function groupCommand(root: Command, group: Group): Command {
   return root
     .command(group.name)

@@ -110,10 +110,7 @@ async function attached(
       terminal: options.terminal,
       detachKeys: how.detachKeys,
     })
-    if (outcome.kind === 'exit') {
-      if (outcome.record.error !== '') context.warn(outcome.record.error)
-      return outcome.record.code
-    }
+    if (outcome.kind === 'exit') return outcome.record.code
     if (outcome.kind === 'detached') {
       leftRunning = true
       return 0
