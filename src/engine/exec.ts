@@ -11,7 +11,7 @@ import { emit } from './events.ts'
 import { findContainer } from './find.ts'
 import type { Engine } from './open.ts'
 import { readConfig } from './record.ts'
-import { openExecSession, openSession } from './session.ts'
+import { endWithProcess, openSession } from './session.ts'
 import { about, accountIn } from './start.ts'
 import { containerStatus } from './status.ts'
 import type { Container, ExecOptions, Session } from './types.ts'
@@ -72,9 +72,16 @@ export async function execContainer(
       stdin: options.interactive,
       timeoutMs: 0,
     }
-    const { pid, session } = await openExecSession(monitor, request, options.detach)
-    emit(engine, about(record, 'exec', { command: options.command.join(' ') }))
-    return session ?? { pid }
+    const told = about(record, 'exec', { command: options.command.join(' ') })
+    if (options.detach) {
+      const { pid } = await monitor.execDetached(request)
+      monitor.close()
+      emit(engine, told)
+      return { pid }
+    }
+    const { session } = await monitor.exec(request)
+    emit(engine, told)
+    return endWithProcess(monitor, session)
   } catch (error) {
     monitor.close()
     throw error

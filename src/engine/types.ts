@@ -68,6 +68,10 @@ export interface ExitRecord {
   readonly restarts: number
 }
 
+/** The end of one process; times are 0 where it never ran. */
+export type ProcessExit = Pick<ExitRecord, 'id' | 'code' | 'signal' | 'startedNs' | 'finishedNs'> &
+  Partial<Pick<ExitRecord, 'oomKilled' | 'error'>>
+
 /** A client's end of a process's stdio: of run, attach or exec. */
 export interface Session {
   /** Everything the process writes from now on, in order; ends with the process or at close(). Must be read: the process waits for a slow reader. */
@@ -78,7 +82,7 @@ export interface Session {
   closeInput(): void
   resize(rows: number, columns: number): void
   /** The end of the process. Rejects when the monitor was lost. */
-  readonly exit: Promise<ExitRecord>
+  readonly exit: Promise<ProcessExit>
   /** Leaves; the process goes on. */
   close(): void
 }
