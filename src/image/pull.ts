@@ -3,8 +3,8 @@ import type { Descriptor, Digest, Index, Manifest, Platform } from '../spec/imag
 import { type Credentials, findCredentials } from './auth.ts'
 import type { ImageRecord, NewName } from './catalog.ts'
 import { verifyBytes } from './digest.ts'
-import { endpointsOf } from './hosts.ts'
-import { Http, type Timeouts } from './http.ts'
+import { type Endpoint, endpointsOf } from './hosts.ts'
+import { Http, isLoopback, type Timeouts } from './http.ts'
 import {
   CONFIG_BYTES_MAX,
   checkRunnable,
@@ -73,13 +73,15 @@ export async function pullImage(
   const reference = parseReference(name)
   const wanted = options.platform === undefined ? undefined : parsePlatform(options.platform)
   using http = new Http(options.timeouts)
+  const endpoints = endpointsOf(reference.domain, {
+    ...(options.certsDirectories === undefined ? {} : { directories: options.certsDirectories }),
+    ...(options.insecureRegistries === undefined ? {} : { insecure: options.insecureRegistries }),
+  })
+  warnOfProxy(store, endpoints)
   const repository = new Repository({
     http,
     reference,
-    endpoints: endpointsOf(reference.domain, {
-      ...(options.certsDirectories === undefined ? {} : { directories: options.certsDirectories }),
-      ...(options.insecureRegistries === undefined ? {} : { insecure: options.insecureRegistries }),
-    }),
+    endpoints,
     credentials: async (domain) =>
       domain === reference.domain && options.credentials !== undefined
         ? options.credentials
@@ -117,6 +119,14 @@ export async function pullImage(
     digest: top.digest,
     isNew: before === undefined || !known,
   }
+}
+
+/** Proxies are not used yet, and an environment that asks for one is not passed over in silence. */
+function warnOfProxy(store: ImageStore, endpoints: readonly Endpoint[]): void {
+  const names = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'].flatMap((n) => [n, n.toLowerCase()])
+  const set = names.find((n) => process.env[n])
+  if (set === undefined || endpoints.every(({ url }) => isLoopback(url.hostname))) return
+  store.warn(`${set} is set, but berth uses no proxy: it connects to registries itself`)
 }
 
 function resolvesTo(store: ImageStore, name: string, id: Digest): boolean {

@@ -122,8 +122,9 @@ export async function storeLayer(
   const id = shortId(descriptor.digest)
   const total = descriptor.size
   const { digest } = descriptor
-  if (store.layers.has(diffId)) {
-    // Another blob of the same tree, or this one: nothing to fetch for running it.
+  // Another blob of the same tree, or this one: nothing to fetch for running it. What is at hand is kept, for push and save.
+  const isEnough = () => options.phase === 'downloading' && store.layers.has(diffId)
+  if (isEnough()) {
     progress({ id, phase: 'exists', done: total, total })
     return
   }
@@ -141,7 +142,7 @@ export async function storeLayer(
     progress({ id, phase: 'exists', done: total, total })
     return
   }
-  if (store.layers.has(diffId)) {
+  if (isEnough()) {
     progress({ id, phase: 'exists', done: total, total })
     return
   }
