@@ -15,6 +15,8 @@ namespace berth {
 namespace {
 
 constexpr int kExecsMax = 1024;
+constexpr uint64_t kRemoveMs = 10;
+constexpr int kRemovesMax = 100;
 
 int g_count = 0;
 uint32_t g_number = 0;
@@ -168,7 +170,9 @@ void Exec::OnExited(void* self, int status) {
   // What it left in the background keeps running, as long as the time given was enough for the exec itself.
   if (exec->timed_out_) exec->KillTree();
   exec->stdio_.Drain();
-  exec->ended_ = true;
+  // What was killed with it needs a moment to go.
+  exec->ended_ = exec->RemoveCgroup() || !exec->timed_out_;
+  if (!exec->ended_) TimerArm(&exec->timeout_, kRemoveMs);
   const int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   Connection* caller = exec->caller_;
   exec->caller_ = nullptr;
@@ -193,6 +197,11 @@ void Exec::OnExited(void* self, int status) {
 
 void Exec::OnTimeout(void* self) {
   auto* exec = static_cast<Exec*>(self);
+  if (exec->timed_out_ && !exec->process_.IsAlive()) {
+    exec->ended_ = exec->RemoveCgroup() || ++exec->removals_ == kRemovesMax;
+    if (!exec->ended_) TimerArm(&exec->timeout_, kRemoveMs);
+    return;
+  }
   exec->timed_out_ = true;
   exec->KillTree();
 }
@@ -208,12 +217,15 @@ void Exec::KillTree() {
   if (process_.IsAlive()) process_.Kill();
 }
 
-void Exec::RemoveCgroup() {
-  if (cgroup_ == nullptr) return;
+bool Exec::RemoveCgroup() {
+  if (cgroup_ == nullptr) return true;
   const Fd directory = CgroupOpen(cgroup_);
   if (directory) CgroupRemoveChildren(directory.get());
   // Where something lives on in it, it goes with the container's.
-  rmdir(cgroup_);
+  if (rmdir(cgroup_) != 0 && errno == EBUSY) return false;
+  free(cgroup_);
+  cgroup_ = nullptr;
+  return true;
 }
 
 }  // namespace berth

@@ -41,7 +41,7 @@ class Exec {
 
   bool Launch(const ProcessPlan& plan, const Options& options, Failure* failure);
   void KillTree();
-  void RemoveCgroup();
+  bool RemoveCgroup();
 
   static Exec* first_;
 
@@ -57,6 +57,7 @@ class Exec {
   uint32_t timeout_ms_ = 0;
   uint16_t rows_ = 0;
   uint16_t columns_ = 0;
+  int removals_ = 0;
   bool detach_ = false;
   bool timed_out_ = false;
   bool ended_ = false;
