@@ -105,10 +105,23 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   Inside(&child);
 }
 
-// Sends the process that the caller has cloned as its sibling, and ends.
-[[noreturn]] void HandOver(pid_t pid, int pidfd) {
-  SendPid(pid, pidfd);
-  ::_exit(0);
+// Clones the real process as a sibling of this one. Returns in that; this one sends 'P' and ends. The new one waits
+// until that is sent, so that no message of its own comes before.
+void CloneSibling(uint64_t flags) {
+  int turn[2];
+  Must(Call(SYS_pipe2, turn, O_CLOEXEC), "clone", "pipe");
+  int pidfd = -1;
+  const pid_t pid = static_cast<pid_t>(Must(Clone(flags | CLONE_PARENT, &pidfd, -1), "clone", "clone3"));
+  char byte = 0;
+  if (pid > 0) {
+    SendPid(pid, pidfd);
+    (void)!::write(turn[1], &byte, 1);
+    ::_exit(0);
+  }
+  ::close(turn[1]);
+  if (::read(turn[0], &byte, 1) != 1) ::_exit(1);
+  ::close(turn[0]);
+  Must(Call(SYS_setsid), "start", "setsid");
 }
 
 [[noreturn]] void IndirectChild(const ContainerPlan& plan, const ChildStdio& stdio, int sync) {
@@ -136,10 +149,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   if (MakesNamespace(plan, CLONE_NEWTIME)) SetTimeOffsets(&child, offsets);
   ::close(offsets);
 
-  int pidfd = -1;
-  const pid_t pid = static_cast<pid_t>(Must(Clone(flags | CLONE_PARENT, &pidfd, -1), "clone", "clone3"));
-  if (pid > 0) HandOver(pid, pidfd);
-  Must(Call(SYS_setsid), "start", "setsid");
+  CloneSibling(flags);
   Inside(&child);
 }
 
@@ -278,12 +288,7 @@ bool HostUid(int proc, pid_t pid, uint32_t inside, uint32_t* outside) {
     (void)Call(SYS_setresgid, 0, 0, 0);
     (void)Call(SYS_setresuid, 0, 0, 0);
   }
-  if (flags & CLONE_NEWPID) {
-    int own = -1;
-    const pid_t pid = static_cast<pid_t>(Must(Clone(CLONE_PARENT, &own, -1), "clone", "clone3"));
-    if (pid > 0) HandOver(pid, own);
-    Must(Call(SYS_setsid), "start", "setsid");
-  }
+  if (flags & CLONE_NEWPID) CloneSibling(0);
   OpenLabels(&child);
   child.root = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC), "root", "/"));
   MakeCwd(&child, child.root);
