@@ -19,7 +19,7 @@ export function define(command: Command, context: Context): void {
             { title: 'PID', right: true, cell: (p) => String(p.pid) },
             { title: 'PPID', right: true, cell: (p) => String(p.ppid) },
             { title: '%CPU', right: true, cell: (p) => p.cpuPercent.toFixed(1) },
-            { title: 'STARTED', cell: (p) => p.started },
+            { title: 'STARTED', cell: (p) => startedText(p.started, new Date()) },
             { title: 'TTY', cell: (p) => p.tty },
             { title: 'TIME', right: true, cell: (p) => p.time },
             { title: 'COMMAND', cell: (p) => p.command },
@@ -28,4 +28,15 @@ export function define(command: Command, context: Context): void {
         ),
       )
     })
+}
+
+/** The time of day, or the day where that is another, in local time. */
+export function startedText(started: string, now: Date): string {
+  const time = new Date(started)
+  if (Number.isNaN(time.getTime())) return started
+  const two = (n: number): string => String(n).padStart(2, '0')
+  const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`
+  return time.toDateString() === now.toDateString()
+    ? `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`
+    : day
 }
