@@ -113,7 +113,7 @@ test('a terminal has its size, takes a new one, echoes and hangs up', async () =
       await session.write(Buffer.from('word\n'))
     }
   }
-  assert.match(text, /20 60\r\n[^]*30 90\r\ngot word\r\n$/)
+  assert.match(text, /20 60\r\n[\s\S]*30 90\r\ngot word\r\n$/)
   assert.is((await session.exit)['code'], 3)
 })
 
