@@ -22,6 +22,8 @@ import { traces } from '../lib/traces.ts'
 needs('root', 'program:docker-registry', 'program:skopeo', 'program:openssl')
 
 const directory = mkdtempSync(join(tmpdir(), 'berth-registry-'))
+// libuv opens /dev/null for itself with a process's first socket: that is none of ours to find.
+await freePort()
 const clean = traces({ roots: [directory] })
 const LAYERS: TarEntry[][] = [
   [
