@@ -366,7 +366,9 @@ void Container::Finish() {
   // With a full disk the clients are told all the same, and it is tried again until it is written.
   owes_record_ = !SaveRecord();
   if (owes_record_) TimerArm(&timer_, kRecordRetryMs);
+  // Who is told of the end and then looks must not find it running.
   StatusChanged();
+  SaveStatus();
   JsonWriter json;
   WriteRecord(&json);
   Connection::Ended(&stdio_, this, json);

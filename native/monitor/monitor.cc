@@ -86,6 +86,10 @@ bool IsOver() {
   return g_used && !Connection::Any() && !g_network;
 }
 
+}  // namespace
+
+void StatusChanged() { g_status_changed = true; }
+
 void SaveStatus() {
   if (!g_status_changed) return;
   g_status_changed = false;
@@ -93,10 +97,6 @@ void SaveStatus() {
   WriteStatus(&json);
   if (json.ok()) WriteFileAtomic(g_directory.get(), "status.json", json.data(), json.size(), 0600);
 }
-
-}  // namespace
-
-void StatusChanged() { g_status_changed = true; }
 
 void WriteStatus(JsonWriter* json) {
   json->BeginObject();

@@ -13,6 +13,8 @@ void RunMonitor(Fd directory, Fd listener, Fd alive);
 
 // Says that status.json is out of date; it is written before the loop waits again.
 void StatusChanged();
+// Writes it now, if it is.
+void SaveStatus();
 void WriteStatus(JsonWriter* json);
 
 // Makes the network namespace of the pod, once. `path` has room for 64 bytes.

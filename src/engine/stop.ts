@@ -40,20 +40,31 @@ export async function stopLocked(
   }
   // A frozen process takes no signal.
   if (state === 'paused') await thawCgroup(readRunMark(engine, record.id)?.cgroup ?? '')
-  const monitor = await connectMonitor(engine.at.live(record.id))
   try {
-    const exit = monitor.wait(record.id)
-    const signal = options.timeoutS === 0 ? 9 : options.signal
-    await monitor.signal(record.id, { signal, stop: true })
-    if (options.timeoutS > 0) {
-      const ended = await within(exit, options.timeoutS * 1000)
-      if (!ended) await monitor.signal(record.id, { signal: 9, all: true, stop: true })
-    }
-    await exit
-  } finally {
-    monitor.close()
+    await stopRunning(engine.at.live(record.id), record.id, options)
+  } catch (error) {
+    // It ended by itself at this very moment, and its monitor after it.
+    if (!(error instanceof Fault) || error.code !== 'UNAVAILABLE') throw error
+    await recover(engine, record)
   }
   emit(engine, about(record, 'stop'))
+}
+
+async function stopRunning(
+  live: string,
+  id: string,
+  options: { timeoutS: number; signal: number },
+): Promise<void> {
+  using monitor = await connectMonitor(live)
+  const exit = monitor.wait(id)
+  // Where a request before it fails, that failure is the one to tell.
+  exit.catch(() => {})
+  const signal = options.timeoutS === 0 ? 9 : options.signal
+  await monitor.signal(id, { signal, stop: true })
+  if (options.timeoutS > 0 && !(await within(exit, options.timeoutS * 1000))) {
+    await monitor.signal(id, { signal: 9, all: true, stop: true })
+  }
+  await exit
 }
 
 async function within(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
