@@ -3,7 +3,7 @@ import { Decompress } from 'fzstd'
 import { Fault } from '../base/fault.ts'
 import type { LayerLimits } from './limits.ts'
 import { damaged } from './tar-header.ts'
-import { ZstdFrames } from './zstd-frames.ts'
+import { type FramePart, ZstdFrames } from './zstd-frames.ts'
 
 export type Compression = 'none' | 'gzip' | 'zstd'
 
@@ -172,17 +172,10 @@ async function* through(
 type CreateZstd = (options: { chunkSize: number; params: Record<number, number> }) => zlib.Gunzip
 
 async function* unzstd(input: AsyncIterable<Buffer>, limits: LayerLimits): AsyncGenerator<Buffer> {
-  const frames = new ZstdFrames(limits.windowBytes)
+  const parts = frameParts(input, limits)
   const create: unknown = Reflect.get(zlib, 'createZstdDecompress')
-  const checked = async function* (): AsyncGenerator<Buffer> {
-    for await (const chunk of input) {
-      frames.push(chunk)
-      yield chunk
-    }
-    frames.finish()
-  }
   if (typeof create !== 'function') {
-    yield* unzstdSlowly(checked())
+    yield* unzstdSlowly(parts)
     return
   }
   const windowLogMax: unknown = Reflect.get(zlib.constants, 'ZSTD_d_windowLogMax')
@@ -190,17 +183,36 @@ async function* unzstd(input: AsyncIterable<Buffer>, limits: LayerLimits): Async
   if (typeof windowLogMax === 'number') {
     params[windowLogMax] = Math.ceil(Math.log2(limits.windowBytes))
   }
-  yield* through(
-    checked(),
-    (create as CreateZstd)({ chunkSize: GUNZIP_CHUNK_BYTES, params }),
-    'zstd',
-  )
+  // Node's decoder stops at the end of the first frame without a word (seen with 22.23): each gets its own.
+  for (let next = await parts.next(); !next.done; next = await parts.next()) {
+    const first = next.value
+    const frame = async function* (): AsyncGenerator<Buffer> {
+      yield first.bytes
+      for (let isLast = first.isLast; !isLast; ) {
+        const more = await parts.next()
+        if (more.done) return
+        yield more.value.bytes
+        isLast = more.value.isLast
+      }
+    }
+    const decoder = (create as CreateZstd)({ chunkSize: GUNZIP_CHUNK_BYTES, params })
+    yield* through(frame(), decoder, 'zstd')
+  }
+}
+
+async function* frameParts(
+  input: AsyncIterable<Buffer>,
+  limits: LayerLimits,
+): AsyncGenerator<FramePart> {
+  const frames = new ZstdFrames(limits.windowBytes)
+  for await (const chunk of input) yield* frames.push(chunk)
+  frames.finish()
 }
 
 /** fzstd handles a frame after the other by recursion: a piece this small holds too few frames to exhaust the stack. */
 const FZSTD_PIECE_BYTES = 16 * 1024
 
-async function* unzstdSlowly(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* unzstdSlowly(input: AsyncIterable<FramePart>): AsyncGenerator<Buffer> {
   let out: Buffer[] = []
   const decoder = new Decompress((chunk) => {
     // Copied: the decoder goes on using its memory.
@@ -214,7 +226,7 @@ async function* unzstdSlowly(input: AsyncIterable<Buffer>): AsyncGenerator<Buffe
       throw damaged(`its zstd stream: ${reason}`)
     }
   }
-  for await (const chunk of input) {
+  for await (const { bytes: chunk } of input) {
     for (let at = 0; at < chunk.length; at += FZSTD_PIECE_BYTES) {
       run(Buffer.from(chunk.subarray(at, at + FZSTD_PIECE_BYTES)), false)
       const ready = out

@@ -5,6 +5,14 @@ import { damaged } from './tar-header.ts'
 const MAGIC = 0xfd2fb528
 const SKIPPABLE = 0x184d2a50
 
+const FRAME_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd])
+
+export interface FramePart {
+  readonly bytes: Buffer
+  /** The frame ends with it. */
+  readonly isLast: boolean
+}
+
 type State = 'magic' | 'descriptor' | 'header' | 'block' | 'skip' | 'skipSize'
 
 /**
@@ -25,25 +33,47 @@ export class ZstdFrames {
     this.#windowBytesMax = windowBytesMax
   }
 
-  /** Refuses what no decoder should be given. The chunk is not kept. */
-  push(chunk: Uint8Array): void {
+  /**
+   * Refuses what no decoder should be given. Returns the bytes of frames, cut where one ends, without the skippable ones; they are
+   * slices of the chunk.
+   */
+  push(chunk: Buffer): FramePart[] {
+    const parts: FramePart[] = []
+    let from = 0
     for (let at = 0; at < chunk.length; ) {
+      const wasInFrame = this.#isInFrame
       if (this.#state === 'skip') {
         const count = Math.min(this.#skip, chunk.length - at)
         this.#skip -= count
         at += count
         if (this.#skip === 0) this.#afterSkip()
-        continue
+      } else {
+        const count = Math.min(this.#wanted - this.#held.length, chunk.length - at)
+        this.#held = Buffer.concat([this.#held, chunk.subarray(at, at + count)])
+        at += count
+        if (this.#held.length === this.#wanted) {
+          const bytes = this.#held
+          this.#held = Buffer.alloc(0)
+          this.#take(bytes)
+        }
       }
-      const count = Math.min(this.#wanted - this.#held.length, chunk.length - at)
-      this.#held = Buffer.concat([this.#held, chunk.subarray(at, at + count)])
-      at += count
-      if (this.#held.length === this.#wanted) {
-        const bytes = this.#held
-        this.#held = Buffer.alloc(0)
-        this.#take(bytes)
+      if (!wasInFrame && this.#isInFrame) {
+        // The magic number may have come in two chunks.
+        parts.push({ bytes: FRAME_MAGIC, isLast: false })
+        from = at
+      } else if (wasInFrame && !this.#isInFrame) {
+        parts.push({ bytes: chunk.subarray(from, at), isLast: true })
       }
     }
+    if (this.#isInFrame && from < chunk.length) {
+      parts.push({ bytes: chunk.subarray(from), isLast: false })
+    }
+    return parts
+  }
+
+  /** After the magic number of a frame that is not to be skipped. */
+  get #isInFrame(): boolean {
+    return this.#state !== 'magic' && !this.#isSkippable
   }
 
   /** The stream has ended: in the middle of a frame it is cut off. */
