@@ -203,7 +203,7 @@ export function applyDeviceRules(directory: string, rules: readonly DeviceRule[]
       for (const old of before) binding.bpfDetachDevice(cgroup, old)
       return
     }
-    const loaded = own(binding.bpfLoadDevice(program))
+    const loaded = own(loadDevice(program))
     if (before.length === 1 && only !== undefined) {
       binding.bpfAttachDevice(cgroup, loaded, only)
       return
@@ -221,5 +221,18 @@ export function applyDeviceRules(directory: string, rules: readonly DeviceRule[]
     throw error
   } finally {
     for (const fd of opened) closeSync(fd)
+  }
+}
+
+/** The verifier gives up with EAGAIN when a signal is pending (a profiler's, a child's end); libbpf tries as often. */
+const LOAD_ATTEMPTS_MAX = 5
+
+function loadDevice(program: Buffer): number {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return binding.bpfLoadDevice(program)
+    } catch (error) {
+      if (!isErrno(error, 'EAGAIN') || attempt === LOAD_ATTEMPTS_MAX) throw error
+    }
   }
 }
