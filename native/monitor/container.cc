@@ -244,7 +244,12 @@ void Container::OnFailed(void* self, const Failure& failure) {
   // A process that joined no PID namespace of its own may have left another.
   if (container->cgroup_fd_) CgroupSignal(container->cgroup_fd_.get(), SIGKILL);
   if (container->state_ == State::kCreating) {
-    // It was never a container: nothing of it is left.
+    // It was never a container: nothing of it is left, and who has attached to it or waits for it already is told so.
+    container->code_ = static_cast<uint8_t>(failure.ExitCode());
+    container->error_ = strdup(failure.text);
+    JsonWriter json;
+    container->WriteRecord(&json);
+    Connection::Ended(&container->stdio_, container, json);
     container->stdio_.Close();
     container->state_ = State::kGone;
     StatusChanged();

@@ -1,5 +1,5 @@
-// berth-monitor: `berth-monitor DIRECTORY_FD NAME` becomes a monitor, `berth-monitor once PLANFILE` runs one container
-// in the foreground. See docs/native.md.
+// berth-monitor: `berth-monitor DIRECTORY_FD NAME` becomes a monitor, `berth-monitor once PLANFILE
+// [EXECPLANFILE]` runs one container in the foreground, and a second process in it. See docs/native.md.
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../common/sealed.h"
 #include "../init/once.h"
 #include "monitor.h"
 
@@ -22,6 +23,8 @@ namespace berth {
 namespace {
 
 constexpr int kBacklog = 64;
+constexpr int kLockTries = 20;
+constexpr unsigned kLockTryUs = 5000;
 // Below every process of a container, above the kernel's own "never" (-1000).
 constexpr char kOomScoreAdj[] = "-999";
 
@@ -34,7 +37,13 @@ int Complain(const char* what) {
 Fd TakeLock(int directory) {
   for (int i = 0; i < 100; i++) {
     Fd alive(openat(directory, "alive", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!alive || flock(alive.get(), LOCK_EX | LOCK_NB) != 0) return Fd();
+    if (!alive) return Fd();
+    if (flock(alive.get(), LOCK_EX | LOCK_NB) != 0) {
+      // Somebody may just be asking whether a monitor lives, with a shared lock held for a moment.
+      if (errno != EWOULDBLOCK || i >= kLockTries) return Fd();
+      usleep(kLockTryUs);
+      continue;
+    }
     struct stat own;
     struct stat named;
     if (fstat(alive.get(), &own) == 0 && fstatat(directory, "alive", &named, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -99,11 +108,14 @@ int BecomeMonitor(int directory_fd) {
 int main(int argc, char** argv) {
   // Before anything of a container exists that could look into this process.
   prctl(PR_SET_DUMPABLE, 0);
-  if (argc == 3 && strcmp(argv[1], "once") == 0) return berth::RunOnce(argv[2]);
+  if ((argc == 3 || argc == 4) && strcmp(argv[1], "once") == 0) {
+    if (!berth::RunSealed(argv, environ)) return berth::Complain("cannot run from a read-only mount");
+    return argc == 3 ? berth::RunOnce(argv[2]) : berth::RunOnceWithExec(argv[2], argv[3]);
+  }
   char* end = nullptr;
   const long fd = argc == 3 ? strtol(argv[1], &end, 10) : -1;
   if (fd < 0 || fd > INT_MAX || end == argv[1] || *end != 0) {
-    dprintf(2, "usage: berth-monitor DIRECTORY_FD NAME | berth-monitor once PLANFILE\n");
+    dprintf(2, "usage: berth-monitor DIRECTORY_FD NAME | berth-monitor once PLANFILE [EXECPLANFILE]\n");
     return 2;
   }
   return berth::BecomeMonitor(static_cast<int>(fd));

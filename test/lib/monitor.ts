@@ -58,11 +58,15 @@ export class MonitorBench {
     mkdirSync(this.#cgroup, { recursive: true })
   }
 
+  /** BERTH_TEST_MONITOR names another build of the program, such as one with sanitizers. */
   async monitor(name = `m${this.#places.length}`): Promise<Monitor & { directory: string }> {
     const directory = join(this.directory, name)
     mkdirSync(directory, { mode: 0o700 })
     this.#places.push(directory)
-    const monitor = await startMonitor({ directory })
+    const program = process.env['BERTH_TEST_MONITOR']
+    const monitor = await startMonitor(
+      program === undefined ? { directory } : { directory, program },
+    )
     this.#monitors.push(monitor)
     return Object.assign(monitor, { directory })
   }
