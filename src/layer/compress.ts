@@ -1,6 +1,6 @@
 import zlib from 'node:zlib'
 import { Decompress } from 'fzstd'
-import { Fault } from '../base/fault.ts'
+import { Fault, isErrno } from '../base/fault.ts'
 import type { LayerLimits } from './limits.ts'
 import { damaged } from './tar-header.ts'
 import { type FramePart, ZstdFrames } from './zstd-frames.ts'
@@ -185,10 +185,24 @@ async function* unzstd(input: AsyncIterable<Buffer>, limits: LayerLimits): Async
   }
   // Node's decoder stops at the end of the first frame without a word (seen with 22.23): each gets its own.
   for (let next = await parts.next(); !next.done; next = await parts.next()) {
-    const first = next.value
+    const start = [next.value.bytes]
+    let { isLast } = next.value
+    // zstd:chunked has a frame for each file: making a stream for each of 100 000 would take a minute.
+    for (let held = 0; !isLast && held < SMALL_FRAME_BYTES; ) {
+      const more = await parts.next()
+      if (more.done) break
+      start.push(more.value.bytes)
+      held += more.value.bytes.length
+      isLast = more.value.isLast
+    }
+    const whole = isLast ? decodeSmall(Buffer.concat(start), params) : undefined
+    if (whole) {
+      yield whole
+      continue
+    }
     const frame = async function* (): AsyncGenerator<Buffer> {
-      yield first.bytes
-      for (let isLast = first.isLast; !isLast; ) {
+      yield* start
+      while (!isLast) {
         const more = await parts.next()
         if (more.done) return
         yield more.value.bytes
@@ -197,6 +211,26 @@ async function* unzstd(input: AsyncIterable<Buffer>, limits: LayerLimits): Async
     }
     const decoder = (create as CreateZstd)({ chunkSize: GUNZIP_CHUNK_BYTES, params })
     yield* through(frame(), decoder, 'zstd')
+  }
+}
+
+const SMALL_FRAME_BYTES = 256 * 1024
+const SMALL_OUTPUT_BYTES = 8 * 1024 * 1024
+
+type DecodeZstd = (
+  frame: Buffer,
+  options: { maxOutputLength: number; params: Record<number, number> },
+) => Buffer
+
+/** A whole frame at once, or undefined where it is larger than it looks: then a stream shall decode it. */
+function decodeSmall(frame: Buffer, params: Record<number, number>): Buffer | undefined {
+  const decode: unknown = Reflect.get(zlib, 'zstdDecompressSync')
+  if (typeof decode !== 'function') return undefined
+  try {
+    return (decode as DecodeZstd)(frame, { maxOutputLength: SMALL_OUTPUT_BYTES, params })
+  } catch (error) {
+    if (isErrno(error, 'ERR_BUFFER_TOO_LARGE')) return undefined
+    throw damaged(`its zstd stream: ${error instanceof Error ? error.message : String(error)}`)
   }
 }
 
