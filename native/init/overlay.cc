@@ -152,6 +152,13 @@ int MountOverlay(Child* child) {
   const RootPlan& root = child->plan->root;
   const bool chown = HasOption(root, kChownOption);
   const bool idmap = child->user_namespace >= 0 && !chown;
+  if (chown && !root.upper) Die(-EINVAL, "chown", "a read-only view of the layers cannot be given to other owners");
+  if (root.lower.size == 1 && !root.upper) {
+    // Overlayfs wants two: a single layer is its own read-only view.
+    const int layer = CloneLayers(child, idmap)[0];
+    Must(SetAttributes(layer, MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, -1, false), "root", "layer %s", root.lower[0]);
+    return layer;
+  }
   int mount = -1;
   errno = 0;
   if (!idmap && FitsFsconfig(root, true)) mount = MountOneByOne(root, By::kPath, nullptr);

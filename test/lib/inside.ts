@@ -163,7 +163,7 @@ export class Place {
       return file
     })
     // Node gives a child sockets; a container gets pipes.
-    const piped = ['-c', '{ "$@" 2>&3 | cat; exit "${PIPESTATUS[0]}"; } 3>&2', 'bash']
+    const piped = ['-c', 'set -o pipefail; "$@" | cat', 'bash']
     const done = spawnSync('bash', [...piped, MONITOR, 'once', ...files], {
       encoding: 'utf8',
       timeout: 20_000,
