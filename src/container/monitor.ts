@@ -76,7 +76,11 @@ export async function startMonitor(options: {
   readonly program?: string
 }): Promise<Monitor> {
   const { directory } = options
-  const path = options.program ?? fileURLToPath(new URL('berth-monitor', NATIVE_DIRECTORY))
+  // BERTH_MONITOR: a build with sanitizers, for a whole run of the tests (scripts/sanitize.ts).
+  const path =
+    options.program ??
+    process.env['BERTH_MONITOR'] ??
+    fileURLToPath(new URL('berth-monitor', NATIVE_DIRECTORY))
   using program = openProgram(path)
   using dir = new Fd(openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY))
   using nothing = new Fd(openSync('/dev/null', constants.O_RDWR))
