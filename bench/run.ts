@@ -7,13 +7,24 @@
  * peer that is not installed is left out by name.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Round, type Subject, subjects, writeRootfs } from './subjects.ts'
 
 const ROUNDS = 20
+const COMMAND_LIMIT_MS = 30_000
 const UNIFIED = '/sys/fs/cgroup/unified'
 
 /** Peers want a pure cgroup v2 host: on a hybrid one they get that view in a mount namespace of their own. */
@@ -28,19 +39,26 @@ function inPureView(): boolean {
 
 /** Milliseconds of all commands of the round together. */
 function measure(round: Round, env: Subject['env']): number {
-  const begin = performance.now()
-  for (const [program = '', ...args] of round) {
-    const { status, stderr, error } = spawnSync(program, args, {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      env: { ...process.env, ...env },
-    })
-    if (status !== 0) {
-      throw new Error(
-        `${[program, ...args].join(' ')}: ${error?.message ?? stderr.toString().trim()}`,
-      )
+  // A file, since a created container keeps its stderr: a pipe would not end with the command.
+  const errors = openSync(join(tmpdir(), `berth-bench-${process.pid}.errors`), 'w+')
+  try {
+    const begin = performance.now()
+    for (const [program = '', ...args] of round) {
+      const { status, error } = spawnSync(program, args, {
+        stdio: ['ignore', 'ignore', errors],
+        env: { ...process.env, ...env },
+        timeout: COMMAND_LIMIT_MS,
+      })
+      if (status !== 0) {
+        const text = error?.message ?? readFileSync(`/proc/self/fd/${errors}`, 'utf8').trim()
+        throw new Error(`${[program, ...args].join(' ')}: ${text}`)
+      }
     }
+    return performance.now() - begin
+  } finally {
+    closeSync(errors)
+    rmSync(join(tmpdir(), `berth-bench-${process.pid}.errors`), { force: true })
   }
-  return performance.now() - begin
 }
 
 function median(values: readonly number[]): number {
