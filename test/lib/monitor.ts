@@ -58,7 +58,6 @@ export class MonitorBench {
     mkdirSync(this.#cgroup, { recursive: true })
   }
 
-  /** BERTH_TEST_MONITOR names another build of the program, such as one with sanitizers. */
   async monitor(name = `m${this.#places.length}`): Promise<Monitor & { directory: string }> {
     const directory = join(this.directory, name)
     mkdirSync(directory, { mode: 0o700 })
