@@ -50,7 +50,7 @@ const reports = mkdtempSync(join(tmpdir(), 'berth-sanitize-'))
 const program = build(reports)
 const names = process.argv.length > 2 ? process.argv.slice(2) : ['kernel']
 const tests = spawnSync(process.execPath, [join(REPOSITORY, 'dist/scripts/test.js'), ...names], {
-  env: { ...process.env, BERTH_MONITOR: program },
+  env: { ...process.env, BERTH_MONITOR: program, BERTH_ONCE: program },
   encoding: 'utf8',
   stdio: ['ignore', 'pipe', 'inherit'],
   maxBuffer: 256 * 1024 * 1024,

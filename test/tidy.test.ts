@@ -130,7 +130,10 @@ test('each package is imported in its own folder only', () => {
 
 test('every dependency is imported or part of the build', () => {
   const manifest = JSON.parse(read('package.json')) as { dependencies: Record<string, string> }
-  const used = new Set(sources.flatMap((path) => imports(path).map(({ what }) => what)))
+  const builders = scripts.filter((path) => path.startsWith('scripts/'))
+  const used = new Set(
+    [...sources, ...builders].flatMap((path) => imports(path).map(({ what }) => what)),
+  )
   const ofTheBuild = ['node-addon-api', 'node-gyp', 'typescript', '@types/node']
   const unused = Object.keys(manifest.dependencies).filter((name) => !used.has(name))
   assert.equal(
