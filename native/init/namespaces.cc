@@ -89,33 +89,29 @@ void OpenNamespaces(Child* child) {
 }
 
 int UserNamespaceOf(Child* child, const IdMappings& ids) {
-  // A helper holds the new namespace until we have it by fd; it lives in our address space's copy and does nothing.
+  // A helper holds the new namespace until we have it by fd. It ends with the pipe: also when we die on the way.
+  int alive[2];
+  Must(Call(SYS_pipe2, alive, O_CLOEXEC), "user namespace", "pipe");
   clone_args arguments = {};
   arguments.flags = CLONE_NEWUSER;
   arguments.exit_signal = SIGCHLD;
   const pid_t helper =
       static_cast<pid_t>(Must(Call(SYS_clone3, &arguments, sizeof(arguments)), "user namespace", "clone3"));
   if (helper == 0) {
-    for (;;) ::pause();
+    char byte;
+    ::close(alive[1]);
+    (void)!::read(alive[0], &byte, 1);
+    ::_exit(0);
   }
-  // Until it is reaped its pid is its own. When we die on the way the helper must not stay.
-  const auto fail_kills = [helper](long result) {
-    if (result < 0) {
-      const int error = errno;
-      ::kill(helper, SIGKILL);
-      ::waitpid(helper, nullptr, 0);
-      errno = error;
-    }
-    return result;
-  };
   char path[32];
   std::snprintf(path, sizeof(path), "%d/ns/user", helper);
-  const int fd = static_cast<int>(Must(fail_kills(Call(SYS_openat, child->proc, path, O_RDONLY | O_CLOEXEC)),
-                                       "user namespace", "cannot open the new user namespace"));
+  const int fd = static_cast<int>(Must(Call(SYS_openat, child->proc, path, O_RDONLY | O_CLOEXEC), "user namespace",
+                                       "cannot open the new user namespace"));
   WriteMap(child, helper, "uid_map", ids.uids);
   WriteMap(child, helper, "gid_map", ids.gids);
-  ::kill(helper, SIGKILL);
-  ::waitpid(helper, nullptr, 0);
+  ::close(alive[0]);
+  ::close(alive[1]);
+  while (::waitpid(helper, nullptr, 0) < 0 && errno == EINTR) continue;
   return fd;
 }
 

@@ -21,7 +21,7 @@ namespace {
 // Looked at before it is opened: a container may have put anything at that name.
 int OpenMaster(Child* child, int root) {
   const int found = static_cast<int>(
-      Must(OpenIn(root, "/dev/pts/ptmx", O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS), "terminal", "/dev/pts/ptmx"));
+      Must(OpenIn(root, "/dev/pts/ptmx", O_PATH, RESOLVE_NO_SYMLINKS), "terminal", "/dev/pts/ptmx"));
   struct stat st = {};
   Must(::fstat(found, &st), "terminal", "/dev/pts/ptmx");
   if (FileSystemOf(found) != DEVPTS_SUPER_MAGIC || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2)) {
@@ -39,7 +39,7 @@ void BindConsole(int root, int slave) {
   const int made = static_cast<int>(Must(MakeIn(root, "/dev/console", false), "terminal", "/dev/console"));
   ::close(made);
   const int place = static_cast<int>(
-      Must(OpenIn(root, "/dev/console", O_PATH | O_NOFOLLOW, RESOLVE_NO_SYMLINKS), "terminal", "/dev/console"));
+      Must(OpenIn(root, "/dev/console", O_PATH, RESOLVE_NO_SYMLINKS), "terminal", "/dev/console"));
   // CVE-2025-52565: the terminal by its fd, never by a name below /dev/pts.
   const int console = static_cast<int>(Must(CloneTree(slave, "", false), "terminal", "/dev/console"));
   Must(Call(SYS_move_mount, console, "", place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH), "terminal",

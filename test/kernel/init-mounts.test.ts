@@ -8,8 +8,8 @@ import { traces } from '../lib/traces.ts'
 
 needs('root', 'overlay')
 
-const clean = traces()
 const place = new Place()
+const clean = traces({ roots: [place.directory] })
 const USER = {
   namespaces: [...NEW, 'user' as const].map((type) => ({ type })),
   idMappings: ID_MAPPINGS,

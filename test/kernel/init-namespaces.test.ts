@@ -18,8 +18,8 @@ import { traces } from '../lib/traces.ts'
 
 needs('root', 'overlay', 'userns', 'cgroup2')
 
-const clean = traces()
 const place = new Place()
+const clean = traces({ roots: [place.directory] })
 
 /** Each type by its name below /proc/PID/ns. */
 const FILES: Record<NamespaceType, string> = {

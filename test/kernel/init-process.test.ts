@@ -8,8 +8,8 @@ import { traces } from '../lib/traces.ts'
 
 needs('root', 'overlay')
 
-const clean = traces()
 const place = new Place()
+const clean = traces({ roots: [place.directory] })
 
 const CHOWN = 1n << 0n
 const KILL = 1n << 5n

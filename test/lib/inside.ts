@@ -162,8 +162,8 @@ export class Place {
       writeFileSync(file, encodeContainer(this.plan(g)))
       return file
     })
-    // Node gives a child sockets; a container gets pipes.
-    const piped = ['-c', 'set -o pipefail; "$@" | cat', 'bash']
+    // Node gives a child sockets; a container gets pipes. Descriptor 7 is what a careless caller leaks.
+    const piped = ['-c', 'exec 7< /; set -o pipefail; "$@" | cat', 'bash']
     const done = spawnSync('bash', [...piped, MONITOR, 'once', ...files], {
       encoding: 'utf8',
       timeout: 20_000,
@@ -172,15 +172,23 @@ export class Place {
   }
 
   /** Starts a container whose first process says a line when it is there; `pid` is that process on the host. */
-  async start(given: Given): Promise<{ pid: number; end: () => Promise<void> }> {
+  async start(
+    given: Given,
+  ): Promise<{ pid: number; output: () => string; end: () => Promise<void> }> {
     const file = this.path('plan-started')
     writeFileSync(file, encodeContainer(this.plan(given)))
     const monitor = spawn(MONITOR, ['once', file], { stdio: ['pipe', 'pipe', 'inherit'] })
-    await once(monitor.stdout, 'data')
+    const said = once(monitor.stdout, 'data')
+    let output = ''
+    monitor.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text
+    })
+    await said
     const children = readFileSync(`/proc/${monitor.pid}/task/${monitor.pid}/children`, 'utf8')
     const pid = Number(children.trim())
     return {
       pid,
+      output: () => output,
       end: async () => {
         const exit = once(monitor, 'exit')
         process.kill(pid, 'SIGKILL')
