@@ -12,7 +12,8 @@
 namespace berth {
 namespace {
 
-// A container that may write to its cgroup can make any number below it; more steps than this are left to the engine's own cleaning.
+// A container that may write to its cgroup can make any number below it; more steps than this are left to the
+// engine's own cleaning.
 constexpr int kStepsMax = 100000;
 constexpr int kDepthMax = 32;
 

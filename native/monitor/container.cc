@@ -19,7 +19,8 @@ namespace {
 constexpr uint32_t kBackoffMinMs = 100;
 constexpr uint32_t kBackoffMaxMs = 60000;
 constexpr uint64_t kBackoffResetMs = 10000;
-// How long killed processes may take to go (a process in an uninterruptible wait does not) before the end is told without them.
+// How long killed processes may take to go (a process in an uninterruptible wait does not) before the end is told
+// without them.
 constexpr uint64_t kEndMs = 10000;
 constexpr uint64_t kRecordRetryMs = 1000;
 

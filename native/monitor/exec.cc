@@ -91,7 +91,8 @@ bool Exec::Launch(const ProcessPlan& plan, const Options& options, Failure* fail
   columns_ = plan.columns;
   const char* cgroup = container_->cgroup();
   if (timeout_ms_ > 0 && cgroup[0] != 0) {
-    // A cgroup of its own is the only thing that holds the whole tree together, whatever forks and setsids there are. Without controllers of its own
+    // A cgroup of its own is the only thing that holds the whole tree together, whatever forks and setsids there
+    // are. Without controllers of its own
     // it has no cost, and the container's limits hold for it.
     const size_t size = strlen(cgroup) + 32;
     cgroup_ = static_cast<char*>(malloc(size));

@@ -7,6 +7,7 @@ namespace berth {
 namespace {
 
 constexpr int kIdleMs = 1000;
+constexpr int kWaitMaxMs = 3600 * 1000;
 
 int g_epoll = -1;
 Timer* g_timers = nullptr;  // The next one first.
@@ -15,7 +16,8 @@ bool g_trimmed = false;
 uint64_t Clock(clockid_t clock, uint64_t per_second) {
   timespec now;
   clock_gettime(clock, &now);
-  return static_cast<uint64_t>(now.tv_sec) * per_second + static_cast<uint64_t>(now.tv_nsec) / (1000000000 / per_second);
+  return static_cast<uint64_t>(now.tv_sec) * per_second +
+         static_cast<uint64_t>(now.tv_nsec) / (1000000000 / per_second);
 }
 
 }  // namespace
@@ -66,7 +68,8 @@ void LoopStep(void (*idle)()) {
       return;
     }
     const uint64_t left = g_timers->due_ms - now;
-    if (timeout < 0 || left < static_cast<uint64_t>(timeout)) timeout = left < 3600000 ? static_cast<int>(left) : 3600000;
+    const int reach = left < kWaitMaxMs ? static_cast<int>(left) : kWaitMaxMs;
+    if (timeout < 0 || reach < timeout) timeout = reach;
   }
   epoll_event event;
   const int count = epoll_wait(g_epoll, &event, 1, timeout);

@@ -33,7 +33,8 @@ uint64_t NowMs();
 uint64_t NowNs();
 
 bool LoopInit();
-// Waits for one event (so that nothing in it can be about an object which an earlier event of the same batch has freed) and handles it. After a
+// Waits for one event (so that nothing in it can be about an object which an earlier event of the same batch has
+// freed) and handles it. After a
 // second without any, `idle` is called, once.
 void LoopStep(void (*idle)());
 

@@ -152,7 +152,8 @@ void RunCommand(char* const* arguments) {
   static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
   char* const environment[] = {path, nullptr};
   setsid();
-  // The standard descriptors are /dev/null, all others are close-on-exec. What must not be inherited is the lock: it says that we live.
+  // The standard descriptors are /dev/null, all others are close-on-exec. What must not be inherited is the lock:
+  // it says that we live.
   execve(arguments[0], arguments, environment);
   _exit(127);
 }

@@ -13,7 +13,8 @@ namespace berth {
 namespace {
 
 constexpr size_t kReadBytes = 64 * 1024;
-// What is read of a stream after its process has ended, should somebody outside go on writing to it: more than a pipe holds.
+// What is read of a stream after its process has ended, should somebody outside go on writing to it: more than a
+// pipe holds.
 constexpr size_t kDrainMax = 1024 * 1024;
 constexpr uint64_t kReopenMs = 100;
 
