@@ -59,4 +59,4 @@ async function failed(error: unknown, debug: boolean): Promise<number> {
   return exitCode(error)
 }
 
-await main(process.argv.slice(2))
+void main(process.argv.slice(2))

@@ -4,7 +4,7 @@ import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
 import { seccompSection } from '../container/index.ts'
-import { prepareUpper } from '../layer/index.ts'
+import { prepareUpper } from '../layer/chain.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { emit } from './events.ts'
 import { type Mappings, userMappings } from './idmap.ts'
@@ -19,7 +19,6 @@ import { about } from './start.ts'
 import { parseSignal } from './stop.ts'
 import type { ContainerRecord, Progress } from './types.ts'
 import { removeVolume } from './volume.ts'
-import { fillVolume } from './volume-fill.ts'
 import { volumeMounts } from './volume-mounts.ts'
 
 /** docker's time from the stop signal to SIGKILL. */
@@ -53,7 +52,10 @@ export async function createContainer(
   undo.push('anonymous volumes', async () => {
     for (const v of volumes) if (v.anonymous) await removeVolume(engine, v.name, { force: true })
   })
-  for (const volume of volumes) await fillVolume(engine, volume, image.lower)
+  if (volumes.length > 0) {
+    const { fillVolume } = await import('./volume-fill.ts')
+    for (const volume of volumes) await fillVolume(engine, volume, image.lower)
+  }
 
   const names = capabilities(options)
   const spec = containerSpec({

@@ -2,20 +2,12 @@ import { existsSync } from 'node:fs'
 import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Fault } from '../base/fault.ts'
-import {
-  type Hold,
-  holdContent,
-  type ImageStore,
-  loadArchive,
-  openStore,
-  parsePlatform,
-  pruneImages as pruneStore,
-  pullImage,
-  type Roots,
-  readConfig,
-  removeImage as removeFromStore,
-} from '../image/index.ts'
-import { LayerStore, prepareChain } from '../layer/index.ts'
+import type { Roots } from '../image/collect.ts'
+import { readConfig } from '../image/inspect.ts'
+import { parsePlatform } from '../image/platform.ts'
+import { type Hold, holdContent, type ImageStore, openStore } from '../image/store.ts'
+import { prepareChain } from '../layer/chain.ts'
+import { LayerStore } from '../layer/store.ts'
 import type { Digest, ImageConfig } from '../spec/image.ts'
 import { emit } from './events.ts'
 import type { Engine } from './open.ts'
@@ -74,6 +66,7 @@ async function findOrPull(
       `no image "${image}" here, and --pull never forbids to fetch it; \`berth images\` lists what is here`,
     )
   }
+  const { pullImage } = await import('../image/pull.ts')
   const pulled = await pullImage(store, image, { platform, progress })
   emit(engine, { type: 'image', action: 'pull', id: pulled.id, name: pulled.name, attributes: {} })
   return pulled.id
@@ -103,6 +96,7 @@ function isFor(store: ImageStore, id: Digest, platform: string): boolean {
 }
 
 async function loadBuiltIn(store: ImageStore, image: string, layout: URL): Promise<Digest> {
+  const { loadArchive } = await import('../image/load.ts')
   const [loaded] = await loadArchive(store, fileURLToPath(layout), {
     name: `localhost/${image}:latest`,
   })
@@ -135,6 +129,7 @@ export async function removeImage(
 ): Promise<{ untagged: string[]; deleted: string[] }> {
   const store = openImages(engine)
   const name = !ref.includes('/') && !findsPlainly(store, ref) ? `localhost/${ref}` : ref
+  const { removeImage: removeFromStore } = await import('../image/collect.ts')
   const { untagged, deleted } = await removeFromStore(store, name, {
     force: options.force,
     users: (id) =>
@@ -165,6 +160,7 @@ export async function pruneImages(
   engine: Engine,
   all: boolean,
 ): Promise<{ images: string[]; reclaimedBytes: number }> {
+  const { pruneImages: pruneStore } = await import('../image/collect.ts')
   const { deleted, collected } = await pruneStore(openImages(engine), {
     all,
     roots: () => containerRoots(engine),

@@ -18,7 +18,7 @@ import {
 import type { Engine } from './open.ts'
 import { lockContainer, readConfig, readRecord, resolveId } from './record.ts'
 import { recover } from './recover.ts'
-import { openSession } from './session.ts'
+import { endWithProcess } from './session.ts'
 import { containerStatus, writeRunMark } from './status.ts'
 import type { Container, ContainerRecord, Session } from './types.ts'
 import { ACCOUNT_FILE_BYTES_MAX, type Account, resolveUser } from './users.ts'
@@ -76,7 +76,7 @@ async function startLocked(
   await fillNamespaces(engine, record, spec)
 
   const monitor = await startMonitor({ directory: live })
-  undo.push('the monitor', () => monitor.quit().finally(() => monitor.close()))
+  undo.push('the monitor', () => endMonitor(monitor))
   const result = await connect(engine, record, spec, monitor, undo)
   writeEtc(engine, {
     id,
@@ -106,12 +106,27 @@ async function startLocked(
     beforeCreate: (cgroup) => writeRunMark(engine, id, cgroup),
   })
   undo.push('the container', made.undo)
-  const session = attach ? await openSession(monitor, id, attach.stdin) : undefined
+  const session = attach ? await monitor.attach(id, { stdin: attach.stdin }) : undefined
   await monitor.start(id)
   undo.keep()
   emit(engine, about(record, 'start'))
-  if (!session) monitor.close()
-  return session
+  if (!session) {
+    monitor.close()
+    return
+  }
+  // Not before: where the program cannot be executed the end is told ahead of the answer to the start.
+  return endWithProcess(monitor, session)
+}
+
+async function endMonitor(monitor: Monitor): Promise<void> {
+  try {
+    await monitor.quit()
+  } catch (error) {
+    // After a program that could not be executed it has ended by itself.
+    if (!(error instanceof Fault) || error.code !== 'UNAVAILABLE') throw error
+  } finally {
+    monitor.close()
+  }
 }
 
 /** An event about a container. */

@@ -2,7 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { isErrno } from '../base/fault.ts'
 import { binding } from '../kernel/binding.ts'
-import { treeUsage } from '../layer/index.ts'
+import { treeUsage } from '../layer/store.ts'
 
 /** Removes a tree that a container may have filled: by fd, so neither its depth nor its names matter. Nothing there is success. */
 export async function removeTree(path: string): Promise<void> {
