@@ -163,3 +163,21 @@ function kill(pid: number): void {
     // It has ended by itself.
   }
 }
+
+/**
+ * One berth for all claims of a file, where a berth for each would cost more than the claims. Its last claim is
+ * `test('nothing is left behind', nothingIsLeft)`.
+ */
+export function berthOfFile(): { berth: Berth; nothingIsLeft: () => Promise<void> } {
+  const berth = new Berth()
+  const clean = traces({ roots: [berth.directory] })
+  const nothingIsLeft = async (): Promise<void> => {
+    try {
+      await berth.removeContainers()
+      await clean()
+    } finally {
+      berth.destroy()
+    }
+  }
+  return { berth, nothingIsLeft }
+}
