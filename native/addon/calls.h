@@ -58,6 +58,7 @@ Napi::Value BpfQueryDevice(const Napi::CallbackInfo& info);
 
 // system.cc
 Napi::Value PollPriority(const Napi::CallbackInfo& info);
+void RawOutput(const Napi::CallbackInfo& info);
 Napi::Value Getrlimit(const Napi::CallbackInfo& info);
 Napi::Value SeccompActionAvailable(const Napi::CallbackInfo& info);
 

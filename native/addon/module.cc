@@ -61,6 +61,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<BpfQueryDevice>(exports, "bpfQueryDevice");
 
   Export<PollPriority>(exports, "pollPriority");
+  Export<RawOutput>(exports, "rawOutput");
   Export<Getrlimit>(exports, "getrlimit");
   Export<SeccompActionAvailable>(exports, "seccompActionAvailable");
 

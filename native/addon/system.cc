@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "../common/fd.h"
@@ -37,6 +38,14 @@ Napi::Value PollPriority(const Napi::CallbackInfo& info) {
         if (outcome->error) throw SystemError(env, outcome->error, "poll");
         return Napi::Boolean::New(env, outcome->ready > 0);
       });
+}
+
+void RawOutput(const Napi::CallbackInfo& info) {
+  const int fd = Int(info[0], "fd");
+  termios mode{};
+  if (tcgetattr(fd, &mode) != 0) throw SystemError(info.Env(), errno, "tcgetattr");
+  mode.c_oflag &= ~static_cast<tcflag_t>(OPOST);
+  if (tcsetattr(fd, TCSADRAIN, &mode) != 0) throw SystemError(info.Env(), errno, "tcsetattr");
 }
 
 Napi::Value Getrlimit(const Napi::CallbackInfo& info) {

@@ -181,7 +181,7 @@ void Connection::Send(Frame type, const char* bytes, size_t size) {
     if (sent < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) return Die();
     if (sent > 0) done = static_cast<size_t>(sent);
     if (done == kHead + size) return;
-    TimerArm(&stall_, kStallMs);
+    ArmStall();
   }
   if (done < kHead && !out_.Add(head + done, kHead - done)) return Die();
   const size_t skip = done > kHead ? done - kHead : 0;
@@ -201,12 +201,17 @@ void Connection::Flush() {
   if (out_.size() == 0) {
     TimerDisarm(&stall_);
   } else if (sent > 0) {
-    TimerArm(&stall_, kStallMs);
+    ArmStall();
   }
   if (was_full && out_.size() <= kOutMax) {
     if (target_.stdio != nullptr) target_.stdio->Resume();
     Parse();
   }
+}
+
+void Connection::ArmStall() {
+  // Who started the process waits with it for the reader, as in any pipeline (`berth run … | less`). A later guest must not.
+  if (!target_.starter) TimerArm(&stall_, kStallMs);
 }
 
 void Connection::OnStall(void* self) { static_cast<Connection*>(self)->Die(); }

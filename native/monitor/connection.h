@@ -25,6 +25,8 @@ struct Target {
   bool in = false;
   bool out = false;
   bool err = false;
+  // Attached before the process ran.
+  bool starter = false;
 };
 
 class Connection {
@@ -64,6 +66,7 @@ class Connection {
   ~Connection();
 
   static void OnEvent(void* self, uint32_t events);
+  void ArmStall();
   static void OnStall(void* self);
   void Receive();
   void Parse();

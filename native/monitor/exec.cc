@@ -136,7 +136,7 @@ void Exec::OnTerminal(void* self, Fd master) {
 void Exec::OnReady(void* self) {
   auto* exec = static_cast<Exec*>(self);
   // Before the program can write its first byte.
-  if (exec->caller_ != nullptr && !exec->detach_) exec->caller_->Attach({&exec->stdio_, true, true, true});
+  if (exec->caller_ != nullptr && !exec->detach_) exec->caller_->Attach({&exec->stdio_, true, true, true, true});
   exec->process_.Start();
 }
 

@@ -112,7 +112,8 @@ void Attach(Connection* connection, const Request& request, Container* container
     container->WriteRecord(&json);
     return connection->Send(Frame::kExit, json.data(), json.size());
   }
-  connection->Attach({container->stdio(), request.in, request.out, request.err});
+  const bool starter = container->state() == Container::State::kCreated;
+  connection->Attach({container->stdio(), request.in, request.out, request.err, starter});
   connection->ReplyOk();
 }
 

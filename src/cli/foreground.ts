@@ -1,5 +1,6 @@
 import { isErrno } from '../base/fault.ts'
 import type { ProcessExit, Session } from '../engine/types.ts'
+import { binding } from '../kernel/binding.ts'
 import { write } from './context.ts'
 import { DetachFilter } from './detach-keys.ts'
 
@@ -41,7 +42,11 @@ export async function foreground(session: Session, options: ForegroundOptions): 
   // Its failure is told by the race below; until then it must not count as unhandled.
   session.exit.catch(() => {})
   try {
-    if (raw) stdin.setRawMode(true)
+    if (raw) {
+      stdin.setRawMode(true)
+      // Node leaves newline translation on: the program's own terminal has done it already.
+      binding.rawOutput(stdin.fd)
+    }
     if (options.terminal && stdout.isTTY) {
       stdout.on('resize', resized)
       // It may have changed since the program was started.

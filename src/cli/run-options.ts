@@ -127,7 +127,7 @@ export function addRunOptions(command: Command): Command {
     option('--ipc <mode>', 'as --pid', parseNamespace('shareable', 'none')),
     option('--uts <mode>', 'as --pid', parseNamespace()),
     option('--time <mode>', 'as --pid', parseNamespace()),
-    option('--cgroupns <mode>', 'private, host', parseCgroupNamespace),
+    option('--cgroupns <mode>', 'as --pid', parseNamespace()),
   )
   group(
     'Network:',
@@ -364,11 +364,6 @@ function parseLogDriver(text: string): string {
     'UNIMPLEMENTED',
     `"${text}" is not supported: cri (the kubelet's format) and none are`,
   )
-}
-
-function parseCgroupNamespace(text: string): string {
-  if (text === 'private' || text === 'host') return text
-  throw new Fault('INVALID_ARGUMENT', `"${text}" is none of private, host`)
 }
 
 function parseBoolean(text: string): boolean {

@@ -139,6 +139,8 @@ export interface Binding {
   pollPriority(fd: number, timeoutMs: number): Promise<boolean>
 
   // -- system ---------------------------------------------------------------------------------------------------
+  /** Clears OPOST of a terminal (termios(3)): Node's raw mode leaves newline translation on. */
+  rawOutput(fd: number): void
   /** RLIMIT_* of this process; RLIM_INFINITY is 2n ** 64n - 1n. */
   getrlimit(resource: number): { soft: bigint; hard: bigint }
   /** SECCOMP_GET_ACTION_AVAIL: whether the kernel knows this action. */
