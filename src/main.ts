@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { CommanderError } from 'commander'
+import { Command, CommanderError } from 'commander'
 import { describe, exitCode, isErrno } from './base/fault.ts'
 import { type Context, print } from './cli/context.ts'
 import { program, rootsOf } from './cli/program.ts'
@@ -24,11 +24,12 @@ async function main(args: readonly string[]): Promise<void> {
   // Whoever reads our errors may be gone too: nothing is left to tell him.
   process.stderr.on('error', () => {})
   process.stdout.on('error', () => {})
-  const root = await program(args, context)
-  root.on('option:version', () => {
-    throw new VersionAsked()
-  })
+  let root = new Command()
   try {
+    root = await program(args, context)
+    root.on('option:version', () => {
+      throw new VersionAsked()
+    })
     if (args.length === 0) root.outputHelp()
     else await root.parseAsync(args, { from: 'user' })
   } catch (error) {

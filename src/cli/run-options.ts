@@ -323,13 +323,6 @@ function conflicts(options: RunOptions): void {
   if (options.ports.length > 0 && !own) {
     throw bad(`option --publish needs a network of berth's: --network is ${network}`)
   }
-  const anyPort = options.ports.find(({ hostPort }) => hostPort === 0)
-  if (anyPort) {
-    throw new Fault(
-      'UNIMPLEMENTED',
-      `option --publish: a free port of the host cannot be chosen; name one, such as ${8000 + (anyPort.containerPort % 1000)}:${anyPort.containerPort}`,
-    )
-  }
   if (options.networkAliases.length > 0 && !own) {
     throw bad(`option --network-alias needs a network of berth's: --network is ${network}`)
   }

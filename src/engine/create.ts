@@ -27,10 +27,13 @@ const STOP_TIMEOUT_S = 10
 /** Makes a container, whole or not at all: until its record is written no other command sees it. Pulls the image as `options.pull` says. */
 export async function createContainer(
   engine: Engine,
-  options: RunOptions,
+  asked: RunOptions,
   progress?: Progress,
 ): Promise<ContainerRecord> {
-  judge(options)
+  judge(asked)
+  const options = asked.ports.some(({ hostPort }) => hostPort === 0)
+    ? { ...asked, ports: await (await import('./ports.ts')).chooseHostPorts(asked.ports) }
+    : asked
   // Until the record names the image, nothing but this keeps its layers.
   using _hold = await holdImages(engine)
   const image = await imageToRun(engine, options, progress)

@@ -7,48 +7,29 @@
  * is derived (status.ts): the living monitor's word, else the exit record, else, where a start is marked, it was lost. Whoever takes a
  * container's lock next cleans up what a killed command or monitor left (recover.ts).
  *
- * Each function loads its own file when it is first called: most of what a short command costs is what it loads.
+ * A command of the command line imports the file it calls, not this one: most of what a short command costs is what it loads.
  */
+export { cleanupContainer } from './cleanup.ts'
+export { copyFromContainer, copyToContainer, statInContainer } from './copy.ts'
+export { createContainer } from './create.ts'
+export { diffContainer } from './diff.ts'
 export { emit, engineEvents } from './events.ts'
+export { attachContainer, execContainer } from './exec.ts'
+export { findContainer, listContainers } from './find.ts'
+export { removeImage } from './images.ts'
+export { engineInfo } from './info.ts'
+export { inspectContainer } from './inspect.ts'
+export { containerLog } from './log.ts'
 export { type Engine, openEngine } from './open.ts'
 export type * from './options.ts'
+export { pauseContainer, unpauseContainer } from './pause.ts'
+export { containerProcesses } from './processes.ts'
+export { pruneEngine } from './prune.ts'
+export { removeContainer } from './remove.ts'
+export { renameContainer } from './rename.ts'
+export { startContainer } from './start.ts'
+export { containerStats } from './stats.ts'
+export { killContainer, restartContainer, stopContainer, waitContainer } from './stop.ts'
 export type * from './types.ts'
-
-/** The function, from a module that is loaded at the first call. */
-const lazily =
-  <Args extends unknown[], Result>(load: () => Promise<(...args: Args) => Promise<Result>>) =>
-  async (...args: Args): Promise<Result> =>
-    (await load())(...args)
-
-export const cleanupContainer = lazily(async () => (await import('./cleanup.ts')).cleanupContainer)
-export const copyFromContainer = lazily(async () => (await import('./copy.ts')).copyFromContainer)
-export const copyToContainer = lazily(async () => (await import('./copy.ts')).copyToContainer)
-export const statInContainer = lazily(async () => (await import('./copy.ts')).statInContainer)
-export const createContainer = lazily(async () => (await import('./create.ts')).createContainer)
-export const diffContainer = lazily(async () => (await import('./diff.ts')).diffContainer)
-export const attachContainer = lazily(async () => (await import('./exec.ts')).attachContainer)
-export const execContainer = lazily(async () => (await import('./exec.ts')).execContainer)
-export const findContainer = lazily(async () => (await import('./find.ts')).findContainer)
-export const listContainers = lazily(async () => (await import('./find.ts')).listContainers)
-export const removeImage = lazily(async () => (await import('./images.ts')).removeImage)
-export const engineInfo = lazily(async () => (await import('./info.ts')).engineInfo)
-export const inspectContainer = lazily(async () => (await import('./inspect.ts')).inspectContainer)
-export const containerLog = lazily(async () => (await import('./log.ts')).containerLog)
-export const pauseContainer = lazily(async () => (await import('./pause.ts')).pauseContainer)
-export const unpauseContainer = lazily(async () => (await import('./pause.ts')).unpauseContainer)
-export const containerProcesses = lazily(
-  async () => (await import('./processes.ts')).containerProcesses,
-)
-export const pruneEngine = lazily(async () => (await import('./prune.ts')).pruneEngine)
-export const removeContainer = lazily(async () => (await import('./remove.ts')).removeContainer)
-export const renameContainer = lazily(async () => (await import('./rename.ts')).renameContainer)
-export const startContainer = lazily(async () => (await import('./start.ts')).startContainer)
-export const containerStats = lazily(async () => (await import('./stats.ts')).containerStats)
-export const killContainer = lazily(async () => (await import('./stop.ts')).killContainer)
-export const restartContainer = lazily(async () => (await import('./stop.ts')).restartContainer)
-export const stopContainer = lazily(async () => (await import('./stop.ts')).stopContainer)
-export const waitContainer = lazily(async () => (await import('./stop.ts')).waitContainer)
-export const updateContainer = lazily(async () => (await import('./update.ts')).updateContainer)
-export const createVolume = lazily(async () => (await import('./volume.ts')).createVolume)
-export const listVolumes = lazily(async () => (await import('./volume.ts')).listVolumes)
-export const removeVolume = lazily(async () => (await import('./volume.ts')).removeVolume)
+export { updateContainer } from './update.ts'
+export { createVolume, listVolumes, removeVolume } from './volume.ts'

@@ -67,7 +67,8 @@ export interface RunOptions {
   /** Kills all processes of the container at an OOM (memory.oom.group); the default is true. */
   oomGroup?: boolean | undefined
   cgroupParent?: string | undefined
-  cgroupns?: 'private' | 'host' | undefined
+  /** 'private' (default), 'host', 'container:ID', 'ns:PATH'. */
+  cgroupns?: string | undefined
 
   /** 'host', 'auto' or mappings. */
   userns?: string | undefined
