@@ -8,7 +8,7 @@ namespace berth {
 // n; 125 with `stage: text` on stderr when it could not be made, 126 or 127 when its program could not be executed.
 int RunOnce(const char* plan_path);
 
-// Runs the process of the second plan in a container made from the first, after its first process has said a line on
+// Runs the process of the second plan, in its cgroup, in a container made from the first, after its first process has said a line on
 // stdout; returns that process's code, when the container has been killed.
 int RunOnceWithExec(const char* plan_path, const char* exec_plan_path);
 

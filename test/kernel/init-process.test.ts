@@ -1,9 +1,11 @@
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { compileSeccomp } from '../../src/seccomp/index.ts'
 import type { ProcessPlan } from '../../src/spec/plan.ts'
 import { type Given, Place, probe } from '../lib/inside.ts'
-import { needs } from '../lib/needs.ts'
+import { cgroupRoot, needing, needs } from '../lib/needs.ts'
 import { traces } from '../lib/traces.ts'
 
 needs('root', 'overlay')
@@ -166,6 +168,35 @@ test('exec joins all namespaces and has its own user, capabilities and terminal'
     place.reset()
   }
 })
+
+needing(test, 'cgroup:hugetlb')(
+  'exec goes to the cgroup of the first process where that of the container takes none',
+  () => {
+    const cgroup = join(cgroupRoot(), `berth-inside-exec-${process.pid}`)
+    const below = join(cgroup, 'below')
+    mkdirSync(cgroup)
+    try {
+      const inside = as({}, 'cat', '/proc/self/cgroup')
+      const held: Given = { ...probe('trap'), namespaces: hostCgroup }
+      const name = `/berth-inside-exec-${process.pid}`
+      const direct = place.run({ ...held, cgroup }, { ...inside, cgroup })
+      assert.match(direct.out, new RegExp(`^0::.*${name}$`, 'm'), direct.err)
+      // cgroups(7): with a controller given to its children a cgroup holds no process itself.
+      mkdirSync(below)
+      writeFileSync(join(cgroup, 'cgroup.subtree_control'), '+hugetlb')
+      const delegated = place.run({ ...held, cgroup: below }, { ...inside, cgroup })
+      assert.match(delegated.out, new RegExp(`^0::.*${name}/below$`, 'm'), delegated.err)
+      const gone = place.run({ ...held, cgroup: below }, { ...inside, cgroup: join(below, 'gone') })
+      assert.is(gone.code, 125)
+      assert.match(gone.err, /^cgroup: /)
+    } finally {
+      if (existsSync(below)) rmdirSync(below)
+      rmdirSync(cgroup)
+    }
+  },
+)
+
+const hostCgroup = (['mount', 'pid', 'network', 'ipc', 'uts'] as const).map((type) => ({ type }))
 
 const mapped: Partial<Given> = {
   namespaces: (['mount', 'pid', 'network', 'ipc', 'uts', 'cgroup', 'user'] as const).map(
