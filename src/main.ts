@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
 import { describe, exitCode, isErrno } from './base/fault.ts'
 import { type Context, print } from './cli/context.ts'

@@ -13,7 +13,11 @@ import { hostFacts, namespacesOfHost, type Place, planContainer } from '../plan/
 import type { Spec } from '../spec/runtime.ts'
 import { encodeContainer } from '../wire/plan.ts'
 import type { Monitor } from './monitor.ts'
+import { MonitorFault } from './monitor-fault.ts'
 import { compiledSeccomp } from './seccomp.ts'
+
+/** For native/init, not for overlayfs: the fallback without idmapped mounts. */
+const CHANGE_OWNERS = 'berth.chown'
 
 export interface CreateRequest {
   readonly monitor: Monitor
@@ -23,6 +27,8 @@ export interface CreateRequest {
   /** Where the plan is written for the monitor, and left for its restarts of the container. */
   readonly planPath: string
   readonly cgroupParent: string | undefined
+  /** Where compiled seccomp programs are kept. */
+  readonly programs: string
   readonly io: Place['io']
   readonly exit: Place['exit']
   readonly restart: NonNullable<Place['restart']>
@@ -39,25 +45,28 @@ export interface CreateRequest {
 export async function createProcess(
   request: CreateRequest,
 ): Promise<{ pid: number; undo: () => Promise<void> }> {
-  const { monitor, id, spec, warn } = request
+  const { id, spec, warn } = request
   const host = cgroupHost()
   const parent = request.cgroupParent ?? DEFAULT_PARENT
   const cgroup = join(host.root, parent, id)
-  const seccomp = compiledSeccomp(spec.linux?.seccomp, warn)
-  const { plan } = planContainer(spec, hostFacts(), {
-    id,
-    cgroup,
-    root: request.root,
-    io: request.io,
-    exit: request.exit,
-    restart: request.restart,
-    reaper: request.reaper,
-    createCwd: true,
-    hostNamespaces: namespacesOfHost(spec),
-    warn,
-    ...(seccomp ? { seccomp } : {}),
-  })
-  writeFileAtomic(request.planPath, encodeContainer(plan))
+  const seccomp = await compiledSeccomp(spec.linux?.seccomp, request.programs, warn)
+  const writePlan = (root: Place['root']): void => {
+    const { plan } = planContainer(spec, hostFacts(), {
+      id,
+      cgroup,
+      root,
+      io: request.io,
+      exit: request.exit,
+      restart: request.restart,
+      reaper: request.reaper,
+      createCwd: true,
+      hostNamespaces: namespacesOfHost(spec),
+      warn,
+      ...(seccomp ? { seccomp } : {}),
+    })
+    writeFileAtomic(request.planPath, encodeContainer(plan))
+  }
+  writePlan(request.root)
   const group = await createGroup(host, {
     parent,
     name: id,
@@ -68,7 +77,7 @@ export async function createProcess(
   for (const warning of group.warnings) warn(warning)
   try {
     request.beforeCreate(cgroup)
-    const { pid } = await monitor.create(request.planPath)
+    const { pid } = await createMapped(request, writePlan)
     return { pid, undo: () => destroyCgroup(cgroup) }
   } catch (error) {
     await destroyCgroup(cgroup).catch((failure: Error) => warn(failure.message))
@@ -76,11 +85,32 @@ export async function createProcess(
   }
 }
 
-/** Kills what runs in a cgroup, removes it and, where it was the last there, its parent. Gone already is success. */
+/**
+ * Has the monitor create; where the kernel cannot map the ids of the layers' file system, once more with the owner of every file changed
+ * through the overlay instead, which copies each into the container.
+ */
+async function createMapped(
+  { monitor, root, planPath, warn }: CreateRequest,
+  writePlan: (root: Place['root']) => void,
+): Promise<{ pid: number }> {
+  try {
+    return await monitor.create(planPath)
+  } catch (error) {
+    const isIdmap = error instanceof MonitorFault && error.stage === 'idmap'
+    if (!isIdmap || root.kind !== 'overlay' || root.upper === undefined) throw error
+    warn(
+      `${error.message}; so the whole image is copied into the container with its owners changed: slow, and it takes the image's size again`,
+    )
+    writePlan({ ...root, options: [...root.options, CHANGE_OWNERS] })
+    return monitor.create(planPath)
+  }
+}
+
+/** Kills what runs in a cgroup, removes it and, where it was the last there, berth's own parent. Gone already is success. */
 export async function destroyCgroup(cgroup: string): Promise<void> {
   killGroup(cgroup)
   await removeGroup(cgroup)
-  const parent = join(cgroup, '..')
-  if (parent !== cgroupHost().root && parent.startsWith(`${cgroupHost().root}/`))
-    removeParentIfEmpty(parent)
+  // A parent of somebody's choice is theirs.
+  const own = join(cgroupHost().root, DEFAULT_PARENT)
+  if (join(cgroup, '..') === own) removeParentIfEmpty(own)
 }

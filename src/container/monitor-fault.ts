@@ -26,6 +26,16 @@ const CODES = new Map<number, FaultCode>([
 const NO_PROGRAM = 127
 const NO_EXEC = 126
 
+/** A monitor's refusal; `stage` is what failed inside (docs/native.md). */
+export class MonitorFault extends Fault {
+  readonly stage: string
+
+  constructor(code: FaultCode, stage: string, message: string, exit?: number) {
+    super(code, message, exit === undefined ? {} : { exit })
+    this.stage = stage
+  }
+}
+
 /** A refused request as a Fault: what could not be done, at which stage, and why. */
 export function replyFault(what: string, reply: Record<string, unknown>): Fault {
   const stage = String(reply['stage'] ?? 'request')
@@ -33,7 +43,7 @@ export function replyFault(what: string, reply: Record<string, unknown>): Fault 
   const text = String(reply['text'] ?? 'no reason given')
   const message = `cannot ${what}: ${text.includes(stage) ? text : `${stage}: ${text}`}`
   const code = CODES.get(number) ?? 'INTERNAL'
-  if (stage !== 'exec') return new Fault(code, message)
+  if (stage !== 'exec') return new MonitorFault(code, stage, message)
   const missing = number === errno.ENOENT || number === errno.ENOTDIR
-  return new Fault(code, message, { exit: missing ? NO_PROGRAM : NO_EXEC })
+  return new MonitorFault(code, stage, message, missing ? NO_PROGRAM : NO_EXEC)
 }

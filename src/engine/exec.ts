@@ -58,7 +58,7 @@ export async function execContainer(
     noNewPrivileges: options.privileged ? false : (base.noNewPrivileges ?? false),
   }
   const judged = options.privileged ? withoutSeccomp(spec) : spec
-  const seccomp = compiledSeccomp(judged.linux?.seccomp)
+  const seccomp = await compiledSeccomp(judged.linux?.seccomp, engine.at.programs)
   const plan = planProcess(process, judged, hostFacts(), {
     warn: engine.warn,
     ...(seccomp ? { seccomp } : {}),

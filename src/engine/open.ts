@@ -21,6 +21,8 @@ function paths({ root, state }: Roots) {
     layers: join(root, 'layers'),
     events: join(state, 'events'),
     locks: join(state, 'locks'),
+    /** Compiled seccomp programs. */
+    programs: join(state, 'seccomp'),
     /** What survives a reboot of one container: an OCI bundle with our record beside. */
     container: (id: string) => join(root, 'containers', id),
     record: (id: string) => join(root, 'containers', id, 'record.json'),

@@ -64,7 +64,7 @@ export interface RunOptions {
   deviceWriteBps: { path: string; rate: number }[]
   deviceReadIops: { path: string; rate: number }[]
   deviceWriteIops: { path: string; rate: number }[]
-  /** Kills all processes of the container at an OOM (memory.oom.group); the default is true. */
+  /** Kills all processes of the container at an OOM (memory.oom.group); not asked, the kernel kills one. */
   oomGroup?: boolean | undefined
   cgroupParent?: string | undefined
   /** 'private' (default), 'host', 'container:ID', 'ns:PATH'. */

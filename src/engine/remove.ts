@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { destroyCgroup } from '../container/index.ts'
@@ -77,7 +77,7 @@ export async function removeFiles(
   rmSync(engine.at.record(id), { force: true })
   if (record) releaseName(engine, record.name, id)
   else for (const name of readdirSync(engine.at.names)) releaseName(engine, name, id)
-  if (cgroup && existsSync(cgroup)) await destroyCgroup(cgroup)
+  if (cgroup) await destroyCgroup(cgroup)
   await detachContainer(engine, id, { namespaceGone: true })
   releaseRanges(engine, id)
   rmSync(engine.at.live(id), { recursive: true, force: true })

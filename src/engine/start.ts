@@ -92,6 +92,7 @@ async function startLocked(
     spec,
     root,
     planPath: engine.at.plan(id),
+    programs: engine.at.programs,
     cgroupParent: options.cgroupParent,
     io: {
       stdin: options.interactive,
