@@ -22,6 +22,7 @@ struct Child {
   // shows at its own /proc is never trusted (CVE-2025-52881).
   int proc = -1;
   int null_device = -1;       // The host's /dev/null, verified to be 1:3.
+  int null_mount = -1;        // The same, detached, where ours is another mount namespace than the one it was opened in.
   int* namespaces = nullptr;  // One for each NamespacePlan: its fd when it is joined, else -1.
   int user_namespace = -1;    // The container's, new or joined; -1 without.
   bool in_user_namespace = false;

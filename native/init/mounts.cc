@@ -190,6 +190,14 @@ void Mask(Child* child, const char* path, int* empty) {
   struct stat st = {};
   Must(::fstat(place, &st), "mount", "masked path %s", path);
   int cover;
+  if (!S_ISDIR(st.st_mode) && child->null_mount >= 0) {
+    // A mount of another namespace cannot be cloned: this one is put up first, and the further ones are clones of it.
+    Attach(child->null_mount, place, path);
+    ::close(place);
+    child->null_mount = -1;
+    child->null_device = static_cast<int>(Must(OpenIn(child->root, path, O_PATH), "mount", "masked path %s", path));
+    return;
+  }
   if (!S_ISDIR(st.st_mode)) {
     cover = CloneTree(child->null_device, "", false);
   } else if (*empty < 0) {

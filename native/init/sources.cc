@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -76,6 +77,12 @@ void OpenSources(Child* child) {
   for (size_t i = 0; i < mounts.size; i++) {
     child->sources[i] = mounts[i].kind == MountKind::kBind ? OpenSource(child, mounts[i]) : -1;
     sysfs |= mounts[i].kind == MountKind::kNew && std::strcmp(mounts[i].type, "sysfs") == 0;
+  }
+  if (child->user_namespace >= 0) {
+    child->null_mount = static_cast<int>(Must(CloneTree(AT_FDCWD, "/dev/null", false), "mount", "/dev/null"));
+    struct stat st = {};
+    Must(::fstat(child->null_mount, &st), "mount", "/dev/null");
+    if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) Die(EINVAL, "mount", "/dev/null is not the null device");
   }
   // A user namespace that does not own the network namespace may mount no sysfs.
   if (sysfs && child->user_namespace >= 0 && !MakesNamespace(*child->plan, CLONE_NEWNET)) {
