@@ -75,7 +75,7 @@ function floor(directory: string, rootfs: string): Subject {
 function berth(directory: string): Subject {
   const command = [
     process.execPath,
-    join(REPOSITORY, 'bin/berth.js'),
+    join(REPOSITORY, 'bin/berth.cjs'),
     ...['--root', join(directory, 'berth/root'), '--state', join(directory, 'berth/state')],
   ]
   const [node = '', ...first] = command

@@ -43,7 +43,7 @@ export class Berth {
 
   /** Starts a command and leaves it running; for `run -it`, `logs -f`, `events` and the like. */
   spawn(args: readonly string[], options: CommandOptions = {}): ChildProcessWithoutNullStreams {
-    return spawn(process.execPath, [join(REPOSITORY, 'bin/berth.js'), ...args], {
+    return spawn(process.execPath, [join(REPOSITORY, 'bin/berth.cjs'), ...args], {
       env: { ...this.env(), ...options.env },
       stdio: 'pipe',
     })
@@ -70,7 +70,7 @@ export class Berth {
 
   /** The same on a terminal of its own (script(1)): stdout then holds what the terminal showed. */
   terminal(args: readonly string[], options: CommandOptions = {}): Promise<Result> {
-    const words = [process.execPath, join(REPOSITORY, 'bin/berth.js'), ...args]
+    const words = [process.execPath, join(REPOSITORY, 'bin/berth.cjs'), ...args]
     const command = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
     const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
       env: { ...this.env(), ...options.env },
