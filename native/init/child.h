@@ -49,6 +49,8 @@ bool JoinsNamespace(const ContainerPlan& plan, int flag);
 void EnterChild(const ChildStdio& stdio, int sync, int* keep);
 // Opens the host's /proc and /dev/null.
 void OpenHost(Child* child);
+// The host's /dev/null as this mount namespace has it.
+void OpenNullDevice(Child* child);
 // What needs the host's privileges: oom_score_adj, room for the rlimits.
 void PrepareProcess(Child* child);
 // Gives pipes at 0, 1, 2 to the process's user, so that it can open /dev/stdout again.

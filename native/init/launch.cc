@@ -136,6 +136,8 @@ void CloneSibling(uint64_t flags) {
   MakeUserNamespace(&child);
   if (MakesNamespace(plan, CLONE_NEWNS)) {
     Must(Call(SYS_unshare, CLONE_NEWNS), "namespace", "mount namespace");
+    // A mount of another mount namespace cannot be cloned.
+    OpenNullDevice(&child);
     OpenSources(&child);
     MakeMountsPrivate();
     MakeRoot(&child);

@@ -78,6 +78,11 @@ void OpenHost(Child* child) {
   child->proc = static_cast<int>(
       Must(Call(SYS_openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), "start", "/proc of the host"));
   if (FileSystemOf(child->proc) != PROC_SUPER_MAGIC) Die(ENOTSUP, "start", "/proc of the host is no procfs");
+  OpenNullDevice(child);
+}
+
+void OpenNullDevice(Child* child) {
+  if (child->null_device >= 0) ::close(child->null_device);
   // CVE-2025-31133: what masks files is opened by us, on the host, and looked at.
   child->null_device =
       static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/dev/null", O_PATH | O_CLOEXEC), "start", "/dev/null"));
