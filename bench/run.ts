@@ -89,10 +89,11 @@ function compare(
     }
   }
   const valid = measured.filter((subject) => subject.failure === '')
-  const base = median(valid[0]?.times ?? [])
+  const first = valid[0]?.name === 'berth' ? undefined : valid[0]
+  const base = median(first?.times ?? [])
   const berth = median(valid.find((subject) => subject.name === 'berth')?.times ?? [])
   process.stdout.write(`\n${title}, ${rounds} rounds\n`)
-  process.stdout.write(row('', 'median', 'fastest', `of ${valid[0]?.name ?? ''}`, 'of berth'))
+  process.stdout.write(row('', 'median', 'fastest', first ? `of ${first.name}` : '', 'of berth'))
   for (const { name, times, failure } of measured) {
     if (failure !== '') {
       process.stdout.write(`  ${name}: failed: ${failure}\n`)
@@ -100,7 +101,7 @@ function compare(
     }
     const middle = median(times)
     const ms = (value: number) => `${value.toFixed(1)} ms`
-    const ratio = (to: number) => (Number.isNaN(to) ? '-' : `${(middle / to).toFixed(2)}x`)
+    const ratio = (to: number) => (Number.isNaN(to) ? '' : `${(middle / to).toFixed(2)}x`)
     process.stdout.write(row(name, ms(middle), ms(Math.min(...times)), ratio(base), ratio(berth)))
   }
 }

@@ -168,27 +168,18 @@ function podman(
     },
     run: [[...command, 'run', '--rm', ...options, 'localhost/hello:latest', PROGRAM]],
     stages: [
-      [
-        ...command,
-        'create',
-        '--name',
-        'bench',
-        '--network',
-        'none',
-        'localhost/hello:latest',
-        PROGRAM,
-      ],
+      [...command, 'create', '--name', 'bench', ...options, 'localhost/hello:latest', PROGRAM],
       [...command, 'start', 'bench'],
       [...command, 'rm', '--force', 'bench'],
     ],
   }
 }
 
-/** podman's own default for open files is above what a root without CAP_SYS_RESOURCE may ask for. */
+/** podman's own defaults are above what a root without CAP_SYS_RESOURCE may ask for. */
 function ownLimits(): string[] {
   const limits = readFileSync('/proc/self/limits', 'utf8')
   const files = /^Max open files +\S+ +(\d+)/m.exec(limits)?.[1]
-  return files ? ['--ulimit', `nofile=${files}:${files}`] : []
+  return files ? ['--ulimit', `nofile=${files}:${files}`, '--ulimit', 'nproc=1024:1024'] : []
 }
 
 const CAP_SYS_RESOURCE = 24n
