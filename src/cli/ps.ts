@@ -89,7 +89,9 @@ export function statusText(status: Container['status'], nowMs: number): string {
       return `Up ${span(status.startedNs)} (Paused)`
     case 'stopped': {
       const why = status.oomKilled ? ', out of memory' : ''
-      return `Exited (${status.exitCode}${why}) ${span(status.finishedNs)} ago`
+      // Lost with its monitor, and no command has looked after it since: nobody knows when.
+      const when = status.finishedNs === '0' ? '' : ` ${span(status.finishedNs)} ago`
+      return `Exited (${status.exitCode}${why})${when}`
     }
   }
 }

@@ -9,12 +9,13 @@ import {
   watch,
 } from 'node:fs'
 import { basename } from 'node:path'
+import { StringDecoder } from 'node:string_decoder'
 import { nowNs } from '../base/clock.ts'
-import { isErrno } from '../base/fault.ts'
+import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny } from '../base/file.ts'
 import type { Engine } from './open.ts'
 import { containerIds, readRecord } from './record.ts'
-import type { EngineEvent, ExitRecord } from './types.ts'
+import type { ContainerRecord, EngineEvent, ExitRecord } from './types.ts'
 
 /** Appended to until it has this size; then it becomes `events.old` and a new one is begun. About 40,000 events. */
 const EVENTS_BYTES_MAX = 8 * 1024 * 1024
@@ -44,6 +45,8 @@ export async function* engineEvents(
   const since = options.sinceNs === undefined ? nowNs() : BigInt(options.sinceNs)
   const until = options.untilNs === undefined ? undefined : BigInt(options.untilNs)
   const reader = new LineReader(engine.at.events)
+  const older =
+    options.sinceNs === undefined ? [] : new LineReader(`${engine.at.events}.old`).readAll()
   const exits = new ExitReader(engine)
   const changes = new Changes(options.signal)
   try {
@@ -51,7 +54,11 @@ export async function* engineEvents(
     changes.watch(engine.at.containers)
     for (;;) {
       const seen = changes.count
-      const events = [...reader.read(), ...exits.read((path) => changes.watch(path))]
+      const events = [
+        ...older.splice(0),
+        ...reader.read(),
+        ...exits.read((path) => changes.watch(path)),
+      ]
         .filter((event) => BigInt(event.timeNs) >= since)
         .filter((event) => until === undefined || BigInt(event.timeNs) <= until)
         .sort((a, b) => (BigInt(a.timeNs) < BigInt(b.timeNs) ? -1 : 1))
@@ -74,6 +81,7 @@ class LineReader {
   readonly #path: string
   #fd = -1
   #rest = ''
+  #decoder = new StringDecoder('utf8')
 
   constructor(path: string) {
     this.#path = path
@@ -90,7 +98,17 @@ class LineReader {
     }
     this.#fd = openSync(this.#path, 'r')
     this.#rest = ''
+    this.#decoder = new StringDecoder('utf8')
     return [...events, ...this.#readRest()]
+  }
+
+  /** The whole file, once. */
+  readAll(): EngineEvent[] {
+    try {
+      return this.read()
+    } finally {
+      this.close()
+    }
   }
 
   #readRest(): EngineEvent[] {
@@ -99,14 +117,26 @@ class LineReader {
     for (;;) {
       const length = readSync(this.#fd, chunk)
       if (length === 0) return events
-      const lines = (this.#rest + chunk.toString('utf8', 0, length)).split('\n')
+      const lines = (this.#rest + this.#decoder.write(chunk.subarray(0, length))).split('\n')
       this.#rest = lines.pop() ?? ''
-      for (const line of lines) events.push(JSON.parse(line) as EngineEvent)
+      for (const line of lines) {
+        const event = parseEvent(line)
+        if (event) events.push(event)
+      }
     }
   }
 
   close(): void {
     if (this.#fd >= 0) closeSync(this.#fd)
+  }
+}
+
+/** A full disk cuts a line, and the next is then in the same one: both are lost, and only they. */
+function parseEvent(line: string): EngineEvent | undefined {
+  try {
+    return JSON.parse(line) as EngineEvent
+  } catch {
+    return
   }
 }
 
@@ -131,7 +161,7 @@ class ExitReader {
       const exit = readJsonIfAny(this.#engine.at.exit(id)) as ExitRecord | undefined
       if (!exit || this.#told.get(id) === exit.finishedNs) continue
       this.#told.set(id, exit.finishedNs)
-      const record = readRecord(this.#engine, id)
+      const record = readRecordIfGood(this.#engine, id)
       if (!record) continue
       const about = { type: 'container', id, name: record.name } as const
       const image = { image: record.image }
@@ -146,6 +176,16 @@ class ExitReader {
       })
     }
     return events
+  }
+}
+
+/** One damaged record must not end the stream: `berth ps` tells of it. */
+function readRecordIfGood(engine: Engine, id: string): ContainerRecord | undefined {
+  try {
+    return readRecord(engine, id)
+  } catch (error) {
+    if (error instanceof Fault && error.code === 'DATA_LOSS') return
+    throw error
   }
 }
 

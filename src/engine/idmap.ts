@@ -96,8 +96,10 @@ export function releaseRanges(engine: Engine, id: string): void {
 
 /** Ranges whose container is gone: left by a create that was killed. */
 export function releaseAbandonedRanges(engine: Engine): void {
+  const ranges = rangeNames(engine)
+  // After the ranges: a create makes its directory before it takes one, so whoever had a range by then is seen here.
   const known = new Set(containerIds(engine))
-  for (const n of rangeNames(engine)) {
+  for (const n of ranges) {
     try {
       const id = readlinkSync(join(engine.at.idRanges, n))
       if (!known.has(id)) releaseRanges(engine, id)

@@ -22,15 +22,25 @@ export function containerIds(engine: Engine): string[] {
 
 /** The record of a container, or undefined where none is (any more, or yet). */
 export function readRecord(engine: Engine, id: string): ContainerRecord | undefined {
-  const value = readJsonIfAny(engine.at.record(id))
+  const value = recordValue(engine, id)
   if (value === undefined) return undefined
-  if (typeof value !== 'object' || value === null || !('id' in value) || value.id !== id) {
-    throw new Fault(
-      'DATA_LOSS',
-      `the record ${engine.at.record(id)} is damaged; \`berth rm -f ${id.slice(0, 12)}\` removes the container`,
-    )
+  if (typeof value === 'object' && value !== null && 'id' in value && value.id === id) {
+    return value as ContainerRecord
   }
-  return value as ContainerRecord
+  throw new Fault(
+    'DATA_LOSS',
+    `the record ${engine.at.record(id)} is damaged; \`berth rm -f ${id.slice(0, 12)}\` removes the container`,
+  )
+}
+
+/** What the file holds; null where that is no JSON. */
+function recordValue(engine: Engine, id: string): unknown {
+  try {
+    return readJsonIfAny(engine.at.record(id))
+  } catch (error) {
+    if (error instanceof Fault && error.code === 'DATA_LOSS') return null
+    throw error
+  }
 }
 
 export function writeRecord(engine: Engine, record: ContainerRecord): void {

@@ -6,7 +6,7 @@ import { lockFile } from '../kernel/lock.ts'
 import { releaseAbandonedRanges } from './idmap.ts'
 import { detachContainer } from './network.ts'
 import type { Engine } from './open.ts'
-import { containerIds, lockContainer, readRecord } from './record.ts'
+import { containerIds, lockContainer, readRecord, releaseName } from './record.ts'
 import { removeFiles } from './remove.ts'
 import { containerStatus, readRunMark, writeLostExit } from './status.ts'
 import { removeTree } from './trees.ts'
@@ -33,8 +33,8 @@ export async function recover(engine: Engine, record: ContainerRecord): Promise<
   await detachContainer(engine, record.id, { namespaceGone: true })
 }
 
-/** Ends a monitor and what it holds: a stopped container's network, or the first process of a start that was killed before the program ran. */
-async function endMonitor(live: string, id: string): Promise<void> {
+/** Ends a living monitor and what it holds: a stopped container's network, or the first process of a start that was killed before the program ran. */
+export async function endMonitor(live: string, id: string): Promise<void> {
   const monitor = await connectMonitor(live).catch(() => undefined)
   if (monitor) {
     await monitor.signal(id, { signal: 9, all: true, stop: true }).catch(() => {
@@ -58,15 +58,19 @@ export async function removeDebris(engine: Engine): Promise<string[]> {
   for (const id of containerIds(engine)) {
     using _lock = await lockContainer(engine, id)
     const record = readRecord(engine, id)
-    if (record) await recover(engine, record)
-    else {
+    if (record) {
+      await recover(engine, record)
+      releaseOtherNames(engine, record)
+    } else {
       await removeFiles(engine, id, undefined)
       removed.push(id)
     }
   }
-  const known = new Set(containerIds(engine))
   const stateDirectory = join(engine.state, 'containers')
-  for (const id of readdirSync(stateDirectory)) {
+  const states = readdirSync(stateDirectory)
+  // After the list: a container has its directory below ROOT before it has one here.
+  const known = new Set(containerIds(engine))
+  for (const id of states) {
     const live = join(stateDirectory, id)
     if (!known.has(id) && !isMonitorAlive(live)) rmSync(live, { recursive: true, force: true })
   }
@@ -76,4 +80,11 @@ export async function removeDebris(engine: Engine): Promise<string[]> {
   }
   releaseAbandonedRanges(engine)
   return removed
+}
+
+/** A second name is left by a rename that was killed. The caller holds the lock. */
+function releaseOtherNames(engine: Engine, record: ContainerRecord): void {
+  for (const name of readdirSync(engine.at.names)) {
+    if (name !== record.name) releaseName(engine, name, record.id)
+  }
 }

@@ -2,12 +2,13 @@ import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { destroyCgroup } from '../container/index.ts'
+import { isMonitorAlive } from '../container/monitor.ts'
 import { emit } from './events.ts'
 import { releaseRanges } from './idmap.ts'
 import { detachContainer } from './network.ts'
 import type { Engine } from './open.ts'
 import { lockContainer, readRecord, releaseName, resolveId } from './record.ts'
-import { recover } from './recover.ts'
+import { endMonitor, recover } from './recover.ts'
 import { about } from './start.ts'
 import { containerStatus, readRunMark } from './status.ts'
 import { stopLocked } from './stop.ts'
@@ -74,13 +75,16 @@ export async function removeFiles(
   record: ContainerRecord | undefined,
 ): Promise<void> {
   const cgroup = readRunMark(engine, id)?.cgroup
+  // Of a container whose record is damaged; otherwise it has been ended before.
+  const live = engine.at.live(id)
+  if (isMonitorAlive(live)) await endMonitor(live, id)
   rmSync(engine.at.record(id), { force: true })
   if (record) releaseName(engine, record.name, id)
   else for (const name of readdirSync(engine.at.names)) releaseName(engine, name, id)
   if (cgroup) await destroyCgroup(cgroup)
   await detachContainer(engine, id, { namespaceGone: true })
   releaseRanges(engine, id)
-  rmSync(engine.at.live(id), { recursive: true, force: true })
+  rmSync(live, { recursive: true, force: true })
   await removeTree(engine.at.container(id))
   rmSync(join(engine.at.locks, id), { force: true })
 }

@@ -22,7 +22,7 @@ export interface SpecInput {
   readonly image: ImageConfig
   readonly mappings: Mappings | undefined
   readonly volumes: readonly VolumeMount[]
-  /** Files of ours that become /etc/hosts, /etc/hostname and /etc/resolv.conf; undefined with the network of another container's. */
+  /** Files of ours that become /etc/hosts, /etc/hostname and /etc/resolv.conf; written at every start. */
   readonly etc: { readonly hosts: string; readonly hostname: string; readonly resolv: string }
   readonly rootPath: string
   readonly seccomp: Seccomp | undefined
@@ -33,8 +33,8 @@ export interface SpecInput {
 }
 
 /**
- * The OCI configuration of a container, from its options and its image's configuration. Pure but for the host's devices. The user is filled in at
- * start, from the root's own account files.
+ * The OCI configuration of a container, from its options and its image's configuration. Looks at the host's devices, and makes a missing source of -v.
+ * The user is filled in at start, from the root's own account files.
  */
 export function containerSpec(input: SpecInput): Spec {
   const { options, mappings } = input
@@ -168,7 +168,7 @@ function resources(options: RunOptions): Resources {
 }
 
 function paths(options: RunOptions): Pick<Linux, 'maskedPaths' | 'readonlyPaths'> {
-  if (options.privileged) return { maskedPaths: [], readonlyPaths: [] }
+  if (options.privileged) return { maskedPaths: [...options.mask], readonlyPaths: [] }
   const all = options.unmask.includes('ALL') || options.unmask.includes('all')
   const kept = (path: string): boolean => !all && !options.unmask.includes(path)
   return {

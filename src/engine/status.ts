@@ -54,7 +54,8 @@ export function containerStatus(engine: Engine, record: ContainerRecord): Contai
     }
   }
   const mark = readRunMark(engine, record.id)
-  if (!mark) return NOTHING
+  // A monitor that has not told of the container yet is just making it.
+  if (!mark || isMonitorAlive(engine.at.live(record.id))) return NOTHING
   return { ...NOTHING, state: 'stopped', exitCode: UNKNOWN_EXIT, error: lossReason(mark) }
 }
 

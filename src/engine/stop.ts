@@ -117,7 +117,7 @@ export async function restartContainer(
   await startContainer(engine, ref)
 }
 
-/** Resolves when the container is stopped, at once if it is. One that was only created is waited for. */
+/** Resolves when the container is stopped, at once if it is. One that was never started is refused: it may never be. */
 export async function waitContainer(engine: Engine, ref: string): Promise<ExitRecord> {
   const { record, status } = await findContainer(engine, ref)
   if (status.state === 'running' || status.state === 'paused') {
