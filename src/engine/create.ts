@@ -1,4 +1,4 @@
-import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { nowNs } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
@@ -8,7 +8,8 @@ import { prepareUpper } from '../layer/chain.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { emit } from './events.ts'
 import { type Mappings, userMappings } from './idmap.ts'
-import { holdImages, imageToRun } from './images.ts'
+import { collectIfNoted, holdImages, imageToRun } from './images.ts'
+import type { VolumeMount } from './mounts.ts'
 import { networkMode } from './network.ts'
 import type { Engine } from './open.ts'
 import type { RunOptions } from './options.ts'
@@ -18,7 +19,7 @@ import { capabilities, commandOf, containerSpec, readProfile } from './spec.ts'
 import { about } from './start.ts'
 import { parseSignal } from './stop.ts'
 import type { ContainerRecord, Progress } from './types.ts'
-import { removeVolume } from './volume.ts'
+import { holdVolumes, removeVolume } from './volume.ts'
 import { volumeMounts } from './volume-mounts.ts'
 
 /** docker's time from the stop signal to SIGKILL. */
@@ -31,6 +32,16 @@ export async function createContainer(
   progress?: Progress,
 ): Promise<ContainerRecord> {
   judge(asked)
+  const record = await createJudged(engine, asked, progress)
+  await collectIfNoted(engine)
+  return record
+}
+
+async function createJudged(
+  engine: Engine,
+  asked: RunOptions,
+  progress: Progress | undefined,
+): Promise<ContainerRecord> {
   const options = asked.ports.some(({ hostPort }) => hostPort === 0)
     ? { ...asked, ports: await (await import('./ports.ts')).chooseHostPorts(asked.ports) }
     : asked
@@ -51,10 +62,13 @@ export async function createContainer(
   undo.push('the name', () => releaseName(engine, name, id))
   const mappings = userMappings(engine, options.userns, id)
   makeUpper(engine, id, image.lower, mappings)
-  const volumes = await volumeMounts(engine, options, image.config)
+  const volumes: VolumeMount[] = []
   undo.push('anonymous volumes', async () => {
     for (const v of volumes) if (v.anonymous) await removeVolume(engine, v.name, { force: true })
   })
+  // No volume goes between here and the record that names it. Let go before anything is undone.
+  using _volumes = await holdVolumes(engine)
+  for await (const volume of volumeMounts(engine, options, image.config)) volumes.push(volume)
   if (volumes.length > 0) {
     const { fillVolume } = await import('./volume-fill.ts')
     for (const volume of volumes) await fillVolume(engine, volume, image.lower)
@@ -95,7 +109,11 @@ export async function createContainer(
     imageConfig: image.config.config,
   }
   writeFileAtomic(engine.at.config(id), JSON.stringify(spec))
-  if (options.cidfile !== undefined) writeCidFile(options.cidfile, id)
+  const { cidfile } = options
+  if (cidfile !== undefined) {
+    writeCidFile(cidfile, id)
+    undo.push('the --cidfile', () => rmSync(cidfile, { force: true }))
+  }
   writeRecord(engine, record)
   undo.keep()
   emit(engine, about(record, 'create'))
@@ -112,11 +130,31 @@ function judge(options: RunOptions): void {
   if (!['cri', 'k8s-file', 'none', ''].includes(options.logDriver)) {
     throw new Fault(
       'UNIMPLEMENTED',
-      `--log-driver ${options.logDriver} is not supported: berth has "k8s-file" (the default) and "none"`,
+      `--log-driver ${options.logDriver} is not supported: berth has "cri" (the default, alias "k8s-file") and "none"`,
+    )
+  }
+  if (options.cgroupns === 'host' && !['host', '', undefined].includes(options.userns)) {
+    refuse(
+      '--cgroupns host goes not with --userns: a user namespace may mount only a cgroup namespace of its own',
     )
   }
   if (options.cidfile !== undefined && existsSync(options.cidfile))
     refuse(`--cidfile ${options.cidfile} exists already: remove it, or name another`)
+  const mapped = !['', 'host'].includes(options.userns ?? '')
+  const idmapped = options.mounts.find((mount) => mount.idmap)
+  if (idmapped && !mapped)
+    refuse(
+      `the mount at ${idmapped.target} asks for idmap, which needs --userns auto or UID:GID:SIZE`,
+    )
+  if (options.shmSize !== undefined && ['host', 'none'].includes(options.ipc ?? ''))
+    refuse(
+      `--shm-size goes not with --ipc ${options.ipc}: the container has no /dev/shm of its own`,
+    )
+  const uts = options.uts ?? 'private'
+  for (const name of ['hostname', 'domainname'] as const) {
+    if (options[name] !== undefined && uts !== 'private')
+      refuse(`--${name} goes not with --uts ${uts}: it would rename others`)
+  }
 }
 
 /** The directories that take what the container changes; the root directory's attributes are the image's. */
@@ -150,6 +188,9 @@ function seccompOf(options: RunOptions, names: readonly string[]) {
   return options.privileged ? undefined : seccompSection(undefined, names)
 }
 
+/** Any namespace can be joined by another container, so "shareable" is no more than "private"; "none" is one without /dev/shm. */
+const OWN_NAMESPACE = new Set(['', 'private', 'shareable', 'none'])
+
 /** The namespaces section: new, joined by path, or with `container:REF` as a path that every start resolves. */
 function namespaces(
   engine: Engine,
@@ -158,8 +199,7 @@ function namespaces(
 ): NonNullable<NonNullable<Spec['linux']>['namespaces']> {
   const list: { type: string; path?: string }[] = [{ type: 'mount' }]
   const add = (type: string, option: string, value: string | undefined): void => {
-    if (value === undefined || value === '' || value === 'private' || value === 'shareable')
-      list.push({ type })
+    if (value === undefined || OWN_NAMESPACE.has(value)) list.push({ type })
     else if (value === 'host') return
     else if (value.startsWith('ns:/')) list.push({ type, path: value.slice(3) })
     else if (value.startsWith('container:') && value.length > 10) list.push({ type, path: value })
@@ -172,7 +212,8 @@ function namespaces(
   add('pid', '--pid', options.pid)
   add('ipc', '--ipc', options.ipc)
   add('uts', '--uts', options.uts)
-  add('cgroup', '--cgroupns', options.cgroupns ?? (options.privileged ? 'host' : undefined))
+  const hosts = options.privileged && !user ? 'host' : undefined
+  add('cgroup', '--cgroupns', options.cgroupns ?? hosts)
   if (options.time !== undefined) add('time', '--time', options.time)
   const mode = networkMode(engine, options)
   if (mode.kind === 'none' || mode.kind === 'cni') list.push({ type: 'network' })

@@ -1,11 +1,17 @@
 import { existsSync } from 'node:fs'
 import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { Fault } from '../base/fault.ts'
+import { describe, Fault } from '../base/fault.ts'
 import type { Roots } from '../image/collect.ts'
 import { readConfig } from '../image/inspect.ts'
-import { parsePlatform } from '../image/platform.ts'
-import { type Hold, holdContent, type ImageStore, openStore } from '../image/store.ts'
+import { hostPlatform, normalPlatform, parsePlatform } from '../image/platform.ts'
+import {
+  collectionNote,
+  type Hold,
+  holdContent,
+  type ImageStore,
+  openStore,
+} from '../image/store.ts'
 import { prepareChain } from '../layer/chain.ts'
 import { LayerStore } from '../layer/store.ts'
 import type { Digest, ImageConfig } from '../spec/image.ts'
@@ -45,6 +51,7 @@ export async function imageToRun(
   const store = openImages(engine)
   const id = await findOrPull(engine, store, options, progress)
   const config = readConfig(store, id)
+  warnOfPlatform(engine, options, config)
   const layers = new LayerStore(engine.root)
   const { lower } = await prepareChain(layers, config.rootfs.diff_ids)
   return { id, config, lower: lower.map((path) => relative(engine.root, path)) }
@@ -59,7 +66,14 @@ async function findOrPull(
   const local = pull === 'always' ? undefined : findLocal(store, image, platform)
   if (local) return local
   const builtIn = BUILT_IN[image]
-  if (builtIn && existsSync(builtIn)) return loadBuiltIn(store, image, builtIn)
+  if (builtIn && existsSync(builtIn)) {
+    const id = await loadBuiltIn(store, image, builtIn)
+    if (platform === undefined || isFor(store, id, platform)) return id
+    throw new Fault(
+      'NOT_FOUND',
+      `the built-in image "${image}" is for this machine only, not for ${platform}`,
+    )
+  }
   if (pull === 'never') {
     throw new Fault(
       'NOT_FOUND',
@@ -91,8 +105,26 @@ function findLocal(
 
 function isFor(store: ImageStore, id: Digest, platform: string): boolean {
   const wanted = parsePlatform(platform)
-  const config = readConfig(store, id)
-  return config.os === wanted.os && config.architecture === wanted.architecture
+  const is = normalPlatform(readConfig(store, id))
+  return (
+    is.os === wanted.os &&
+    is.architecture === wanted.architecture &&
+    (is.variant === undefined || is.variant === wanted.variant)
+  )
+}
+
+/** Without --platform an image is taken as it is; its programs may need an emulator of the host's. */
+function warnOfPlatform(
+  engine: Engine,
+  { image, platform }: Pick<RunOptions, 'image' | 'platform'>,
+  config: ImageConfig,
+): void {
+  const host = hostPlatform()
+  const { os, architecture } = normalPlatform(config)
+  if (platform !== undefined || (os === host.os && architecture === host.architecture)) return
+  engine.warn(
+    `the image "${image}" is for ${os}/${architecture} and this machine is ${host.os}/${host.architecture}`,
+  )
 }
 
 async function loadBuiltIn(store: ImageStore, image: string, layout: URL): Promise<Digest> {
@@ -109,16 +141,32 @@ async function loadBuiltIn(store: ImageStore, image: string, layout: URL): Promi
 function containerRoots(engine: Engine): Roots {
   const images = new Set<string>()
   const layers = new Set<string>()
+  const chains = new Set<string>()
   for (const id of containerIds(engine)) {
     const record = readRecord(engine, id)
     if (!record) continue
     images.add(record.imageId)
     for (const path of record.lower) {
-      const hex = /^layers\/sha256\/([0-9a-f]{64})\//.exec(path)?.[1]
-      if (hex !== undefined) layers.add(`sha256:${hex}`)
+      const [, kind, hex] = /^layers\/(sha256|fixup)\/([0-9a-f]{64})\//.exec(path) ?? []
+      if (hex !== undefined) (kind === 'fixup' ? chains : layers).add(`sha256:${hex}`)
     }
   }
-  return { images, layers }
+  return { images, layers, chains }
+}
+
+/**
+ * The collection that another command asked for while this one held the content. Called when it is let go; where others hold it now, one of them does it.
+ */
+export async function collectIfNoted(engine: Engine): Promise<void> {
+  const store = openImages(engine)
+  if (!collectionNote.isSet(store)) return
+  try {
+    const { collect } = await import('../image/collect.ts')
+    await collect(store, { roots: () => containerRoots(engine), wait: false, partials: false })
+  } catch (error) {
+    // What was asked of this command is done.
+    engine.warn(`unused layers are not collected yet: ${describe(error)}`)
+  }
 }
 
 /** docker's rmi; images of containers are refused, with `force` only untagged. */

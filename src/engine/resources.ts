@@ -2,6 +2,7 @@ import { statSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
 import type { Resources, Throttle } from '../spec/runtime.ts'
 import type { RunOptions } from './options.ts'
+import type { UpdateOptions } from './types.ts'
 
 /** The scheduler period that docker and podman use for --cpus, in µs. */
 const CPU_PERIOD_US = 100_000
@@ -10,20 +11,7 @@ const CPU_QUOTA_MIN_US = 1000
 /** docker refuses less: the first process could not even start there. */
 const MEMORY_MIN_BYTES = 512 * 1024
 
-type Limits = Pick<
-  RunOptions,
-  | 'memory'
-  | 'memorySwap'
-  | 'memoryReservation'
-  | 'cpus'
-  | 'cpuShares'
-  | 'cpuPeriod'
-  | 'cpuQuota'
-  | 'cpusetCpus'
-  | 'cpusetMems'
-  | 'pidsLimit'
-  | 'blkioWeight'
-> &
+type Limits = Omit<UpdateOptions, 'restart'> &
   Partial<
     Pick<
       RunOptions,
@@ -36,8 +24,8 @@ type Limits = Pick<
     >
   >
 
-/** The options' limits as the OCI resources section; only what was asked for is there. */
-export function limitResources(o: Partial<Limits>): Resources {
+/** The options' limits as the OCI resources section; only what was asked for is there, and 0 is "not asked" (docker's rule). */
+export function limitResources(o: Limits): Resources {
   const resources: Resources = {}
   const memory = memoryLimits(o)
   if (memory) resources.memory = memory
@@ -50,7 +38,7 @@ export function limitResources(o: Partial<Limits>): Resources {
   return resources
 }
 
-function memoryLimits(o: Partial<Limits>): Resources['memory'] {
+function memoryLimits(o: Limits): Resources['memory'] {
   const { memory, memorySwap, memoryReservation } = o
   if (memory === undefined && memorySwap === undefined && memoryReservation === undefined) return
   if (memory !== undefined && memory > 0 && memory < MEMORY_MIN_BYTES) {
@@ -91,7 +79,7 @@ function memoryLimits(o: Partial<Limits>): Resources['memory'] {
   return limits
 }
 
-function cpuLimits(o: Partial<Limits>): Resources['cpu'] {
+function cpuLimits(o: Limits): Resources['cpu'] {
   const cpu: NonNullable<Resources['cpu']> = {}
   if (o.cpus !== undefined && o.cpus !== 0) {
     if (o.cpuQuota !== undefined || o.cpuPeriod !== undefined) {
@@ -111,7 +99,7 @@ function cpuLimits(o: Partial<Limits>): Resources['cpu'] {
   return Object.keys(cpu).length > 0 ? cpu : undefined
 }
 
-function blockLimits(o: Partial<Limits>): Resources['blockIO'] {
+function blockLimits(o: Limits): Resources['blockIO'] {
   const block: NonNullable<Resources['blockIO']> = {}
   if (o.blkioWeight !== undefined && o.blkioWeight !== 0) block.weight = o.blkioWeight
   if (o.blkioWeightDevice?.length) {

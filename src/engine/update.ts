@@ -5,6 +5,7 @@ import { connectMonitor } from '../container/monitor.ts'
 import type { Resources } from '../spec/runtime.ts'
 import { emit } from './events.ts'
 import type { Engine } from './open.ts'
+import type { RunOptions } from './options.ts'
 import { lockContainer, readConfig, readRecord, resolveId, writeRecord } from './record.ts'
 import { limitResources } from './resources.ts'
 import { about } from './start.ts'
@@ -17,6 +18,7 @@ export async function updateContainer(
   ref: string,
   options: UpdateOptions,
 ): Promise<void> {
+  refuseZero(options)
   const id = resolveId(engine, ref)
   using _lock = await lockContainer(engine, id)
   const record = readRecord(engine, id)
@@ -55,33 +57,30 @@ export async function updateContainer(
   emit(engine, about(record, 'update'))
 }
 
-function limitsOf(options: UpdateOptions): UpdateOptions {
-  const {
-    memory,
-    memorySwap,
-    memoryReservation,
-    cpus,
-    cpuShares,
-    cpuPeriod,
-    cpuQuota,
-    cpusetCpus,
-    cpusetMems,
-    pidsLimit,
-    blkioWeight,
-  } = options
+/** Without what update cannot change: its devices may have gone meanwhile. */
+function limitsOf(options: RunOptions): RunOptions {
   return {
-    memory,
-    memorySwap,
-    memoryReservation,
-    cpus,
-    cpuShares,
-    cpuPeriod,
-    cpuQuota,
-    cpusetCpus,
-    cpusetMems,
-    pidsLimit,
-    blkioWeight,
+    ...options,
+    blkioWeightDevice: [],
+    deviceReadBps: [],
+    deviceWriteBps: [],
+    deviceReadIops: [],
+    deviceWriteIops: [],
+    oomGroup: undefined,
   }
+}
+
+/** 0 would leave the limit in force and the record would say otherwise. */
+function refuseZero(limits: UpdateOptions): void {
+  const zero = (['memory', 'memorySwap', 'memoryReservation', 'cpuQuota'] as const).find(
+    (name) => limits[name] === 0,
+  )
+  if (zero === undefined) return
+  const option = zero.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+  throw new Fault(
+    'INVALID_ARGUMENT',
+    `--${option} 0 is no limit that can be set: give a number above 0${zero === 'memorySwap' || zero === 'cpuQuota' ? ', or -1 for none' : ''}`,
+  )
 }
 
 function merge(before: Resources, after: Resources): Resources {

@@ -1,4 +1,3 @@
-import { readdirSync } from 'node:fs'
 import { posix } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import type { ImageConfig } from '../spec/image.ts'
@@ -10,12 +9,12 @@ import { createVolume } from './volume.ts'
 /** Volumes one image may declare. */
 const IMAGE_VOLUMES_MAX = 256
 
-/** The volumes of a container: those asked for by name or anonymous, and those that the image declares where nothing else is mounted. */
-export async function volumeMounts(
+/** The volumes of a container, one by one as they are made: those asked for by name or anonymous, and those that the image declares where nothing else is mounted. */
+export async function* volumeMounts(
   engine: Engine,
   options: RunOptions,
   image: ImageConfig,
-): Promise<VolumeMount[]> {
+): AsyncGenerator<VolumeMount> {
   const asked = options.mounts.filter((mount) => mount.kind === 'volume')
   const taken = new Set(options.mounts.map((mount) => posix.normalize(mount.target)))
   const declared = Object.keys(image.config?.Volumes ?? {})
@@ -28,18 +27,16 @@ export async function volumeMounts(
   const implied = declared
     .map((path) => posix.join('/', path))
     .filter((path) => !taken.has(path) && path !== '/')
-  const mounts: VolumeMount[] = []
   for (const option of [...asked, ...implied.map(anonymous)]) {
     const volume = await createVolume(engine, { name: option.source, labels: {} })
-    mounts.push({
+    yield {
       name: volume.name,
       anonymous: volume.anonymous,
       target: option.target,
       path: volume.path,
       option,
-    })
+    }
   }
-  return mounts
 }
 
 const anonymous = (target: string): MountOption => ({
@@ -55,5 +52,3 @@ const anonymous = (target: string): MountOption => ({
   noCopy: false,
   options: [],
 })
-
-export const isEmpty = (path: string): boolean => readdirSync(path).length === 0

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny, TEMPORARY, writeFileAtomic } from '../base/file.ts'
+import { type FileLock, lockFile } from '../kernel/lock.ts'
 import { emit } from './events.ts'
 import type { Engine } from './open.ts'
 import { containerIds, readRecord } from './record.ts'
@@ -64,6 +65,13 @@ export async function createVolume(
   return made
 }
 
+/** Keeps every volume where it is: a create holds it from its first volume until its record names them all. Any number hold at once. */
+export function holdVolumes(engine: Engine): Promise<FileLock> {
+  return lockFile(volumesLock(engine), { exclusive: false })
+}
+
+const volumesLock = (engine: Engine): string => join(engine.at.locks, 'volumes')
+
 export async function removeVolume(
   engine: Engine,
   name: string,
@@ -74,6 +82,7 @@ export async function removeVolume(
     if (options.force) return
     throw new Fault('NOT_FOUND', `no volume "${name}"; \`berth volume ls\` lists them`)
   }
+  using _lock = await lockFile(volumesLock(engine), { exclusive: true })
   const users = volumeUsers(engine, name)
   if (users.length > 0) {
     throw new Fault(
