@@ -44,7 +44,9 @@ function recordValue(engine: Engine, id: string): unknown {
 }
 
 export function writeRecord(engine: Engine, record: ContainerRecord): void {
-  writeFileAtomic(engine.at.record(record.id), JSON.stringify(record), { durable: true })
+  // One that is removed at its end anyway may be lost in a power cut: then only debris is left, for the next prune.
+  const durable = !record.options.remove
+  writeFileAtomic(engine.at.record(record.id), JSON.stringify(record), { durable })
 }
 
 /** The container's OCI configuration as it was at create. */
