@@ -90,8 +90,8 @@ void HidePaths(Child* child);
 // filesystem.cc: a detached mount of a new file system; -1 with errno set and what it said in `complaint`.
 int NewFileSystem(const char* type, const char* source, const Array<const char*>& options, char* complaint,
                   size_t complaint_size);
-// copyup.cc
-void CopyTree(int from, int to, const char* name);
+// copyup.cc: with `keeps_mode` the new root's mode is not the old one's.
+void CopyTree(int from, int to, const char* name, bool keeps_mode);
 
 // root.cc
 void AttachRoot(Child* child);

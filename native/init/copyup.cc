@@ -96,12 +96,14 @@ void CopyBelow(int from, int to, int depth) {
 
 }  // namespace
 
-void CopyTree(int from, int to, const char* name) {
+void CopyTree(int from, int to, const char* name, bool keeps_mode) {
   const int target = static_cast<int>(
       Must(Call(SYS_openat, to, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "mount", "new file system for %s", name));
   struct stat st = {};
   Must(::fstat(from, &st), "mount", "%s", name);
   CopyBelow(from, target, 0);
+  struct stat made = {};
+  if (keeps_mode && ::fstat(target, &made) == 0) st.st_mode = made.st_mode;
   CopyAttributes(from, target, st, name);
   ::close(target);
 }

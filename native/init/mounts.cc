@@ -94,11 +94,14 @@ void MountNew(Child* child, const MountPlan& mount, const Path& target) {
     child->host_sys = -1;
   }
   Must(fd, "mount", "cannot make a %s for %s%s", mount.type, target.text, complaint);
+  // Before the target is made where it is missing: then there is nothing to copy, and the new file system's own mode counts.
+  const int old = mount.copy_up ? OpenIn(child->root, target.text, O_RDONLY | O_DIRECTORY) : -1;
+  if (mount.copy_up && old < 0 && errno != ENOENT) Must(old, "mount", "cannot read %s", target.text);
   const int place = OpenTarget(child, mount, target, true);
-  if (mount.copy_up) {
-    const int old = static_cast<int>(
-        Must(OpenIn(child->root, target.text, O_RDONLY | O_DIRECTORY), "mount", "cannot read %s", target.text));
-    CopyTree(old, fd, target.text);
+  if (old >= 0) {
+    bool keeps_mode = false;
+    for (const char* option : mount.options) keeps_mode |= std::strncmp(option, "mode=", 5) == 0;
+    CopyTree(old, fd, target.text, keeps_mode);
     ::close(old);
   }
   SetPlanned(mount, fd);

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { type Command, Option } from 'commander'
 import { Fault } from '../base/fault.ts'
 import type { RunOptions } from '../engine/options.ts'
@@ -147,7 +148,7 @@ export function addRunOptions(command: Command): Command {
     ),
     option('-h, --hostname <name>', 'host name', plain),
     option('--domainname <name>', 'NIS domain name', plain),
-    option('--dns <server>', 'name server', plain, 'many'),
+    option('--dns <server>', 'name server', parseNameServer, 'many'),
     option('--dns-search <domain>', 'search domain', plain, 'many'),
     option('--dns-option <option>', 'option of resolv.conf', plain, 'many'),
     option('--dns-opt <option>', 'the same', plain, 'many').hideHelp(),
@@ -173,10 +174,10 @@ export function addRunOptions(command: Command): Command {
     option('--device-write-iops <device:rate>', 'operations a second', parseOperationRate, 'many'),
     option(
       '--oom-group <boolean>',
-      'out of memory kills all of its processes (true)',
+      'true: out of memory kills all of its processes, not one',
       parseBoolean,
     ),
-    option('--cgroup-parent <path>', 'cgroup to make its cgroup in', plain),
+    option('--cgroup-parent <path>', 'cgroup to make its cgroup in', parseCgroupParent),
   )
   refuse(command, REFUSED)
   // What it asks for is so.
@@ -338,6 +339,18 @@ function conflicts(options: RunOptions): void {
   if (options.uts === 'host' && options.hostname !== undefined) {
     throw bad('options --uts host and --hostname exclude each other: it would rename the host')
   }
+}
+
+/** As docker and podman take it: a relative path is below the hierarchy's root too. */
+function parseCgroupParent(text: string): string {
+  if (text !== '' && !text.split('/').includes('..'))
+    return text.startsWith('/') ? text : `/${text}`
+  throw new Fault('INVALID_ARGUMENT', `"${text}" is no path of a cgroup, such as /batch/night`)
+}
+
+function parseNameServer(text: string): string {
+  if (isIP(text) !== 0) return text
+  throw new Fault('INVALID_ARGUMENT', `"${text}" is no IP address of a name server`)
 }
 
 function parsePull(text: string): string {

@@ -110,7 +110,7 @@ async function createMapped(
 export async function destroyCgroup(cgroup: string): Promise<void> {
   killGroup(cgroup)
   await removeGroup(cgroup)
-  // A parent of somebody's choice is theirs.
-  const own = join(cgroupHost().root, DEFAULT_PARENT)
-  if (join(cgroup, '..') === own) removeParentIfEmpty(own)
+  const parent = join(cgroup, '..')
+  // A parent that the user has named stays: it may be his, with limits of its own.
+  if (parent === join(cgroupHost().root, DEFAULT_PARENT)) removeParentIfEmpty(parent)
 }

@@ -73,7 +73,10 @@ export async function inspectContainer(
       Resources: spec.linux?.resources ?? {},
     },
     Mounts: (spec.mounts ?? [])
-      .filter((mount) => mount.type === 'bind')
+      // Our own /etc/hosts and the like are no one's mounts.
+      .filter(
+        (m) => m.type === 'bind' && !m.source?.startsWith(`${engine.at.container(record.id)}/`),
+      )
       .map((mount) => ({
         Type: record.volumes.some((v) => v.target === mount.destination) ? 'volume' : 'bind',
         Name: record.volumes.find((v) => v.target === mount.destination)?.name ?? '',

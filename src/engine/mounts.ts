@@ -3,7 +3,7 @@ import { posix } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { defaultMounts } from '../spec/defaults.ts'
 import type { Mount } from '../spec/runtime.ts'
-import type { MountOption, RunOptions } from './options.ts'
+import type { MountOption } from './options.ts'
 import type { SpecInput } from './spec.ts'
 
 /** A volume and where it goes; the directory is made and filled before the container is. */
@@ -36,7 +36,7 @@ export function mountList(input: SpecInput): Mount[] {
     }
     taken.add(mount.destination)
   }
-  const standard = [...defaults(options), ...etcFiles(input)].filter(
+  const standard = [...defaults(input), ...etcFiles(input)].filter(
     (mount) =>
       !taken.has(mount.destination) &&
       // A mount of one's own on /dev or /sys hides what would be below it.
@@ -51,37 +51,33 @@ export function mountList(input: SpecInput): Mount[] {
 
 const DIRECTORIES = new Set(['/dev', '/sys', '/proc'])
 
-function defaults(options: RunOptions): Mount[] {
+/** The group tty of the terminals (runtime-spec's example, docker's default). */
+const TTY_GID = 5
+
+function defaults({ options, mappings }: Pick<SpecInput, 'options' | 'mappings'>): Mount[] {
+  const hasTty = mappings?.gidMappings.every(({ size }) => size > TTY_GID) ?? true
   const mounts = defaultMounts({ shmSize: options.shmSize })
   return mounts.flatMap((mount) => {
     const writable = options.privileged && ['sysfs', 'cgroup', 'cgroup2'].includes(mount.type ?? '')
-    const opts = writable ? mount.options?.map((o) => (o === 'ro' ? 'rw' : o)) : mount.options
+    const opts = mount.options
+      ?.map((o) => (writable && o === 'ro' ? 'rw' : o))
+      // A group without a number inside cannot own them.
+      .filter((o) => hasTty || o !== `gid=${TTY_GID}`)
     const changed: Mount = opts ? { ...mount, options: opts } : mount
-    if (mount.destination === '/dev/shm' && options.ipc === 'host') {
-      return [
-        {
-          destination: '/dev/shm',
-          type: 'bind',
-          source: '/dev/shm',
-          options: ['rbind', 'nosuid', 'noexec', 'nodev'],
-        },
-      ]
-    }
-    if (mount.destination === '/dev/mqueue' && options.ipc === 'host') {
-      return existsSync('/dev/mqueue')
-        ? [
-            {
-              destination: '/dev/mqueue',
-              type: 'bind',
-              source: '/dev/mqueue',
-              options: ['rbind', 'nosuid', 'noexec', 'nodev'],
-            },
-          ]
-        : []
+    if (mount.destination === '/dev/shm' && options.ipc === 'none') return []
+    if (options.ipc === 'host' && ['/dev/shm', '/dev/mqueue'].includes(mount.destination)) {
+      return existsSync(mount.destination) ? [ofHost(mount.destination)] : []
     }
     return [changed]
   })
 }
+
+const ofHost = (path: string): Mount => ({
+  destination: path,
+  type: 'bind',
+  source: path,
+  options: ['rbind', 'nosuid', 'noexec', 'nodev'],
+})
 
 function etcFiles({ etc, mappings }: SpecInput): Mount[] {
   const options = ['rbind', 'rprivate', ...(mappings ? ['idmap'] : [])]
@@ -105,7 +101,6 @@ function askedMount(mount: MountOption, idmap: boolean): Mount {
       if (!set.has(opposite)) set.add(name)
     }
     if (mount.readOnly) set.add('ro')
-    if (!mount.options.some((option) => option.startsWith('mode='))) set.add('mode=1777')
     if (!mount.noCopy) set.add('tmpcopyup')
     return { destination, type: 'tmpfs', source: 'tmpfs', options: [...set] }
   }

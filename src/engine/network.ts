@@ -17,6 +17,7 @@ import {
 } from '../network/index.ts'
 import type { Engine } from './open.ts'
 import type { RunOptions } from './options.ts'
+import { resolveId } from './record.ts'
 import { hostnameOf } from './spec.ts'
 
 /** What kind of network namespace --net asks for. */
@@ -123,6 +124,14 @@ export function writeEtc(
   },
 ): void {
   const { id, run, mode, result } = options
+  if (mode.kind === 'container') {
+    // One network, one set of names: as docker and podman do.
+    for (const file of ['hosts', 'hostname', 'resolv.conf']) {
+      const theirs = readFileSync(engine.at.etc(resolveId(engine, mode.ref), file))
+      writeFileAtomic(engine.at.etc(id, file), theirs, { mode: 0o644 })
+    }
+    return
+  }
   const own = mode.kind !== 'host'
   const hostname = hostnameOf({ id, options: run })
   const gateway = result?.ips.find((ip) => ip.gateway !== undefined)?.gateway

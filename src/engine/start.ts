@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { Fault } from '../base/fault.ts'
 import { Undo } from '../base/undo.ts'
 import { createProcess, type Monitor, startMonitor } from '../container/index.ts'
@@ -74,6 +74,7 @@ async function startLocked(
     spec.process.consoleSize = { height: attach.rows, width: attach.columns }
   }
   await fillNamespaces(engine, record, spec)
+  fillHostname(engine, record, spec)
 
   const monitor = await startMonitor({ directory: live })
   undo.push('the monitor', () => endMonitor(monitor))
@@ -196,6 +197,19 @@ async function fillNamespaces(engine: Engine, record: ContainerRecord, spec: Spe
     if (!namespace.path?.startsWith('container:')) continue
     const other = await findContainer(engine, namespace.path.slice('container:'.length))
     namespace.path = namespaceOf(other, namespace.type, record.name)
+  }
+}
+
+/** In the network of another container its name counts, too. */
+function fillHostname(engine: Engine, { options }: ContainerRecord, spec: Spec): void {
+  const mode = networkMode(engine, options)
+  if (mode.kind !== 'container' || spec.hostname === undefined) return
+  const name = readFileSync(engine.at.etc(resolveId(engine, mode.ref), 'hostname'), 'utf8').trim()
+  const was = `HOSTNAME=${spec.hostname}`
+  spec.hostname = name
+  if (spec.process) {
+    const env = spec.process.env ?? []
+    spec.process.env = env.map((entry) => (entry === was ? `HOSTNAME=${name}` : entry))
   }
 }
 

@@ -90,13 +90,17 @@ function cgroups(directory: string, roots: readonly string[]): string[] {
     const pids = lines(join(path, 'cgroup.procs')).map(Number)
     const foreign = roots.length > 0 && pids.length > 0 && !pids.some((p) => belongs(p, roots))
     const below = cgroups(path, roots)
-    // A group that only holds other people's groups is theirs too.
-    const holdsForeign = roots.length > 0 && pids.length === 0 && hasForeign(path, roots)
+    // A group that only holds other people's groups is theirs too, and an empty one without a name of berth's is nobody's.
+    const holdsForeign =
+      roots.length > 0 && pids.length === 0 && (hasForeign(path, roots) || !OWN_GROUP.test(name))
     if (!foreign && !holdsForeign) found.push(`cgroup ${path}`)
     found.push(...below)
   }
   return found
 }
+
+/** berth's parent, and what is called after a container. */
+const OWN_GROUP = /^(berth|[0-9a-f]{64})$/
 
 function hasForeign(directory: string, roots: readonly string[]): boolean {
   return names(directory).some((name) => {
