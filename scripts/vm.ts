@@ -4,6 +4,8 @@
  *
  *   node dist/scripts/vm.js fetch           gets a newer kernel than the system's package has, for its user only
  *   node dist/scripts/vm.js COMMAND…        runs a command in it; its output and exit code are the command's
+ *
+ * BERTH_VM_KERNEL=package or =newer in the environment takes that kernel and no other.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import {
@@ -41,13 +43,22 @@ const BOOT_LIMIT_MS = 60_000
 /** Of the variables of the caller, those that a test may look at. */
 const ENVIRONMENT = /^(CI|PATH|HOME|LANG|NODE_OPTIONS|NO_COLOR|BERTH_(?!VM_).*)$/
 
-/** The fetched kernel, else that of Debian's package user-mode-linux; undefined where there is neither. */
-export function findMachine(): Machine | undefined {
+export type Kernel = 'package' | 'newer'
+
+/** That kernel; without one named the fetched one, else that of Debian's package user-mode-linux. Undefined where it is missing. */
+export function findMachine(kernel = namedKernel()): Machine | undefined {
   const fetched = cacheDirectory()
-  return (
-    machineOf(join(fetched, 'linux'), join(fetched, 'root/usr/lib/uml/modules')) ??
-    machineOf('/usr/bin/linux.uml', '/usr/lib/uml/modules')
-  )
+  const newer = () => machineOf(join(fetched, 'linux'), join(fetched, 'root/usr/lib/uml/modules'))
+  const fromPackage = () => machineOf('/usr/bin/linux.uml', '/usr/lib/uml/modules')
+  if (kernel === 'package') return fromPackage()
+  return kernel === 'newer' ? newer() : (newer() ?? fromPackage())
+}
+
+function namedKernel(): Kernel | undefined {
+  const name = process.env['BERTH_VM_KERNEL']
+  if (!name) return undefined
+  if (name === 'package' || name === 'newer') return name
+  throw new Error(`BERTH_VM_KERNEL is ${name}: package or newer`)
 }
 
 function machineOf(linux: string, modules: string): Machine | undefined {
