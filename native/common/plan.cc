@@ -288,6 +288,8 @@ void DecodeContainerInto(Decoder& d, Bytes message, ContainerPlan* c) {
       case Tag::kContainerHostname: c->hostname = d.Text(f); return true;
       case Tag::kContainerDomainname: c->domainname = d.Text(f); return true;
       case Tag::kContainerRoot:
+        // The arrays below were made for the fields of the first one.
+        if (root) d.Fail("two roots");
         root = true;
         DecodeRoot(d, f.bytes, &c->root);
         return true;
@@ -302,6 +304,7 @@ void DecodeContainerInto(Decoder& d, Bytes message, ContainerPlan* c) {
       case Tag::kContainerLoopback: c->loopback = d.Flag(f); return true;
       case Tag::kContainerReaper: c->reaper = d.Flag(f); return true;
       case Tag::kContainerProcess:
+        if (process) d.Fail("two processes");
         process = true;
         DecodeProcessInto(d, f.bytes, &c->process);
         return true;

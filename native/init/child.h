@@ -37,12 +37,17 @@ struct Child {
   // For the last stage.
   int apparmor = -1;
   int selinux = -1;
-  int cwd_made = 0;
+  // The process that executes the program is cloned into the container's PID namespace at the very end: see Finish.
+  bool clones_last = false;
 };
 
 // Whether the plan makes, or joins, that namespace.
 bool MakesNamespace(const ContainerPlan& plan, int flag);
 bool JoinsNamespace(const ContainerPlan& plan, int flag);
+
+// launch.cc: clones the real process as a sibling of this one, in a session of its own with fd 0 as its terminal where
+// there is one. Returns in that; this one sends 'P' and ends.
+void CloneSibling(uint64_t flags, bool terminal);
 
 // start.cc: the first lines of every child. Afterwards 0, 1, 2 are its stdio, `sync` is remembered, and it has no
 // other descriptor but `keep` (when that is not -1, it is replaced by its new number).

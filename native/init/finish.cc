@@ -58,6 +58,10 @@ void WriteLabels(Child* child) {
     Must(Call(SYS_write, child->selinux, process.selinux, std::strlen(process.selinux)), "selinux", "label %s",
          process.selinux);
   }
+  for (int* label : {&child->apparmor, &child->selinux}) {
+    if (*label >= 0) ::close(*label);
+    *label = -1;
+  }
 }
 
 void CheckCwd(const char* wanted) {
@@ -150,11 +154,12 @@ void Finish(Child* child) {
   if (entered < 0) Must(Call(SYS_chdir, process.cwd), "cwd", "cannot enter %s", process.cwd);
   CheckCwd(process.cwd);
   ::umask(process.umask);
-  if (process.no_new_privileges) {
-    Must(Call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "process", "no_new_privs");
-    // The last but exec: nothing of ours needs a call that the filter might forbid.
-    LoadSeccomp(process);
-  }
+  if (process.no_new_privileges) Must(Call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "process", "no_new_privs");
+  // Not dumpable is no protection against a process with CAP_SYS_PTRACE in our user namespace (ptrace(2)). So what a
+  // container can see of an exec has none of our privileges and descriptors left.
+  if (child->clones_last) CloneSibling(0, process.terminal);
+  // The last but exec: nothing of ours needs a call that the filter might forbid.
+  if (process.no_new_privileges) LoadSeccomp(process);
   if (child->plan && child->plan->reaper) ForkFromReaper(process.terminal);
   Execute(process);
 }

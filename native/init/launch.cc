@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -30,6 +31,13 @@ pid_t Clone(uint64_t flags, int* pidfd, int cgroup) {
   arguments.exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD;
   arguments.cgroup = cgroup >= 0 ? static_cast<uint64_t>(cgroup) : 0;
   return static_cast<pid_t>(Call(SYS_clone3, &arguments, sizeof(arguments)));
+}
+
+// The same without a cgroup, where a filter may be in force: filters answer ENOSYS to clone3, whose flags they cannot see.
+pid_t CloneFiltered(uint64_t flags, int* pidfd) {
+  const pid_t pid = Clone(flags, pidfd, -1);
+  if (pid >= 0 || (errno != ENOSYS && errno != EPERM)) return pid;
+  return static_cast<pid_t>(Call(SYS_clone, flags | CLONE_PIDFD, nullptr, pidfd, nullptr, nullptr));
 }
 
 uint64_t NewFlags(const ContainerPlan& plan) {
@@ -105,25 +113,6 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   Inside(&child);
 }
 
-// Clones the real process as a sibling of this one. Returns in that; this one sends 'P' and ends. The new one waits
-// until that is sent, so that no message of its own comes before.
-void CloneSibling(uint64_t flags) {
-  int turn[2];
-  Must(Call(SYS_pipe2, turn, O_CLOEXEC), "clone", "pipe");
-  int pidfd = -1;
-  const pid_t pid = static_cast<pid_t>(Must(Clone(flags | CLONE_PARENT, &pidfd, -1), "clone", "clone3"));
-  char byte = 0;
-  if (pid > 0) {
-    SendPid(pid, pidfd);
-    (void)!::write(turn[1], &byte, 1);
-    ::_exit(0);
-  }
-  ::close(turn[1]);
-  if (::read(turn[0], &byte, 1) != 1) ::_exit(1);
-  ::close(turn[0]);
-  Must(Call(SYS_setsid), "start", "setsid");
-}
-
 [[noreturn]] void IndirectChild(const ContainerPlan& plan, const ChildStdio& stdio, int sync) {
   Child child;
   child.plan = &plan;
@@ -151,7 +140,7 @@ void CloneSibling(uint64_t flags) {
   if (MakesNamespace(plan, CLONE_NEWTIME)) SetTimeOffsets(&child, offsets);
   ::close(offsets);
 
-  CloneSibling(flags);
+  CloneSibling(flags, false);
   Inside(&child);
 }
 
@@ -290,7 +279,7 @@ bool HostUid(int proc, pid_t pid, uint32_t inside, uint32_t* outside) {
     (void)Call(SYS_setresgid, 0, 0, 0);
     (void)Call(SYS_setresuid, 0, 0, 0);
   }
-  if (flags & CLONE_NEWPID) CloneSibling(0);
+  child.clones_last = flags & CLONE_NEWPID;
   OpenLabels(&child);
   child.root = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC), "root", "/"));
   MakeCwd(&child, child.root);
@@ -342,6 +331,25 @@ int ReceiveFd(int socket) {
 }
 
 }  // namespace
+
+void CloneSibling(uint64_t flags, bool terminal) {
+  int turn[2];
+  Must(Call(SYS_pipe2, turn, O_CLOEXEC), "clone", "pipe");
+  int pidfd = -1;
+  const pid_t pid = static_cast<pid_t>(Must(CloneFiltered(flags | CLONE_PARENT, &pidfd), "clone", "clone3"));
+  char byte = 0;
+  if (pid > 0) {
+    SendPid(pid, pidfd);
+    (void)!::write(turn[1], &byte, 1);
+    ::_exit(0);
+  }
+  // Until 'P' is sent: no message of its own may come before.
+  ::close(turn[1]);
+  if (::read(turn[0], &byte, 1) != 1) ::_exit(1);
+  ::close(turn[0]);
+  Must(Call(SYS_setsid), "start", "setsid");
+  if (terminal) Must(Call(SYS_ioctl, 0, TIOCSCTTY, 0), "terminal", "TIOCSCTTY");
+}
 
 bool LaunchContainer(const ContainerPlan& plan, const ChildStdio& stdio, Launched* launched, const char** stage) {
   BeginFaults();

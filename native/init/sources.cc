@@ -5,7 +5,6 @@
 #include <linux/sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cstdio>

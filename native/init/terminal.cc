@@ -66,7 +66,8 @@ void OpenTerminal(Child* child, int root, bool console) {
   Must(Call(SYS_fchown, slave, process.uid, -1), "terminal", "cannot give the terminal to user %u", process.uid);
   if (console) BindConsole(root, slave);
   for (int fd = 0; fd < 3; fd++) Must(Call(SYS_dup3, slave, fd, 0), "terminal", "stdio");
-  Must(Call(SYS_ioctl, 0, TIOCSCTTY, 0), "terminal", "TIOCSCTTY");
+  // A session's leader takes it; where that is cloned later, CloneSibling has it done.
+  if (!child->clones_last) Must(Call(SYS_ioctl, 0, TIOCSCTTY, 0), "terminal", "TIOCSCTTY");
   SendTerminal(master);
   ::close(master);
   ::close(slave);

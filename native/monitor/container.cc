@@ -180,7 +180,8 @@ bool Container::Signal(int signal, bool all, bool stop, Failure* failure) {
     return true;
   }
   if (state_ == State::kEnding && stop) return true;
-  if (!process_.IsAlive() || state_ == State::kCreating) {
+  // What hangs on its way (in a mount, or stopped by a process of a PID namespace that it has joined) can be ended, no more.
+  if (!process_.IsAlive() || (state_ == State::kCreating && signal != SIGKILL)) {
     failure->Set("signal", ESRCH, "the container is not running");
     return false;
   }

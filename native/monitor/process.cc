@@ -76,6 +76,7 @@ void Process::Begin(Launched launched, bool restore_oom_score_adj) {
   pidfd_ = static_cast<Fd&&>(launched.pidfd);
   sync_ = static_cast<Fd&&>(launched.sync);
   restore_oom_ = restore_oom_score_adj;
+  passed_on_ = false;
   state_ = State::kPreparing;
   free(failure_);
   failure_ = nullptr;
@@ -146,15 +147,19 @@ void Process::ReadSync() {
 void Process::TakeMessage(const char* bytes, size_t size, Fd passed) {
   switch (bytes[0]) {
     case 'P': {
+      // Once: who takes the second process over by ptrace(2) must not have us watch, and kill, another one.
+      if (passed_on_) break;
       const pid_t pid = PidOf(passed.get());
       if (pid <= 0) break;
+      passed_on_ = true;
       pid_ = pid;
       pidfd_ = static_cast<Fd&&>(passed);
-      if (restore_oom_) RestoreOomScoreAdj(pid_);
+      // After the start it has the score from the first one, and may have changed it.
+      if (restore_oom_ && state_ == State::kPreparing) RestoreOomScoreAdj(pid_);
       return;
     }
     case 'T':
-      if (!passed) break;
+      if (!passed || state_ != State::kPreparing) break;
       events_->terminal(owner_, static_cast<Fd&&>(passed));
       return;
     case 'R':

@@ -69,6 +69,7 @@ class Process {
   pid_t pid_ = -1;
   State state_ = State::kNone;
   bool restore_oom_ = false;
+  bool passed_on_ = false;
   Failure* failure_ = nullptr;
 };
 
