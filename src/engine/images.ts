@@ -86,21 +86,18 @@ async function findOrPull(
   return pulled.id
 }
 
-/** A name or id of the store; a short name may also be one of this host's own (`localhost/NAME`), as podman has it. */
 function findLocal(
   store: ImageStore,
   image: string,
   platform: string | undefined,
 ): Digest | undefined {
-  for (const name of image.includes('/') ? [image] : [image, `localhost/${image}`]) {
-    try {
-      const { id } = store.catalog.resolve(name)
-      if (platform === undefined || isFor(store, id, platform)) return id
-    } catch (error) {
-      if (!(error instanceof Fault) || error.code !== 'NOT_FOUND') throw error
-    }
+  try {
+    const { id } = store.catalog.resolve(image)
+    return platform === undefined || isFor(store, id, platform) ? id : undefined
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'NOT_FOUND') throw error
+    return
   }
-  return
 }
 
 function isFor(store: ImageStore, id: Digest, platform: string): boolean {

@@ -189,8 +189,11 @@ export class Catalog {
       throw error
     }
     const record = this.#readName(name)
-    if (record === undefined || this.#readRecord(record.id) === undefined) return undefined
-    return { id: record.id, name }
+    if (record !== undefined && this.#readRecord(record.id) !== undefined) {
+      return { id: record.id, name }
+    }
+    // A short name may also be one of this host's own, as podman has it.
+    return text.includes('/') ? undefined : this.#resolveName(`localhost/${text}`, isPrefix)
   }
 
   /** One image with its names. NOT_FOUND. */
