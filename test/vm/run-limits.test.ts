@@ -1,5 +1,5 @@
 /** The limits of `berth run` and `berth update`, as a user meets them, on a machine with all controllers. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -7,7 +7,7 @@ import { berthOfFile, type Result } from '../lib/berth.ts'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
 
-needs('root', 'overlay', 'cgroup2', 'cgroup:cpu', 'cgroup:memory', 'cgroup:pids')
+needs('root', 'overlay', 'cgroup2', 'cgroup:cpu', 'cgroup:io', 'cgroup:memory', 'cgroup:pids')
 
 const { berth, nothingIsLeft } = berthOfFile()
 const MIB = 2 ** 20
@@ -188,14 +188,19 @@ test('--cgroup-parent is where the cgroup is', async () => {
   assert.match(out, new RegExp(`^0::${parent}/[0-9a-f]{64}$`, 'm'))
 })
 
-test('weights and rates of devices are taken, or refused by their names', async () => {
-  const weight = await run('weight', ['--blkio-weight', '500'], 'true')
-  if (weight.code !== 0) assert.match(weight.stderr, /blkio-weight|io\.(bfq\.)?weight/)
-  const rate = await run('rate', ['--device-read-bps', '/dev/loop0:1m'], 'true')
-  if (rate.code !== 0) assert.match(rate.stderr, /device-read-bps|io\.max|loop0/)
+test('weights and rates of a disk are the kernel’s, and what is no disk is refused by name', async () => {
+  const rates = [
+    ...['--device-read-bps', '/dev/loop0:1m', '--device-write-bps', '/dev/loop0:2m'],
+    ...['--device-read-iops', '/dev/loop0:30', '--device-write-iops', '/dev/loop0:40'],
+  ]
+  await running([...rates, '--blkio-weight', '500'], ['sleep'], async (_name, cgroup) => {
+    const weight = ['io.bfq.weight', 'io.weight'].find((file) => existsSync(join(cgroup, file)))
+    if (weight !== undefined) assert.is.not(text(cgroup, weight), 'default 100')
+    assert.is(text(cgroup, 'io.max'), '7:0 rbps=1048576 wbps=2097152 riops=30 wiops=40')
+  })
   await berth.refused(
     ['run', '--rm', '--net', 'none', '--device-read-bps', '/dev/null:1m', 'hello'],
-    /\/dev\/null/,
+    /--device-read-bps: \/dev\/null is not a block device/,
   )
 })
 
