@@ -108,7 +108,8 @@ async function createJudged(
     volumes: volumes.map(({ name, anonymous, target }) => ({ name, anonymous, target })),
     imageConfig: image.config.config,
   }
-  writeFileAtomic(engine.at.config(id), JSON.stringify(spec))
+  // Before the record that vouches for it, as long-lived as that.
+  writeFileAtomic(engine.at.config(id), JSON.stringify(spec), { durable: !options.remove })
   const { cidfile } = options
   if (cidfile !== undefined) {
     writeCidFile(cidfile, id)
