@@ -129,4 +129,11 @@ bool CgroupRemoveChildren(int cgroup) {
   return false;
 }
 
+void CgroupRemoveUnused(int cgroup, const char* prefix) {
+  EachDirectory(cgroup, [&](const char* name) {
+    if (strncmp(name, prefix, strlen(prefix)) == 0) unlinkat(cgroup, name, AT_REMOVEDIR);
+    return true;
+  });
+}
+
 }  // namespace berth

@@ -23,6 +23,9 @@ uint64_t CgroupOomKills(int cgroup);
 // Removes the cgroups below it, which the container made. False when one is still in use.
 bool CgroupRemoveChildren(int cgroup);
 
+// Removes those directly below it whose names begin so and in which nothing lives.
+void CgroupRemoveUnused(int cgroup, const char* prefix);
+
 }  // namespace berth
 
 #endif  // BERTH_MONITOR_CGROUP_H_

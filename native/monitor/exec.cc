@@ -15,6 +15,7 @@ namespace berth {
 namespace {
 
 constexpr int kExecsMax = 1024;
+constexpr char kCgroupPrefix[] = "berth-exec-";
 constexpr uint64_t kRemoveMs = 10;
 constexpr int kRemovesMax = 100;
 
@@ -92,11 +93,14 @@ bool Exec::Launch(const ProcessPlan& plan, const Options& options, Failure* fail
   const char* cgroup = container_->cgroup();
   if (timeout_ms_ > 0 && cgroup[0] != 0) {
     // A cgroup of its own is the only thing that holds the whole tree together, whatever forks and setsids there
-    // are. Without controllers of its own
-    // it has no cost, and the container's limits hold for it.
+    // are. Without controllers of its own it has no cost, and the container's limits hold for it.
+    // Those of earlier ones whose children in the background have ended meanwhile are removed first: a probe every few
+    // seconds must not fill the hierarchy.
+    const Fd directory = CgroupOpen(cgroup);
+    if (directory) CgroupRemoveUnused(directory.get(), kCgroupPrefix);
     const size_t size = strlen(cgroup) + 32;
     cgroup_ = static_cast<char*>(malloc(size));
-    if (cgroup_ != nullptr) snprintf(cgroup_, size, "%s/berth-exec-%u", cgroup, ++g_number);
+    if (cgroup_ != nullptr) snprintf(cgroup_, size, "%s/%s%u", cgroup, kCgroupPrefix, ++g_number);
     if (cgroup_ != nullptr && mkdir(cgroup_, 0755) == 0) {
       cgroup = cgroup_;
     } else {
