@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander'
-import { describe, exitCode, isErrno } from './base/fault.ts'
+import { describe, exitCode, harmless, isErrno } from './base/fault.ts'
 import { type Context, print } from './cli/context.ts'
 import { program, rootsOf } from './cli/program.ts'
 
@@ -18,7 +18,7 @@ async function main(args: readonly string[]): Promise<void> {
     exit: (wanted) => {
       code = wanted
     },
-    warn: (message) => process.stderr.write(`berth: ${message}\n`),
+    warn: (message) => process.stderr.write(`berth: ${harmless(message)}\n`),
   }
   // Whoever reads our errors may be gone too: nothing is left to tell him.
   process.stderr.on('error', () => {})
@@ -50,10 +50,10 @@ async function failed(error: unknown, debug: boolean): Promise<number> {
   if (isErrno(error, 'EPIPE') && (error as NodeJS.ErrnoException).syscall === 'write') {
     return READER_GONE
   }
-  process.stderr.write(`berth: ${describe(error)}\n`)
+  process.stderr.write(`berth: ${harmless(describe(error))}\n`)
   if (debug) {
     for (let e: unknown = error; e instanceof Error; e = e.cause) {
-      process.stderr.write(`${e.stack ?? ''}\n`)
+      process.stderr.write(`${harmless(e.stack ?? '')}\n`)
     }
   }
   return exitCode(error)

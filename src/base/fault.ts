@@ -55,6 +55,14 @@ export function describe(error: unknown): string {
   return parts.join(': ')
 }
 
+/** Text of others, such as names out of an image, that cannot move a terminal's cursor: control characters but line ends and tabs as \\xNN. */
+export function harmless(text: string): string {
+  return text.replace(
+    /(?![\n\t])\p{Cc}/gu,
+    (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  )
+}
+
 /** Whether the error is a failed system call with this errno name, as Node and the addon report it. */
 export function isErrno(error: unknown, ...codes: readonly string[]): boolean {
   if (!(error instanceof Error) || !('code' in error)) return false

@@ -21,12 +21,20 @@ export function parseFormat(text: string): Format {
 
 /** One JSON document; bigints become text. */
 export function printJson(value: unknown): Promise<void> {
-  return print(`${JSON.stringify(value, bigintText, 2)}\n`)
+  return print(`${json(value, 2)}\n`)
 }
 
 /** One line of a stream of JSON documents. */
 export function printJsonLine(value: unknown): Promise<void> {
-  return print(`${JSON.stringify(value, bigintText)}\n`)
+  return print(`${json(value)}\n`)
+}
+
+/** JSON leaves DEL and the C1 control characters as they are; a terminal does not. */
+function json(value: unknown, indent?: number): string {
+  return JSON.stringify(value, bigintText, indent).replace(
+    /[^\P{Cc}\n]/gu,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 }
 
 function bigintText(_key: string, value: unknown): unknown {

@@ -1,5 +1,5 @@
 import { Command, Help, Option } from 'commander'
-import { Fault } from '../base/fault.ts'
+import { Fault, harmless } from '../base/fault.ts'
 import type { Context } from './context.ts'
 
 /** What a command's file exports: adds arguments, options and the action. */
@@ -201,7 +201,9 @@ export async function program(args: readonly string[], context: Context): Promis
     .helpCommand('help [command]', "a command's options and examples")
     .enablePositionalOptions()
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'berth: ')) })
+    .configureOutput({
+      outputError: (text, write) => write(harmless(text.replace(/^error: /, 'berth: '))),
+    })
     .configureHelp({ optionDescription })
     .addHelpText('after', '\nMore about a command: berth COMMAND --help')
   const [name, sub] = calledPath(args)

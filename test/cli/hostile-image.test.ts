@@ -141,6 +141,7 @@ for (const file of ['etc/hosts', 'etc/hostname', 'etc/resolv.conf']) {
   })
 }
 
+const RAW = /(?![\n\t])\p{Cc}/u
 const ESCAPE = '\u001b[2J\u001b]0;owned\u0007\r\n\u009b31mevil'
 test('control characters of labels, arguments, environment and errors never reach a terminal raw', async () => {
   const name = await image([], {
@@ -149,7 +150,6 @@ test('control characters of labels, arguments, environment and errors never reac
     Cmd: ['/bin/true', ESCAPE],
   })
   await berth.ok(['create', '--net', 'none', '--name', 'esc', '--label', `x=${ESCAPE}`, name])
-  const raw = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/
   for (const command of [
     ['ps', '-a', '--no-trunc'],
     ['ps', '-a', '--format', 'json'],
@@ -159,8 +159,8 @@ test('control characters of labels, arguments, environment and errors never reac
     ['events', '--since', '1h', '--until', new Date().toISOString()],
   ]) {
     const { stdout, stderr } = await berth.run(command)
-    assert.not.match(stdout, raw, command.join(' '))
-    assert.not.match(stderr, raw, command.join(' '))
+    assert.not.match(stdout, RAW, command.join(' '))
+    assert.not.match(stderr, RAW, command.join(' '))
   }
   for (const command of [
     ['inspect', `no${ESCAPE}`],
@@ -170,7 +170,7 @@ test('control characters of labels, arguments, environment and errors never reac
   ]) {
     const { code, stderr } = await berth.run(command)
     assert.is.not(code, 0)
-    assert.not.match(stderr, raw, JSON.stringify(stderr))
+    assert.not.match(stderr, RAW, JSON.stringify(stderr))
   }
   await berth.ok(['rm', 'esc'])
 })
@@ -179,7 +179,7 @@ test('process names of a container reach the terminal of top harmless', async ()
   await berth.ok(['run', '-d', '--net', 'none', '--name', 'top', 'hello', 'sleep', '1000'])
   await berth.ok(['exec', '-d', 'top', 'probe', 'sleep', `999${ESCAPE}`])
   const { stdout } = await berth.run(['top', 'top'])
-  assert.not.match(stdout, /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/)
+  assert.not.match(stdout, RAW)
   await berth.ok(['rm', '-f', 'top'])
 })
 
