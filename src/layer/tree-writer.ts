@@ -44,6 +44,10 @@ export interface TreeSummary {
 /** Files up to this size are collected, then made in one call. */
 const SMALL_FILE_BYTES = 256 * 1024
 
+/** Zeros from this length on are left out of a file: most tools pack sparse files as if they were full. */
+const HOLE_BYTES = 4096
+const ZEROS = Buffer.alloc(64 * 1024)
+
 interface OpenFile {
   readonly entry: TarEntry
   readonly dir: Directory
@@ -393,7 +397,8 @@ export class TreeWriter implements TarSink {
       binding.createFile(dir.fd, kernelName(base), -1, -1, -1, undefined, undefined, undefined),
     )
     this.#file.fd = new Fd(fd)
-    if (entry.sparse !== undefined) ftruncateSync(fd, entry.size)
+    // Its whole length at once: what is not written then is a hole, of a sparse entry and of one that is full of zeros.
+    ftruncateSync(fd, entry.sparse === undefined ? entry.dataSize : entry.size)
   }
 
   #collect(file: OpenFile, chunk: Buffer): void {
@@ -430,12 +435,21 @@ export class TreeWriter implements TarSink {
         if (!piece) return
         count = Math.min(count, piece.length - file.pieceDone)
       }
-      const written = writeSync(fd, chunk, at, count, file.offset)
+      const isHole = count >= HOLE_BYTES && isZero(chunk.subarray(at, at + count))
+      const written = isHole ? count : writeSync(fd, chunk, at, count, file.offset)
       at += written
       file.offset += written
       file.pieceDone += written
     }
   }
+}
+
+function isZero(bytes: Buffer): boolean {
+  for (let at = 0; at < bytes.length; at += ZEROS.length) {
+    const part = bytes.subarray(at, at + ZEROS.length)
+    if (!part.equals(ZEROS.subarray(0, part.length))) return false
+  }
+  return true
 }
 
 /** What an entry's failure means to a person, with the entry's name. */
