@@ -14,28 +14,19 @@ void Mknodat(const Napi::CallbackInfo& info);
 void Symlinkat(const Napi::CallbackInfo& info);
 void Linkat(const Napi::CallbackInfo& info);
 void Unlinkat(const Napi::CallbackInfo& info);
-void Renameat2(const Napi::CallbackInfo& info);
 Napi::Value Readlinkat(const Napi::CallbackInfo& info);
-void Fchownat(const Napi::CallbackInfo& info);
-void Fchmodat(const Napi::CallbackInfo& info);
-void Utimensat(const Napi::CallbackInfo& info);
 Napi::Value Statx(const Napi::CallbackInfo& info);
 Napi::Value Readdir(const Napi::CallbackInfo& info);
-Napi::Value Seek(const Napi::CallbackInfo& info);
-void Fallocate(const Napi::CallbackInfo& info);
 Napi::Value Syncfs(const Napi::CallbackInfo& info);
-Napi::Value Statfs(const Napi::CallbackInfo& info);
 
 // xattr.cc
 Napi::Value Fgetxattr(const Napi::CallbackInfo& info);
 void Fsetxattr(const Napi::CallbackInfo& info);
 Napi::Value Flistxattr(const Napi::CallbackInfo& info);
-void Fremovexattr(const Napi::CallbackInfo& info);
 
 // lock.cc
 void Flock(const Napi::CallbackInfo& info);
 Napi::Value FlockWait(const Napi::CallbackInfo& info);
-void Funlock(const Napi::CallbackInfo& info);
 
 // mount.cc
 Napi::Value OverlayMount(const Napi::CallbackInfo& info);
@@ -46,9 +37,6 @@ void MountSetattr(const Napi::CallbackInfo& info);
 Napi::Value Spawn(const Napi::CallbackInfo& info);
 Napi::Value PidfdOpen(const Napi::CallbackInfo& info);
 void PidfdSendSignal(const Napi::CallbackInfo& info);
-Napi::Value PidfdWait(const Napi::CallbackInfo& info);
-void Prctl(const Napi::CallbackInfo& info);
-Napi::Value Capabilities(const Napi::CallbackInfo& info);
 
 // bpf.cc
 Napi::Value BpfLoadDevice(const Napi::CallbackInfo& info);
@@ -59,8 +47,6 @@ Napi::Value BpfQueryDevice(const Napi::CallbackInfo& info);
 // system.cc
 Napi::Value PollPriority(const Napi::CallbackInfo& info);
 void RawOutput(const Napi::CallbackInfo& info);
-Napi::Value Getrlimit(const Napi::CallbackInfo& info);
-Napi::Value SeccompActionAvailable(const Napi::CallbackInfo& info);
 
 // tree.cc
 Napi::Value CreateFile(const Napi::CallbackInfo& info);

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <climits>
@@ -18,23 +17,8 @@
 namespace berth {
 namespace {
 
-// Linux 6.6; the same on every architecture. Debian 12's headers do not have it yet.
-constexpr long kFchmodat2 = 452;
-
 // Room for one getdents64: some 800 short names.
 constexpr size_t kDirectoryBytes = 32 * 1024;
-
-timespec Time(int64_t nanoseconds) {
-  constexpr int64_t kSecond = 1'000'000'000;
-  int64_t seconds = nanoseconds / kSecond;
-  int64_t rest = nanoseconds % kSecond;
-  // Before 1970: tv_nsec counts forward from the second.
-  if (rest < 0) {
-    rest += kSecond;
-    seconds -= 1;
-  }
-  return {static_cast<time_t>(seconds), static_cast<long>(rest)};
-}
 
 Napi::BigInt Nanoseconds(Napi::Env env, const statx_timestamp& time) {
   return Napi::BigInt::New(env, static_cast<int64_t>(time.tv_sec * 1'000'000'000 + time.tv_nsec));
@@ -116,16 +100,6 @@ void Unlinkat(const Napi::CallbackInfo& info) {
   }
 }
 
-void Renameat2(const Napi::CallbackInfo& info) {
-  const int from_dirfd = Int(info[0], "fromDirfd");
-  const Path from(info[1], "from");
-  const int to_dirfd = Int(info[2], "toDirfd");
-  const Path to(info[3], "to");
-  if (syscall(SYS_renameat2, from_dirfd, from.c_str(), to_dirfd, to.c_str(), Unsigned(info[4], "flags"))) {
-    throw SystemError(info.Env(), errno, "renameat2", to.c_str());
-  }
-}
-
 Napi::Value Readlinkat(const Napi::CallbackInfo& info) {
   const int dirfd = Int(info[0], "dirfd");
   const Path path(info[1], "path");
@@ -133,37 +107,6 @@ Napi::Value Readlinkat(const Napi::CallbackInfo& info) {
   const ssize_t size = readlinkat(dirfd, path.c_str(), target, sizeof(target));
   if (size < 0) throw SystemError(info.Env(), errno, "readlinkat", path.c_str());
   return Napi::Buffer<char>::Copy(info.Env(), target, static_cast<size_t>(size));
-}
-
-void Fchownat(const Napi::CallbackInfo& info) {
-  const int dirfd = Int(info[0], "dirfd");
-  const Path path(info[1], "path");
-  const uid_t uid = IdOrKeep(info[2], "uid");
-  const gid_t gid = IdOrKeep(info[3], "gid");
-  if (fchownat(dirfd, path.c_str(), uid, gid, Int(info[4], "flags"))) {
-    throw SystemError(info.Env(), errno, "fchownat", path.c_str());
-  }
-}
-
-void Fchmodat(const Napi::CallbackInfo& info) {
-  const int dirfd = Int(info[0], "dirfd");
-  const Path path(info[1], "path");
-  const mode_t mode = Unsigned(info[2], "mode");
-  int failed = static_cast<int>(syscall(kFchmodat2, dirfd, path.c_str(), mode, AT_SYMLINK_NOFOLLOW));
-  // An older kernel, or a sandbox that does not know the call: the C library does it through /proc/self/fd.
-  if (failed && (errno == ENOSYS || errno == EPERM)) {
-    failed = fchmodat(dirfd, path.c_str(), mode, AT_SYMLINK_NOFOLLOW);
-  }
-  if (failed) throw SystemError(info.Env(), errno, "fchmodat", path.c_str());
-}
-
-void Utimensat(const Napi::CallbackInfo& info) {
-  const int dirfd = Int(info[0], "dirfd");
-  const Path path(info[1], "path");
-  const timespec times[2] = {Time(BigInt64(info[2], "atimeNs")), Time(BigInt64(info[3], "mtimeNs"))};
-  if (utimensat(dirfd, path.c_str(), times, Int(info[4], "flags"))) {
-    throw SystemError(info.Env(), errno, "utimensat", path.c_str());
-  }
 }
 
 Napi::Value Statx(const Napi::CallbackInfo& info) {
@@ -223,22 +166,6 @@ Napi::Value Readdir(const Napi::CallbackInfo& info) {
   }
 }
 
-Napi::Value Seek(const Napi::CallbackInfo& info) {
-  const int fd = Int(info[0], "fd");
-  const off_t offset = BigInt64(info[1], "offset");
-  const off_t result = lseek(fd, offset, Int(info[2], "whence"));
-  if (result < 0 && errno != ENXIO) throw SystemError(info.Env(), errno, "lseek");
-  return Napi::BigInt::New(info.Env(), static_cast<int64_t>(result));
-}
-
-void Fallocate(const Napi::CallbackInfo& info) {
-  const int fd = Int(info[0], "fd");
-  const int mode = Int(info[1], "mode");
-  if (fallocate(fd, mode, BigInt64(info[2], "offset"), BigInt64(info[3], "length"))) {
-    throw SystemError(info.Env(), errno, "fallocate");
-  }
-}
-
 Napi::Value Syncfs(const Napi::CallbackInfo& info) {
   const int fd = Int(info[0], "fd");
   auto error = std::make_shared<int>(0);
@@ -248,21 +175,6 @@ Napi::Value Syncfs(const Napi::CallbackInfo& info) {
         if (*error) throw SystemError(env, *error, "syncfs");
         return env.Undefined();
       });
-}
-
-Napi::Value Statfs(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  struct statfs st;
-  if (fstatfs(Int(info[0], "fd"), &st)) throw SystemError(env, errno, "fstatfs");
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("type", Napi::Number::New(env, static_cast<double>(static_cast<uint32_t>(st.f_type))));
-  result.Set("blockSize", Napi::Number::New(env, static_cast<double>(st.f_bsize)));
-  result.Set("blocks", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_blocks)));
-  result.Set("blocksFree", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_bfree)));
-  result.Set("blocksAvailable", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_bavail)));
-  result.Set("files", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_files)));
-  result.Set("filesFree", Napi::BigInt::New(env, static_cast<uint64_t>(st.f_ffree)));
-  return result;
 }
 
 }  // namespace berth

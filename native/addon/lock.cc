@@ -26,8 +26,4 @@ Napi::Value FlockWait(const Napi::CallbackInfo& info) {
       });
 }
 
-void Funlock(const Napi::CallbackInfo& info) {
-  if (flock(Int(info[0], "fd"), LOCK_UN)) throw SystemError(info.Env(), errno, "flock");
-}
-
 }  // namespace berth

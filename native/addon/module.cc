@@ -25,24 +25,15 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Symlinkat>(exports, "symlinkat");
   Export<Linkat>(exports, "linkat");
   Export<Unlinkat>(exports, "unlinkat");
-  Export<Renameat2>(exports, "renameat2");
   Export<Readlinkat>(exports, "readlinkat");
-  Export<Fchownat>(exports, "fchownat");
-  Export<Fchmodat>(exports, "fchmodat");
-  Export<Utimensat>(exports, "utimensat");
   Export<Statx>(exports, "statx");
   Export<Readdir>(exports, "readdir");
   Export<Fgetxattr>(exports, "fgetxattr");
   Export<Fsetxattr>(exports, "fsetxattr");
   Export<Flistxattr>(exports, "flistxattr");
-  Export<Fremovexattr>(exports, "fremovexattr");
   Export<Flock>(exports, "flock");
   Export<FlockWait>(exports, "flockWait");
-  Export<Funlock>(exports, "funlock");
-  Export<Seek>(exports, "seek");
-  Export<Fallocate>(exports, "fallocate");
   Export<Syncfs>(exports, "syncfs");
-  Export<Statfs>(exports, "statfs");
 
   Export<OverlayMount>(exports, "overlayMount");
   Export<OpenTree>(exports, "openTree");
@@ -51,9 +42,6 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Spawn>(exports, "spawn");
   Export<PidfdOpen>(exports, "pidfdOpen");
   Export<PidfdSendSignal>(exports, "pidfdSendSignal");
-  Export<PidfdWait>(exports, "pidfdWait");
-  Export<Prctl>(exports, "prctl");
-  Export<Capabilities>(exports, "capabilities");
 
   Export<BpfLoadDevice>(exports, "bpfLoadDevice");
   Export<BpfAttachDevice>(exports, "bpfAttachDevice");
@@ -62,8 +50,6 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 
   Export<PollPriority>(exports, "pollPriority");
   Export<RawOutput>(exports, "rawOutput");
-  Export<Getrlimit>(exports, "getrlimit");
-  Export<SeccompActionAvailable>(exports, "seccompActionAvailable");
 
   Export<CreateFile>(exports, "createFile");
   Export<SetAttributes>(exports, "setAttributes");

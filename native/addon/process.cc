@@ -1,14 +1,11 @@
 // Processes: one way to start a program of ours, and what can be done by pidfd.
-#include <linux/capability.h>
-#include <poll.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <fcntl.h>
 
 #include "../common/fd.h"
 #include "calls.h"
@@ -168,54 +165,6 @@ void PidfdSendSignal(const Napi::CallbackInfo& info) {
   if (syscall(SYS_pidfd_send_signal, Int(info[0], "pidfd"), Int(info[1], "signal"), nullptr, 0)) {
     throw SystemError(info.Env(), errno, "pidfd_send_signal");
   }
-}
-
-Napi::Value PidfdWait(const Napi::CallbackInfo& info) {
-  // A copy: the caller may close its own while the thread waits, and the number may then be another file's.
-  const int copy = fcntl(Int(info[0], "pidfd"), F_DUPFD_CLOEXEC, 0);
-  if (copy < 0) throw SystemError(info.Env(), errno, "fcntl");
-  auto fd = std::make_shared<Fd>(copy);
-  auto error = std::make_shared<int>(0);
-  return Work(
-      info.Env(),
-      [fd, error] {
-        pollfd poll_fd{fd->get(), POLLIN, 0};
-        while (poll(&poll_fd, 1, -1) < 0) {
-          if (errno == EINTR) continue;
-          *error = errno;
-          break;
-        }
-      },
-      [error](Napi::Env env) -> Napi::Value {
-        if (*error) throw SystemError(env, *error, "poll");
-        return env.Undefined();
-      });
-}
-
-void Prctl(const Napi::CallbackInfo& info) {
-  if (prctl(Int(info[0], "option"), Integer<uint64_t>(info[1], "arg"), 0, 0, 0) < 0) {
-    throw SystemError(info.Env(), errno, "prctl");
-  }
-}
-
-Napi::Value Capabilities(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
-  if (syscall(SYS_capget, &header, data)) throw SystemError(env, errno, "capget");
-  uint64_t bounding = 0;
-  for (int i = 0; i < 64; i++) {
-    const int known = prctl(PR_CAPBSET_READ, i, 0, 0, 0);
-    // EINVAL: beyond the kernel's last capability.
-    if (known < 0) break;
-    if (known > 0) bounding |= uint64_t{1} << i;
-  }
-  const auto whole = [](uint32_t low, uint32_t high) { return uint64_t{high} << 32 | low; };
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("effective", Napi::BigInt::New(env, whole(data[0].effective, data[1].effective)));
-  result.Set("permitted", Napi::BigInt::New(env, whole(data[0].permitted, data[1].permitted)));
-  result.Set("bounding", Napi::BigInt::New(env, bounding));
-  return result;
 }
 
 }  // namespace berth

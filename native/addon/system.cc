@@ -1,9 +1,6 @@
-// Facts of the kernel and of this process, and waiting for a kernel file to change.
+// Waiting for a kernel file to change, and terminals.
 #include <fcntl.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -46,26 +43,6 @@ void RawOutput(const Napi::CallbackInfo& info) {
   if (tcgetattr(fd, &mode) != 0) throw SystemError(info.Env(), errno, "tcgetattr");
   mode.c_oflag &= ~static_cast<tcflag_t>(OPOST);
   if (tcsetattr(fd, TCSADRAIN, &mode) != 0) throw SystemError(info.Env(), errno, "tcsetattr");
-}
-
-Napi::Value Getrlimit(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  rlimit limit{};
-  if (getrlimit(static_cast<__rlimit_resource_t>(Int(info[0], "resource")), &limit)) {
-    throw SystemError(env, errno, "getrlimit");
-  }
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("soft", Napi::BigInt::New(env, static_cast<uint64_t>(limit.rlim_cur)));
-  result.Set("hard", Napi::BigInt::New(env, static_cast<uint64_t>(limit.rlim_max)));
-  return result;
-}
-
-Napi::Value SeccompActionAvailable(const Napi::CallbackInfo& info) {
-  const uint32_t action = Unsigned(info[0], "action");
-  if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0) return Napi::Boolean::New(info.Env(), true);
-  // EOPNOTSUPP: unknown action. Anything else says that there is no seccomp at all.
-  if (errno == EOPNOTSUPP) return Napi::Boolean::New(info.Env(), false);
-  throw SystemError(info.Env(), errno, "seccomp");
 }
 
 }  // namespace berth

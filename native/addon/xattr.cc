@@ -80,12 +80,4 @@ Napi::Value Flistxattr(const Napi::CallbackInfo& info) {
   return result;
 }
 
-void Fremovexattr(const Napi::CallbackInfo& info) {
-  const int fd = Int(info[0], "fd");
-  const Text name(info[1], "name");
-  int failed = fremovexattr(fd, name.c_str());
-  if (failed && errno == EBADF) failed = removexattr(MagicLink(fd).path(), name.c_str());
-  if (failed) throw SystemError(info.Env(), errno, "fremovexattr", name.c_str());
-}
-
 }  // namespace berth

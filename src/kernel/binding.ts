@@ -24,18 +24,6 @@ export interface FileStatus {
   mountId: bigint
 }
 
-export interface FileSystemStatus {
-  /** The file system's magic number. */
-  type: number
-  blockSize: number
-  blocks: bigint
-  blocksFree: bigint
-  /** For a user without privilege. */
-  blocksAvailable: bigint
-  files: bigint
-  filesFree: bigint
-}
-
 /** How a process ended; `code` is 128 + signal where a signal ended it. */
 export interface ExitStatus {
   code: number
@@ -60,14 +48,7 @@ export interface Binding {
   symlinkat(target: Path, dirfd: number, path: Path): void
   linkat(fromDirfd: number, from: Path, toDirfd: number, to: Path, flags: number): void
   unlinkat(dirfd: number, path: Path, flags: number): void
-  renameat2(fromDirfd: number, from: Path, toDirfd: number, to: Path, flags: number): void
   readlinkat(dirfd: number, path: Path): Buffer
-  /** An id of -1 is left as it is. Takes setuid, setgid and file capabilities away: owner first, then mode and xattrs. */
-  fchownat(dirfd: number, path: Path, uid: number, gid: number, flags: number): void
-  /** Never follows: a symbolic link is EOPNOTSUPP. */
-  fchmodat(dirfd: number, path: Path, mode: number): void
-  /** Times are nanoseconds since the epoch; `flags` e.g. AT_SYMLINK_NOFOLLOW. */
-  utimensat(dirfd: number, path: Path, atimeNs: bigint, mtimeNs: bigint, flags: number): void
   /** statx(2) with AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH as given. */
   statx(dirfd: number, path: Path, flags: number): FileStatus
   /** Names of a directory as bytes, without '.' and '..', with their DT_* types. From the beginning, whatever was read before. */
@@ -76,20 +57,12 @@ export interface Binding {
   fgetxattr(fd: number, name: string): Buffer
   fsetxattr(fd: number, name: string, value: Uint8Array, flags: number): void
   flistxattr(fd: number): string[]
-  fremovexattr(fd: number, name: string): void
   /** flock(2) without waiting: EAGAIN where another holds it. */
   flock(fd: number, exclusive: boolean): void
   /** flock(2) that waits, on its own thread; cannot be called off. The fd must stay open until it settles. */
   flockWait(fd: number, exclusive: boolean): Promise<void>
-  funlock(fd: number): void
-  /** lseek with SEEK_DATA (3) or SEEK_HOLE (4). -1 for ENXIO. */
-  seek(fd: number, offset: bigint, whence: number): bigint
-  /** Frees or preallocates: fallocate(2). */
-  fallocate(fd: number, mode: number, offset: bigint, length: bigint): void
   /** The fd must stay open until it settles. */
   syncfs(fd: number): Promise<void>
-  /** statfs(2). */
-  statfs(fd: number): FileSystemStatus
 
   // -- mounts, all by fd, none in the host's mount table -----------------------------------------------------
   /**
@@ -120,12 +93,6 @@ export interface Binding {
   }): { pid: number; status: Promise<ExitStatus> }
   pidfdOpen(pid: number): number
   pidfdSendSignal(pidfd: number, signal: number): void
-  /** Resolves when the process behind the pidfd has exited (any process, not only a child). */
-  pidfdWait(pidfd: number): Promise<void>
-  /** PR_SET_CHILD_SUBREAPER etc. */
-  prctl(option: number, arg: number): void
-  /** The effective, permitted and bounding sets of this thread, as bit masks. */
-  capabilities(): { effective: bigint; permitted: bigint; bounding: bigint }
 
   // -- cgroup and BPF ------------------------------------------------------------------------------------------
   /** BPF_PROG_LOAD of type CGROUP_DEVICE; returns the program's fd. A refused program's error ends in the verifier's words. */
@@ -141,10 +108,6 @@ export interface Binding {
   // -- system ---------------------------------------------------------------------------------------------------
   /** Clears OPOST of a terminal (termios(3)): Node's raw mode leaves newline translation on. */
   rawOutput(fd: number): void
-  /** RLIMIT_* of this process; RLIM_INFINITY is 2n ** 64n - 1n. */
-  getrlimit(resource: number): { soft: bigint; hard: bigint }
-  /** SECCOMP_GET_ACTION_AVAIL: whether the kernel knows this action. */
-  seccompActionAvailable(action: number): boolean
 
   // -- whole files and trees, for layers -------------------------------------------------------------------------
   /**
