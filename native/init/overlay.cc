@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "../common/overlay.h"
 #include "call.h"
 #include "child.h"
 #include "path.h"
@@ -14,9 +15,7 @@
 namespace berth {
 namespace {
 
-constexpr unsigned kSetFd = 5;          // FSCONFIG_SET_FD
-constexpr size_t kValueMax = 255;       // of fsconfig(2)
-constexpr size_t kMountDataMax = 4095;  // of mount(2)
+constexpr unsigned kSetFd = 5;  // FSCONFIG_SET_FD
 // Ours, not overlayfs's: no idmap but a chown of everything, at the cost of a copy.
 constexpr char kChownOption[] = "berth.chown";
 
@@ -63,8 +62,8 @@ int Complete(const RootPlan& root, int context) {
   for (const char* option : root.options) {
     if (std::strcmp(option, kChownOption) == 0) continue;
     const char* equals = std::strchr(option, '=');
-    char key[kValueMax + 1];
-    std::snprintf(key, sizeof(key), "%.*s", static_cast<int>(equals ? equals - option : kValueMax), option);
+    char key[kFsconfigValueMax + 1];
+    std::snprintf(key, sizeof(key), "%.*s", static_cast<int>(equals ? equals - option : kFsconfigValueMax), option);
     const long set = equals ? SetString(context, key, equals + 1)
                             : Call(SYS_fsconfig, context, FSCONFIG_SET_FLAG, key, nullptr, 0);
     if (set < 0) return -1;
@@ -96,52 +95,29 @@ int MountOneByOne(const RootPlan& root, By by, const int* layers) {
   return static_cast<int>(result);
 }
 
-bool Append(char* data, size_t* used, const char* key, const char* value, bool escape) {
-  const size_t length = std::strlen(key);
-  if (*used + length + 2 > kMountDataMax) return false;
-  if (*used) data[(*used)++] = ',';
-  std::memcpy(data + *used, key, length);
-  *used += length;
-  for (; *value; value++) {
-    // Overlayfs reads a backslash before these as part of the name.
-    if (escape && std::strchr(",:\\", *value)) data[(*used)++] = '\\';
-    if (*used + 2 > kMountDataMax) return false;
-    data[(*used)++] = *value;
-  }
-  data[*used] = '\0';
-  return true;
-}
-
-// Before Linux 6.7: mount(2) with everything in one page, in our scratch, and a detached clone of the result.
+// Before Linux 6.7, and for paths that fsconfig does not take: mount(2) with everything in one page, in our scratch,
+// and a detached clone of the result.
 int MountAtOnce(Child* child) {
   const RootPlan& root = child->plan->root;
-  char data[kMountDataMax + 1] = "";
-  size_t used = 0;
-  bool fits = Append(data, &used, "lowerdir=", "", false);
-  for (size_t i = 0; i < root.lower.size && fits; i++) {
-    char name[24];
-    const int length = std::snprintf(name, sizeof(name), i ? ":%zu" : "%zu", i);
-    fits = used + static_cast<size_t>(length) < kMountDataMax;
-    if (fits) std::memcpy(data + used, name, static_cast<size_t>(length) + 1);
-    used += static_cast<size_t>(length);
-  }
-  if (root.upper) fits = fits && Append(data, &used, "upperdir=", root.upper, true);
-  if (root.work) fits = fits && Append(data, &used, "workdir=", root.work, true);
+  OverlayData data;
+  data.AddLayers(root.lower.size);
+  if (root.upper) data.AddPath("upperdir=", root.upper);
+  if (root.work) data.AddPath("workdir=", root.work);
   for (const char* option : root.options) {
-    if (std::strcmp(option, kChownOption) != 0) fits = fits && Append(data, &used, option, "", false);
+    if (std::strcmp(option, kChownOption) != 0) data.AddOption(option);
   }
-  if (!fits) Die(E2BIG, "root", "overlay options are longer than a page");
+  if (!data.fits()) Die(E2BIG, "root", "overlay options are longer than a page");
   Must(Call(SYS_mkdirat, child->scratch, "m", 0700), "root", "scratch directory");
-  Must(Call(SYS_mount, "overlay", "m", "overlay", root.upper ? 0 : MS_RDONLY, data), "root", "overlay of %zu layers",
-       root.lower.size);
+  Must(Call(SYS_mount, "overlay", "m", "overlay", root.upper ? 0 : MS_RDONLY, data.text()), "root",
+       "overlay of %zu layers", root.lower.size);
   return static_cast<int>(Must(CloneTree(child->scratch, "m", false), "root", "overlay"));
 }
 
 bool FitsFsconfig(const RootPlan& root, bool lower) {
-  if (root.upper && std::strlen(root.upper) > kValueMax) return false;
-  if (root.work && std::strlen(root.work) > kValueMax) return false;
+  if (root.upper && std::strlen(root.upper) > kFsconfigValueMax) return false;
+  if (root.work && std::strlen(root.work) > kFsconfigValueMax) return false;
   for (const char* layer : root.lower) {
-    if (lower && std::strlen(layer) > kValueMax) return false;
+    if (lower && std::strlen(layer) > kFsconfigValueMax) return false;
   }
   return true;
 }
@@ -161,19 +137,21 @@ int MountOverlay(Child* child) {
   }
   int mount = -1;
   errno = 0;
-  if (!idmap && FitsFsconfig(root, true)) mount = MountOneByOne(root, By::kPath, nullptr);
+  const bool one_by_one = HasOverlayLayersOneByOne();
+  if (one_by_one && !idmap && FitsFsconfig(root, true)) mount = MountOneByOne(root, By::kPath, nullptr);
   if (mount < 0) {
     if (!idmap && errno == ENOENT) {
       for (const char* layer : root.lower) Must(Call(SYS_faccessat, AT_FDCWD, layer, F_OK), "root", "layer %s", layer);
       Die(ENOENT, "root", "overlay with upper %s", root.upper ? root.upper : "(none)");
     }
     const int* layers = CloneLayers(child, idmap);
-    if (FitsFsconfig(root, false)) mount = MountOneByOne(root, By::kFd, layers);
+    const bool fits = one_by_one && FitsFsconfig(root, false);
+    if (fits) mount = MountOneByOne(root, By::kFd, layers);
     if (mount < 0) {
       MakeScratch(child);
       AttachLayers(child, layers, root.lower.size);
       Must(Call(SYS_fchdir, child->scratch), "root", "scratch directory");
-      if (FitsFsconfig(root, false)) mount = MountOneByOne(root, By::kName, nullptr);
+      if (fits) mount = MountOneByOne(root, By::kName, nullptr);
       if (mount < 0) mount = MountAtOnce(child);
     }
     for (size_t i = 0; i < root.lower.size; i++) ::close(layers[i]);
