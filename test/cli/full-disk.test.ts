@@ -1,0 +1,75 @@
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { type Berth, withBerth } from '../lib/berth.ts'
+import { needs } from '../lib/needs.ts'
+
+needs('root', 'overlay', 'cgroup2', 'program:mount')
+
+/** Room for the built-in image and some containers. */
+const SIZE = '6m'
+
+/** A berth whose root is a small file system of its own; `fill` takes all that is left, `free` gives it back. */
+async function withSmallDisk(
+  use: (berth: Berth, disk: { fill: () => void; free: () => void }) => Promise<void>,
+): Promise<void> {
+  await withBerth(async (berth) => {
+    mkdirSync(berth.root)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${SIZE}`, 'tmpfs', berth.root])
+    const ballast = join(berth.root, 'ballast')
+    try {
+      await use(berth, {
+        fill: () => {
+          const { bavail, bsize } = statfsSync(berth.root)
+          writeFileSync(ballast, Buffer.alloc(bavail * bsize))
+        },
+        free: () => rmSync(ballast),
+      })
+      await berth.removeContainers()
+    } finally {
+      execFileSync('umount', ['--lazy', berth.root])
+    }
+  })
+}
+
+const run = ['run', '-d', '--net', 'none']
+
+test('a running container is removed from a full disk', async () => {
+  await withSmallDisk(async (berth, disk) => {
+    await berth.ok([...run, '--name', 'a', 'hello', 'probe', 'sleep', '1000'])
+    disk.fill()
+    await berth.ok(['rm', '-f', 'a'])
+    assert.is(await berth.ok(['ps', '-aq']), '')
+  })
+})
+
+test('an end on a full disk is known at once, and kept when there is room again', async () => {
+  await withSmallDisk(async (berth, disk) => {
+    await berth.ok([...run, '--name', 'a', 'hello', 'probe', 'trap', '1000'])
+    disk.fill()
+    await berth.ok(['kill', '-s', 'KILL', 'a'])
+    assert.is(await berth.ok(['wait', 'a']), '137')
+    assert.match(await berth.ok(['ps', '-a']), /Exited/)
+    await berth.refused(['run', '--rm', '--net', 'none', 'hello', 'probe', 'true'], /no space left/)
+    disk.free()
+    await berth.ok(['start', 'a'])
+    await berth.ok(['kill', '-s', 'KILL', 'a'])
+    assert.is(await berth.ok(['wait', 'a']), '137')
+    assert.match(await berth.ok(['ps', '-a']), /Exited \(137\)/)
+  })
+})
+
+test('a stopped container whose monitor waits for room is removed too', async () => {
+  await withSmallDisk(async (berth, disk) => {
+    await berth.ok([...run, '--name', 'a', 'hello', 'probe', 'sleep', '1000'])
+    disk.fill()
+    await berth.ok(['kill', '-s', 'KILL', 'a'])
+    await berth.ok(['wait', 'a'])
+    await berth.ok(['container', 'prune'])
+    assert.is(await berth.ok(['ps', '-aq']), '')
+  })
+})
+
+test.run()
