@@ -118,9 +118,11 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   child.plan = &plan;
   child.process = &plan.process;
   Prepare(&child, stdio, sync);
-  // Opened before the user namespace takes the right to.
-  const int offsets = static_cast<int>(
-      Must(Call(SYS_openat, child.proc, "self/timens_offsets", O_WRONLY | O_CLOEXEC), "time namespace", "offsets"));
+  // Opened before the user namespace takes the right to; a kernel may have no time namespaces.
+  const bool clocks = MakesNamespace(plan, CLONE_NEWTIME);
+  const long offsets = clocks ? Must(Call(SYS_openat, child.proc, "self/timens_offsets", O_WRONLY | O_CLOEXEC),
+                                     "time namespace", "offsets")
+                              : -1;
   uint64_t flags = NewFlags(plan) & ~static_cast<uint64_t>(CLONE_NEWUSER | CLONE_NEWCGROUP | CLONE_NEWTIME);
   MakeUserNamespace(&child);
   if (MakesNamespace(plan, CLONE_NEWNS)) {
@@ -137,8 +139,10 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   }
   JoinNamespaces(&child);
   if (child.user_namespace >= 0) EnterUserNamespace(&child);
-  if (MakesNamespace(plan, CLONE_NEWTIME)) SetTimeOffsets(&child, offsets);
-  ::close(offsets);
+  if (clocks) {
+    SetTimeOffsets(&child, static_cast<int>(offsets));
+    ::close(static_cast<int>(offsets));
+  }
 
   CloneSibling(flags, false);
   Inside(&child);

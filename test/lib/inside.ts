@@ -162,8 +162,9 @@ export class Place {
       writeFileSync(file, encodeContainer(this.plan(g)))
       return file
     })
-    // Node gives a child sockets; a container gets pipes. Descriptor 7 is what a careless caller leaks.
-    const piped = ['-c', 'exec 7< /; set -o pipefail; "$@" | cat', 'bash']
+    // Node gives a child sockets; a container gets pipes. Descriptor 7 is what a careless caller leaks. A bash whose stdin is a socket takes
+    // itself for one started by rshd and reads ~/.bashrc.
+    const piped = ['--norc', '-c', 'exec 7< /; set -o pipefail; "$@" | cat', 'bash']
     const done = spawnSync('bash', [...piped, MONITOR, 'once', ...files], {
       encoding: 'utf8',
       timeout: 20_000,
