@@ -17,6 +17,7 @@ import { open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { syncDirectory } from '../base/file.ts'
+import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
 import type { Digest } from '../spec/image.ts'
 import {
   ALGORITHMS,
@@ -27,7 +28,6 @@ import {
   mismatch,
   verifyBytes,
 } from './digest.ts'
-import { type FileLock, lockFile, tryLockFile } from './lock.ts'
 
 const READ_CHUNK_BYTES = 1024 * 1024
 /** Prefix of scratch files, whose content nobody can name after their owner's death. */

@@ -3,9 +3,9 @@ import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { readJsonIfAny, syncDirectory, TEMPORARY, writeFileAtomic } from '../base/file.ts'
+import { lockFile } from '../kernel/lock.ts'
 import type { Digest, Platform } from '../spec/image.ts'
 import { digestIn, hexOf } from './digest.ts'
-import { lockFile } from './lock.ts'
 import { formatReference, parseReference } from './reference.ts'
 
 /** What is known of one image without opening its documents. A function of manifest and configuration: never changed, only replaced. */

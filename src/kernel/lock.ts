@@ -3,11 +3,11 @@ import { isErrno } from '../base/fault.ts'
 import { binding } from './binding.ts'
 import { Fd } from './fd.ts'
 
-/** Node opens close-on-exec by itself. */
-const FLAGS = constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW
+/** Read and appended to by a holder to whom the file itself is of use. Node opens close-on-exec by itself. */
+const FLAGS = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW
 
 /**
- * A lock of a file, held until it is disposed or the process dies, however it dies. It belongs to the open file: two locks of one
+ * An flock(2) of a file, held until it is disposed or the process dies, however it dies. It belongs to the open file: two locks of one
  * process exclude each other as those of two processes do.
  */
 export class FileLock {
@@ -15,6 +15,11 @@ export class FileLock {
 
   constructor(fd: Fd) {
     this.#fd = fd
+  }
+
+  /** The locked file's, while the lock is held. */
+  get fd(): number {
+    return this.#fd.number
   }
 
   /** May be called again. */
@@ -28,19 +33,18 @@ export class FileLock {
 }
 
 /**
- * Locks the file, making it (mode 0600) where it is missing, and waits as long as another holds it. The holder of an exclusive lock
- * may remove the file; those who waited for it then lock the new one.
+ * Locks the file, making it (mode 0600) where it is missing, and waits as long as another holds it; an abort ends the waiting at once with the
+ * signal's reason. The holder of an exclusive lock may rename or remove the file; those who waited for it then lock the new one.
  */
-export async function lockFile(path: string, options: { exclusive: boolean }): Promise<FileLock> {
+export async function lockFile(
+  path: string,
+  options: { exclusive: boolean; signal?: AbortSignal | undefined },
+): Promise<FileLock> {
   for (;;) {
+    options.signal?.throwIfAborted()
     const fd = new Fd(openSync(path, FLAGS, 0o600))
-    try {
-      await binding.flockWait(fd.number, options.exclusive)
-      if (isStillAt(fd, path)) return new FileLock(fd)
-    } catch (error) {
-      fd.close()
-      throw error
-    }
+    await waitForLock(fd, options.exclusive, options.signal)
+    if (isStillAt(fd, path)) return new FileLock(fd)
     fd.close()
   }
 }
@@ -50,15 +54,60 @@ export function tryLockFile(path: string, options: { exclusive: boolean }): File
   for (;;) {
     const fd = new Fd(openSync(path, FLAGS, 0o600))
     try {
-      binding.flock(fd.number, options.exclusive)
-      if (isStillAt(fd, path)) return new FileLock(fd)
+      if (!tryLock(fd, options.exclusive)) {
+        fd.close()
+        return undefined
+      }
     } catch (error) {
       fd.close()
-      if (isErrno(error, 'EAGAIN')) return undefined
       throw error
     }
+    if (isStillAt(fd, path)) return new FileLock(fd)
     fd.close()
   }
+}
+
+function tryLock(fd: Fd, exclusive: boolean): boolean {
+  try {
+    binding.flock(fd.number, exclusive)
+    return true
+  } catch (error) {
+    if (isErrno(error, 'EAGAIN')) return false
+    throw error
+  }
+}
+
+/** Closes the fd where it fails. */
+async function waitForLock(
+  fd: Fd,
+  exclusive: boolean,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const close = () => fd.close()
+  let waiting: Promise<void> | undefined
+  const { promise: aborted, reject } = withReject()
+  const abort = () => reject(signal?.reason)
+  try {
+    if (tryLock(fd, exclusive)) return
+    waiting = binding.flockWait(fd.number, exclusive)
+    signal?.addEventListener('abort', abort, { once: true })
+    await Promise.race([waiting, aborted])
+  } catch (error) {
+    // flock(2) cannot be called off from outside: the waiting thread ends when it gets the lock, and the fd is needed until then.
+    if (waiting) waiting.then(close, close)
+    else close()
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', abort)
+  }
+}
+
+function withReject(): { promise: Promise<never>; reject: (reason: unknown) => void } {
+  let reject: (reason: unknown) => void = () => {}
+  const promise = new Promise<never>((_, fail) => {
+    reject = fail
+  })
+  return { promise, reject }
 }
 
 /** Between open and lock the last holder may have removed the file: then this lock excludes nobody. */

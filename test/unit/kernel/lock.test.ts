@@ -48,6 +48,26 @@ test('a lock file that is a link is refused', async () => {
   )
 })
 
+test('an abort ends the waiting at once, and the lock is free when its holder goes', async () => {
+  const path = join(directory, 'd')
+  const holder = await lockFile(path, { exclusive: true })
+  const reason = new Error('enough')
+  const abort = new AbortController()
+  const waiting = lockFile(path, { exclusive: true, signal: abort.signal })
+  abort.abort(reason)
+  const gone = await waiting.then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  assert.is(gone, reason)
+  await lockFile(path, { exclusive: true, signal: AbortSignal.abort(reason) }).then(
+    () => assert.unreachable(),
+    (error: unknown) => assert.is(error, reason),
+  )
+  holder.release()
+  using _ = await lockFile(path, { exclusive: true })
+})
+
 test('a released lock may be released again', async () => {
   const lock = await lockFile(join(directory, 'c'), { exclusive: true })
   lock.release()
