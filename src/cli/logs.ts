@@ -1,5 +1,7 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
+import { isLoss } from '../engine/status.ts'
+import type { ExitRecord } from '../engine/types.ts'
 import { type Context, write } from './context.ts'
 import type { LogLine } from './log-file.ts'
 import { examples, option } from './output.ts'
@@ -49,7 +51,7 @@ export function define(command: Command, context: Context): void {
       const { readLog } = await import('./log-file.ts')
       const alive = status.state === 'running' || status.state === 'paused'
       const end =
-        given.follow && alive ? until(api.waitContainer(engine, record.id), given.until) : undefined
+        given.follow && alive ? endOf(api.waitContainer(engine, record.id), given.until) : undefined
       const lines = readLog(
         log.path,
         {
@@ -60,17 +62,25 @@ export function define(command: Command, context: Context): void {
         end,
       )
       await show(lines, given.timestamps === true, given.follow === true)
+      const exit = await end
+      if (exit !== undefined && isLoss(exit)) {
+        throw new Fault('UNAVAILABLE', `container ${name} was lost: ${exit.error}`)
+      }
       // The wait's connection would keep this process alive when --until has ended the reading.
       if (end && given.until !== undefined) process.exit()
     })
 }
 
-/** Resolves when the container has stopped, or the time has come. */
-function until(stopped: Promise<unknown>, ns: bigint | undefined): Promise<unknown> {
-  const known = stopped.catch(() => {})
-  if (ns === undefined) return known
-  const waitMs = Math.max(0, Number(ns / 1_000_000n) - Date.now())
-  return Promise.race([known, new Promise((resolve) => setTimeout(resolve, waitMs))])
+/** How the container has ended; undefined where it was removed meanwhile, or the time has come before. */
+function endOf(
+  stopped: Promise<ExitRecord>,
+  untilNs: bigint | undefined,
+): Promise<ExitRecord | undefined> {
+  const known = stopped.catch(() => undefined)
+  if (untilNs === undefined) return known
+  const waitMs = Math.max(0, Number(untilNs / 1_000_000n) - Date.now())
+  const time = new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), waitMs))
+  return Promise.race([known, time])
 }
 
 async function show(

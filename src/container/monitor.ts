@@ -171,6 +171,22 @@ export function isMonitorAlive(directory: string): boolean {
   }
 }
 
+/** Resolves when no monitor lives in the directory. */
+export async function monitorEnd(directory: string): Promise<void> {
+  let fd: number
+  try {
+    fd = openSync(join(directory, 'alive'), constants.O_RDONLY | constants.O_NOFOLLOW)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return
+    throw error
+  }
+  try {
+    await binding.flockWait(fd, false)
+  } finally {
+    closeSync(fd)
+  }
+}
+
 interface Pending {
   readonly what: string
   resolve(reply: Record<string, unknown>): void
@@ -196,7 +212,12 @@ export class Monitor {
     socket.on('data', (bytes: Buffer) => this.#take(bytes))
     socket.on('error', () => {})
     socket.on('close', () =>
-      this.#lose(new Fault('UNAVAILABLE', 'the connection to the monitor has ended')),
+      this.#lose(
+        new Fault(
+          'UNAVAILABLE',
+          'the monitor has closed the connection: it was killed, or its client has read nothing for a minute',
+        ),
+      ),
     )
   }
 

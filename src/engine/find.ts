@@ -1,15 +1,15 @@
 import { Fault } from '../base/fault.ts'
 import type { Engine } from './open.ts'
-import { containerIds, readRecord, resolveId } from './record.ts'
-import { containerStatus } from './status.ts'
-import type { Container } from './types.ts'
+import { containerIds, readRecord, resolveId, tryLockContainer } from './record.ts'
+import { containerStatus, isUnrecordedEnd } from './status.ts'
+import type { Container, ContainerRecord, ContainerStatus } from './types.ts'
 
 /** `ref` is a name, an id or a unique prefix of one. NOT_FOUND or INVALID_ARGUMENT (ambiguous). */
 export async function findContainer(engine: Engine, ref: string): Promise<Container> {
   const id = resolveId(engine, ref)
   const record = readRecord(engine, id)
   if (!record) throw new Fault('NOT_FOUND', `no container "${ref}"; \`berth ps -a\` lists them`)
-  return { record, status: containerStatus(engine, record) }
+  return { record, status: await settledStatus(engine, record) }
 }
 
 /** Newest first. Without `all` only running and paused ones. A damaged record is told of and left out. */
@@ -17,16 +17,37 @@ export async function listContainers(
   engine: Engine,
   options: { all: boolean },
 ): Promise<Container[]> {
-  const containers = containerIds(engine).flatMap((id): Container[] => {
+  const containers: Container[] = []
+  for (const id of containerIds(engine)) {
     try {
       const record = readRecord(engine, id)
-      return record ? [{ record, status: containerStatus(engine, record) }] : []
+      if (record) containers.push({ record, status: await settledStatus(engine, record) })
     } catch (error) {
       engine.warn(error instanceof Error ? error.message : String(error))
-      return []
     }
-  })
+  }
   return containers
     .filter(({ status }) => options.all || status.state === 'running' || status.state === 'paused')
     .sort((a, b) => (BigInt(a.record.createdNs) < BigInt(b.record.createdNs) ? 1 : -1))
+}
+
+/**
+ * The status, after taking away what a lost container has left: its monitor was killed, and its processes would go on with nobody to tell of them. Where
+ * another command holds the container that one does it.
+ */
+async function settledStatus(engine: Engine, record: ContainerRecord): Promise<ContainerStatus> {
+  const status = containerStatus(engine, record)
+  if (!isUnrecordedEnd(status)) return status
+  using lock = tryLockContainer(engine, record.id)
+  const current = lock && readRecord(engine, record.id)
+  if (!current) return status
+  const { recover } = await import('./recover.ts')
+  try {
+    await recover(engine, current)
+  } catch (error) {
+    engine.warn(
+      `cannot take away what container ${record.name} has left: ${(error as Error).message}`,
+    )
+  }
+  return containerStatus(engine, current)
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
-import { type FileLock, lockFile } from '../kernel/lock.ts'
+import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
 import type { Spec } from '../spec/runtime.ts'
 import type { Engine } from './open.ts'
 import type { ContainerRecord } from './types.ts'
@@ -140,6 +140,12 @@ async function isAbandoned(engine: Engine, id: string): Promise<boolean> {
 export function lockContainer(engine: Engine, id: string): Promise<FileLock> {
   mkdirSync(engine.at.locks, { recursive: true, mode: 0o700 })
   return lockFile(engine.at.lock(id), { exclusive: true })
+}
+
+/** The same without waiting: undefined where another command works on the container. */
+export function tryLockContainer(engine: Engine, id: string): FileLock | undefined {
+  mkdirSync(engine.at.locks, { recursive: true, mode: 0o700 })
+  return tryLockFile(engine.at.lock(id), { exclusive: true })
 }
 
 const MOODS =

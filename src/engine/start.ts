@@ -2,6 +2,8 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { Fault } from '../base/fault.ts'
 import { Undo } from '../base/undo.ts'
 import { createProcess, type Monitor, startMonitor } from '../container/index.ts'
+import type { ContainerExit } from '../container/monitor.ts'
+import type { MonitorSession } from '../container/session.ts'
 import { readFileInside } from '../kernel/inside.ts'
 import { overlayMount } from '../kernel/mount-api.ts'
 import type { NetworkResult } from '../network/index.ts'
@@ -19,7 +21,7 @@ import type { Engine } from './open.ts'
 import { lockContainer, readConfig, readRecord, resolveId } from './record.ts'
 import { recover } from './recover.ts'
 import { endWithProcess } from './session.ts'
-import { containerStatus, writeRunMark } from './status.ts'
+import { containerStatus, writeFailedExit, writeRunMark } from './status.ts'
 import type { Container, ContainerRecord, Session } from './types.ts'
 import { ACCOUNT_FILE_BYTES_MAX, type Account, resolveUser } from './users.ts'
 
@@ -87,29 +89,36 @@ async function startLocked(
     result,
   })
 
-  const made = await createProcess({
-    monitor,
-    id,
-    spec,
-    root,
-    planPath: engine.at.plan(id),
-    programs: engine.at.programs,
-    cgroupParent: options.cgroupParent,
-    io: {
-      stdin: options.interactive,
-      stdinOnce: options.interactive && !options.detach,
-      log: options.logDriver === 'none' ? 'none' : 'cri',
-      logPath: options.logDriver === 'none' ? '' : engine.at.log(id),
-    },
-    exit: { recordPath: engine.at.exit(id), command: exitCommand(engine, record) },
-    restart: options.restart,
-    reaper: options.reaper,
-    warn: engine.warn,
-    beforeCreate: (cgroup) => writeRunMark(engine, id, cgroup),
-  })
-  undo.push('the container', made.undo)
-  const session = attach ? await monitor.attach(id, { stdin: attach.stdin }) : undefined
-  await monitor.start(id)
+  let session: MonitorSession<ContainerExit> | undefined
+  try {
+    const made = await createProcess({
+      monitor,
+      id,
+      spec,
+      root,
+      planPath: engine.at.plan(id),
+      programs: engine.at.programs,
+      cgroupParent: options.cgroupParent,
+      io: {
+        stdin: options.interactive,
+        stdinOnce: options.interactive && !options.detach,
+        log: options.logDriver === 'none' ? 'none' : 'cri',
+        logPath: options.logDriver === 'none' ? '' : engine.at.log(id),
+      },
+      exit: { recordPath: engine.at.exit(id), command: exitCommand(engine, record) },
+      restart: options.restart,
+      reaper: options.reaper,
+      warn: engine.warn,
+      beforeCreate: (cgroup) => writeRunMark(engine, id, cgroup),
+    })
+    undo.push('the container', made.undo)
+    session = attach ? await monitor.attach(id, { stdin: attach.stdin }) : undefined
+    await monitor.start(id)
+  } catch (error) {
+    // Marked as started, and without a process: this says why, where the monitor has not.
+    writeFailedExit(engine, id, error)
+    throw error
+  }
   undo.keep()
   emit(engine, about(record, 'start'))
   if (!session) {

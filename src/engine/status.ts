@@ -1,7 +1,7 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
-import { isErrno } from '../base/fault.ts'
+import { describe, exitCode, isErrno } from '../base/fault.ts'
 import { readFileIfAny, readJsonIfAny, writeFileAtomic } from '../base/file.ts'
 import { isMonitorAlive } from '../container/monitor.ts'
 import type { Engine } from './open.ts'
@@ -54,9 +54,19 @@ export function containerStatus(engine: Engine, record: ContainerRecord): Contai
     }
   }
   const mark = readRunMark(engine, record.id)
+  if (!mark) return NOTHING
+  const monitored = monitoredState(engine.at.live(record.id), record.id)
+  if (monitored === 'stopped') {
+    return { ...NOTHING, state: 'stopped', exitCode: UNKNOWN_EXIT, error: OWED }
+  }
   // A monitor that has not told of the container yet is just making it.
-  if (!mark || isMonitorAlive(engine.at.live(record.id))) return NOTHING
+  if (monitored !== undefined) return NOTHING
   return { ...NOTHING, state: 'stopped', exitCode: UNKNOWN_EXIT, error: lossReason(mark) }
+}
+
+/** Whether a status is of a container that was lost with its monitor, and that nobody has cleaned up after yet. */
+export function isUnrecordedEnd(status: ContainerStatus): boolean {
+  return status.state === 'stopped' && status.finishedNs === '0' && !isOwed(status)
 }
 
 const NOTHING: ContainerStatus = {
@@ -69,6 +79,19 @@ const NOTHING: ContainerStatus = {
   oomKilled: false,
   error: '',
   restarts: 0,
+}
+
+const OWED = 'its monitor has no room on the disk for its exit record yet'
+
+/** Whether the end is known to the monitor alone. */
+export const isOwed = (status: ContainerStatus): boolean => status.error === OWED
+
+/** What a living monitor says of a container that does not run; undefined without a living monitor. */
+function monitoredState(directory: string, id: string): 'making' | 'stopped' | undefined {
+  if (!isMonitorAlive(directory)) return
+  const text = readFileIfAny(join(directory, 'status.json'))
+  const status = text === undefined ? undefined : (JSON.parse(text) as MonitorStatus)
+  return status?.containers[id]?.state === 'stopped' ? 'stopped' : 'making'
 }
 
 function liveStatus(engine: Engine, id: string): ContainerStatus | undefined {
@@ -113,16 +136,35 @@ export function writeRunMark(engine: Engine, id: string, cgroup: string): void {
 /** Writes the exit record that a lost monitor could not write. */
 export function writeLostExit(engine: Engine, id: string): void {
   const mark = readRunMark(engine, id)
-  if (!mark || readExit(engine, id)) return
+  if (mark) writeExitIfNone(engine, id, UNKNOWN_EXIT, lossReason(mark))
+}
+
+/** Writes the exit record of a start that failed before there was a process, as the monitor does where it fails after. */
+export function writeFailedExit(engine: Engine, id: string, error: unknown): void {
+  try {
+    if (readRunMark(engine, id)) writeExitIfNone(engine, id, exitCode(error), describe(error))
+  } catch (failure) {
+    // With a full disk the start's own failure is still the one to tell.
+    engine.warn(`cannot write the exit record: ${describe(failure)}`)
+  }
+}
+
+/** Whether an exit record was written for a container that was lost with its monitor. */
+export function isLoss(exit: Pick<ExitRecord, 'code' | 'startedNs' | 'error'>): boolean {
+  return exit.code === UNKNOWN_EXIT && exit.startedNs === '0' && exit.error !== ''
+}
+
+function writeExitIfNone(engine: Engine, id: string, code: number, error: string): void {
+  if (readExit(engine, id)) return
   const exit: ExitRecord = {
     id,
-    code: UNKNOWN_EXIT,
+    code,
     signal: 0,
     oomKilled: false,
     createdNs: '0',
     startedNs: '0',
     finishedNs: String(nowNs()),
-    error: lossReason(mark),
+    error,
     restarts: 0,
   }
   writeFileAtomic(engine.at.exit(id), JSON.stringify(exit))

@@ -1,6 +1,6 @@
 import { Fault } from '../base/fault.ts'
 import { thawCgroup } from '../container/index.ts'
-import { connectMonitor } from '../container/monitor.ts'
+import { connectMonitor, monitorEnd } from '../container/monitor.ts'
 import { signalName, signalNumber } from '../spec/linux.ts'
 import { emit } from './events.ts'
 import { findContainer } from './find.ts'
@@ -8,7 +8,7 @@ import type { Engine } from './open.ts'
 import { lockContainer, readRecord, resolveId } from './record.ts'
 import { recover } from './recover.ts'
 import { about, startContainer } from './start.ts'
-import { containerStatus, readExit, readRunMark } from './status.ts'
+import { containerStatus, isOwed, readExit, readRunMark } from './status.ts'
 import type { ContainerRecord, ExitRecord } from './types.ts'
 
 /** Stop signal, wait, SIGKILL. Already stopped is success. `timeoutS` -1 waits for ever. */
@@ -120,14 +120,11 @@ export async function restartContainer(
 /** Resolves when the container is stopped, at once if it is. One that was never started is refused: it may never be. */
 export async function waitContainer(engine: Engine, ref: string): Promise<ExitRecord> {
   const { record, status } = await findContainer(engine, ref)
-  if (status.state === 'running' || status.state === 'paused') {
-    const monitor = await connectMonitor(engine.at.live(record.id)).catch(() => undefined)
-    try {
-      const exit = await monitor?.wait(record.id)
-      if (exit) return exit
-    } finally {
-      monitor?.close()
-    }
+  if (status.state === 'running' || status.state === 'paused' || isOwed(status)) {
+    const exit = await exitFromMonitor(engine.at.live(record.id), record.id)
+    if (exit) return exit
+    // Lost with its monitor: looking at it writes its exit record.
+    await findContainer(engine, record.id)
   }
   const exit = readExit(engine, record.id)
   if (exit) return exit
@@ -148,5 +145,19 @@ export async function waitContainer(engine: Engine, ref: string): Promise<ExitRe
     finishedNs: now.finishedNs,
     error: now.error,
     restarts: now.restarts,
+  }
+}
+
+/** The end as the monitor tells it; undefined where it ends without a word. */
+async function exitFromMonitor(live: string, id: string): Promise<ExitRecord | undefined> {
+  const monitor = await connectMonitor(live).catch(() => undefined)
+  try {
+    return await monitor?.wait(id)
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'UNAVAILABLE') throw error
+    await monitorEnd(live)
+    return
+  } finally {
+    monitor?.close()
   }
 }
