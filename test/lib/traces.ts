@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { eventually } from './eventually.ts'
@@ -10,9 +11,9 @@ import { cgroupRoot } from './needs.ts'
  */
 export function machineTraces(roots: readonly string[] = []): string[] {
   const found = [
-    ...lines('/proc/self/mountinfo').map(
-      (line) => `mount ${line.split(' ').slice(3, 6).join(' ')}`,
-    ),
+    ...lines('/proc/self/mountinfo')
+      .filter((line) => roots.length === 0 || !isOthers(line, roots))
+      .map((line) => `mount ${line.split(' ').slice(3, 6).join(' ')}`),
     ...cgroups(cgroupRoot(), roots),
     ...names('/run/netns').map((name) => `network namespace ${name}`),
     ...names('/sys/class/net').map((name) => `interface ${name}`),
@@ -97,6 +98,12 @@ function cgroups(directory: string, roots: readonly string[]): string[] {
     found.push(...below)
   }
   return found
+}
+
+/** A mount below the directory for temporary files that names none of ours: of a test that runs beside. */
+function isOthers(line: string, roots: readonly string[]): boolean {
+  const at = line.split(' ')[4] ?? ''
+  return at.startsWith(`${tmpdir()}/`) && !roots.some((root) => line.includes(root))
 }
 
 /** berth's parent, and what is called after a container. */
