@@ -1,52 +1,90 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { describe, Fault } from '../base/fault.ts'
 import { destroyCgroup } from '../container/index.ts'
 import { connectMonitor, isMonitorAlive } from '../container/monitor.ts'
-import { lockFile } from '../kernel/lock.ts'
 import { releaseAbandonedRanges } from './idmap.ts'
 import { detachContainer } from './network.ts'
 import type { Engine } from './open.ts'
 import { containerIds, lockContainer, readRecord, releaseName } from './record.ts'
 import { removeFiles } from './remove.ts'
-import { containerStatus, readRunMark, writeLostExit } from './status.ts'
+import { containerStatus, isOwed, readRunMark, writeLostExit } from './status.ts'
 import { removeTree } from './trees.ts'
 import type { ContainerRecord } from './types.ts'
 
 /**
  * Takes away what an ended container has left: the monitor that still holds its network, or after a monitor that was killed its processes and cgroup,
- * and writes the exit record that nobody wrote. The caller holds the container's lock. With a live container or nothing left it does nothing.
+ * and writes the exit record that nobody wrote, unless the container is being removed. The caller holds the container's lock. With a live container or
+ * nothing left it does nothing.
  */
-export async function recover(engine: Engine, record: ContainerRecord): Promise<void> {
+export async function recover(
+  engine: Engine,
+  record: ContainerRecord,
+  options: { removing: boolean } = { removing: false },
+): Promise<void> {
   const live = engine.at.live(record.id)
   if (existsSync(live)) {
     if (isMonitorAlive(live)) {
-      const { state } = containerStatus(engine, record)
-      if (state === 'running' || state === 'paused') return
+      const status = containerStatus(engine, record)
+      if (status.state === 'running' || status.state === 'paused') return
       await detachContainer(engine, record.id, { namespaceGone: false })
-      await endMonitor(live, record.id)
+      await endMonitor(live, record.id, {
+        ...options,
+        patienceMs: isOwed(status) ? OWED_RECORD_MS : MONITOR_END_MS,
+      })
     }
     const cgroup = readRunMark(engine, record.id)?.cgroup
     if (cgroup) await destroyCgroup(cgroup)
     rmSync(live, { recursive: true, force: true })
   }
-  writeLostExit(engine, record.id)
+  // For nobody to read, and on a full disk it would keep from removing what fills it.
+  if (!options.removing) writeLostExit(engine, record.id)
   await detachContainer(engine, record.id, { namespaceGone: true })
 }
 
-/** Ends a living monitor and what it holds: a stopped container's network, or the first process of a start that was killed before the program ran. */
-export async function endMonitor(live: string, id: string): Promise<void> {
+/**
+ * Ends a living monitor and what it holds: a stopped container's network, or the first process of a start that was killed before the program ran. One that
+ * still owes an exit record, for the disk is full, ends only with `removing`.
+ */
+export async function endMonitor(
+  live: string,
+  id: string,
+  options: { removing: boolean; patienceMs?: number },
+): Promise<void> {
   const monitor = await connectMonitor(live).catch(() => undefined)
   if (monitor) {
-    await monitor.signal(id, { signal: 9, all: true, stop: true }).catch(() => {
-      // Nothing of it is alive: the usual case.
-    })
-    await monitor.quit().catch(() => {
-      // It has ended between the question and the answer: what was asked for.
-    })
+    const ignored = (): void => {
+      // Nothing of it is alive, or it has ended between the question and the answer: the usual case.
+    }
+    await monitor.signal(id, { signal: 9, all: true, stop: true }).catch(ignored)
+    if (options.removing) {
+      await monitor.wait(id).catch(ignored)
+      await monitor.remove(id).catch(ignored)
+    }
+    await monitor.quit().catch(ignored)
     monitor.close()
   }
-  const lock = await lockFile(join(live, 'alive'), { exclusive: true })
-  lock.release()
+  await monitorGone(live, id, options.patienceMs ?? MONITOR_END_MS)
+}
+
+/** Time that a monitor gets to end. */
+const MONITOR_END_MS = 10_000
+/** It tries to write the record every second. */
+const OWED_RECORD_MS = 2000
+
+/** Resolves when the monitor is gone. Not by waiting for the lock: a wait in the kernel cannot be given up. */
+async function monitorGone(live: string, id: string, patienceMs: number): Promise<void> {
+  const until = performance.now() + patienceMs
+  for (let pauseMs = 1; isMonitorAlive(live); pauseMs = Math.min(pauseMs * 2, 100)) {
+    if (performance.now() > until) {
+      throw new Fault(
+        'UNAVAILABLE',
+        `the monitor of container ${id.slice(0, 12)} does not end; where the disk is full it waits for room for the exit record`,
+      )
+    }
+    await delay(pauseMs)
+  }
 }
 
 /**
@@ -59,7 +97,7 @@ export async function removeDebris(engine: Engine): Promise<string[]> {
     using _lock = await lockContainer(engine, id)
     const record = readRecord(engine, id)
     if (record) {
-      await recover(engine, record)
+      await recoverOrTell(engine, record)
       releaseOtherNames(engine, record)
     } else {
       await removeFiles(engine, id, undefined)
@@ -80,6 +118,15 @@ export async function removeDebris(engine: Engine): Promise<string[]> {
   }
   releaseAbandonedRanges(engine)
   return removed
+}
+
+/** One container that cannot be put in order now does not keep the others waiting. */
+async function recoverOrTell(engine: Engine, record: ContainerRecord): Promise<void> {
+  try {
+    await recover(engine, record)
+  } catch (error) {
+    engine.warn(`container ${record.name} is not put in order: ${describe(error)}`)
+  }
 }
 
 /** A second name is left by a rename that was killed. The caller holds the lock. */

@@ -40,7 +40,7 @@ export async function removeContainer(
     }
     await stopLocked(engine, record, { timeoutS: 0, signal: 9 })
   }
-  await recover(engine, record)
+  await recover(engine, record, { removing: true })
   await removeFiles(engine, id, record)
   if (options.volumes) {
     for (const volume of record.volumes) {
@@ -77,7 +77,7 @@ export async function removeFiles(
   const cgroup = readRunMark(engine, id)?.cgroup
   // Of a container whose record is damaged; otherwise it has been ended before.
   const live = engine.at.live(id)
-  if (isMonitorAlive(live)) await endMonitor(live, id)
+  if (isMonitorAlive(live)) await endMonitor(live, id, { removing: true })
   rmSync(engine.at.record(id), { force: true })
   if (record) releaseName(engine, record.name, id)
   else for (const name of readdirSync(engine.at.names)) releaseName(engine, name, id)
