@@ -139,6 +139,16 @@ test('mask adds, unmask takes away, --privileged hides nothing', () => {
   assert.equal(spec(['--privileged']).linux?.maskedPaths, [])
 })
 
+test('--privileged hides what is asked for all the same', () => {
+  assert.equal(spec(['--privileged', '--security-opt', 'mask=/a']).linux?.maskedPaths, ['/a'])
+})
+
+test('--ipc none has no /dev/shm', () => {
+  const targets = (spec(['--ipc', 'none']).mounts ?? []).map((mount) => mount.destination)
+  assert.not(targets.includes('/dev/shm'))
+  assert.ok(targets.includes('/dev/mqueue'))
+})
+
 test('two mounts at one place, and one at /, are refused', () => {
   assert.throws(() => spec(['--tmpfs', '/a', '--tmpfs', '/a/']), /two mounts at \/a/)
   assert.throws(() => spec(['--tmpfs', '/']), /\//)
