@@ -344,6 +344,8 @@ void CloneSibling(uint64_t flags, bool terminal) {
   char byte = 0;
   if (pid > 0) {
     SendPid(pid, pidfd);
+    // The end of file of this socket tells that the program runs: it must not wait for our own end.
+    ::close(SyncFd());
     (void)!::write(turn[1], &byte, 1);
     ::_exit(0);
   }

@@ -1,5 +1,6 @@
 // The fallback for kernels and file systems without idmapped mounts: every inode is chowned through the overlay, which
-// copies it up. It costs the layers' size once; a second run finds everything done.
+// copies it up. It costs the layers' size once; a second run finds everything done. Names of one file become files of
+// their own, and ids within POSIX ACLs stay as they were: an idmapped mount does both right.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -50,7 +50,14 @@ void OnChild(void*, uint32_t) {
   uint64_t count;
   if (read(g_child_event.get(), &count, sizeof(count)) < 0) return;
   int status;
-  for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) Process::Reaped(pid, status);
+  for (;;) {
+    // Looked at before it is reaped: of one that a second clone has made, the first one's message is read while its pidfd still names it.
+    siginfo_t info{};
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
+    Process::Ending(info.si_pid);
+    const pid_t pid = waitpid(info.si_pid, &status, WNOHANG);
+    if (pid > 0) Process::Reaped(pid, status);
+  }
 }
 
 void OnAccept(void*, uint32_t) {

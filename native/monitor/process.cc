@@ -212,6 +212,18 @@ void Process::End() {
   state_ = State::kNone;
 }
 
+void Process::Ending(pid_t pid) {
+  for (const Process* process = g_first; process != nullptr; process = process->next_) {
+    if (process->pid_ == pid) return;
+  }
+  for (Process* process = g_first; process != nullptr;) {
+    // Reading may end this one.
+    Process* next = process->next_;
+    if (process->state_ == State::kPreparing || process->state_ == State::kStarting) process->ReadSync();
+    process = next;
+  }
+}
+
 void Process::Reaped(pid_t pid, int status) {
   Process* process = g_first;
   while (process != nullptr && process->pid_ != pid) process = process->next_;

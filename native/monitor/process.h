@@ -51,6 +51,8 @@ class Process {
   int pidfd() const { return pidfd_.get(); }
 
   // Tells the process with this pid, if it is one of ours, that it has been reaped.
+  // A child has ended and is not yet reaped: where it is nobody's, a message may be waiting that says whose.
+  static void Ending(pid_t pid);
   static void Reaped(pid_t pid, int status);
 
  private:

@@ -25,6 +25,9 @@ import { containerStatus, writeFailedExit, writeRunMark } from './status.ts'
 import type { Container, ContainerRecord, Session } from './types.ts'
 import { ACCOUNT_FILE_BYTES_MAX, type Account, resolveUser } from './users.ts'
 
+/** The command line, from dist/src/FOLDER/. */
+const PROGRAM = fileURLToPath(new URL('../../../bin/berth.cjs', import.meta.url))
+
 export interface AttachOptions {
   readonly stdin: boolean
   readonly rows: number
@@ -263,11 +266,9 @@ function exitCommand(engine: Engine, record: ContainerRecord): string[] {
   const { options } = record
   const hasNetwork = networkMode(engine, options).kind === 'cni'
   if (!hasNetwork && !(options.remove && options.detach)) return []
-  const program = process.argv[1]
-  if (program === undefined) return []
   return [
     process.execPath,
-    program,
+    PROGRAM,
     '--root',
     engine.root,
     '--state',
