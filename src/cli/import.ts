@@ -42,7 +42,7 @@ export function define(command: Command, context: Context): void {
     .action(async (archive: string, name: string | undefined, given: Given) => {
       const config = changedConfig(given.change ?? [])
       const source = archive === '-' ? stdin('the archive') : archive
-      const { store } = await openImages(context)
+      const { store, changed } = await openImages(context)
       const { importImage } = await import('../image/import.ts')
       const view = progressView(given.quiet === true)
       try {
@@ -55,6 +55,7 @@ export function define(command: Command, context: Context): void {
           progress: view.report,
         })
         view.finish()
+        await changed('import', loaded.id, loaded.names[0] ?? loaded.id)
         await (given.format === 'json' ? printJson(loaded) : print(`${loaded.id}\n`))
       } finally {
         view.finish()

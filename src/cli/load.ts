@@ -32,7 +32,7 @@ export function define(command: Command, context: Context): void {
     )
     .action(async (given: Given) => {
       const source = given.input === undefined ? stdin('the archive') : given.input
-      const { store, familiar } = await openImages(context)
+      const { store, familiar, changed } = await openImages(context)
       const { loadArchive } = await import('../image/load.ts')
       const view = progressView(given.quiet === true)
       try {
@@ -42,6 +42,7 @@ export function define(command: Command, context: Context): void {
           progress: view.report,
         })
         view.finish()
+        for (const { id, names } of loaded) await changed('load', id, names[0] ?? id)
         if (given.format === 'json') return await printJson(loaded)
         for (const { id, names } of loaded) {
           const named = names.length > 0 ? names.map(familiar) : [id]

@@ -17,7 +17,7 @@ export function define(command: Command, context: Context): void {
       `\nMirrors and plain HTTP are configured in certs.d/HOST/hosts.toml, as for containerd.${examples('berth pull debian', 'berth pull --platform linux/arm64 127.0.0.1:5000/app:1')}`,
     )
     .action(async (name: string, given: { platform?: string; quiet?: true; format: Format }) => {
-      const { store } = await openImages(context)
+      const { store, changed } = await openImages(context)
       const { pullImage } = await import('../image/pull.ts')
       const abort = new AbortController()
       const stop = (): void => abort.abort()
@@ -30,6 +30,7 @@ export function define(command: Command, context: Context): void {
           signal: abort.signal,
         })
         view.finish()
+        await changed('pull', pulled.id, pulled.name)
         await (given.format === 'json' ? printJson(pulled) : print(`${pulled.id}\n`))
       } finally {
         view.finish()

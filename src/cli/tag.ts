@@ -9,13 +9,16 @@ export function define(command: Command, context: Context): void {
     .argument('<name...>', 'further names for it')
     .addHelpText('after', examples('berth tag hello registry.example/team/hello:1.0'))
     .action(async (image: string, names: string[]) => {
-      const { store } = await openImages(context)
+      const { store, changed } = await openImages(context)
       const [{ tagImage }, { tagName }] = await Promise.all([
         import('../image/inspect.ts'),
         import('../image/load.ts'),
       ])
       // All are looked at before the first is given.
       for (const name of names) tagName(name)
-      for (const name of names) await tagImage(store, image, name)
+      for (const name of names) {
+        const full = await tagImage(store, image, name)
+        await changed('tag', store.catalog.resolve(full).id, full)
+      }
     })
 }

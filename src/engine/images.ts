@@ -77,12 +77,12 @@ async function findOrPull(
   if (pull === 'never') {
     throw new Fault(
       'NOT_FOUND',
-      `no image "${image}" here, and --pull never forbids to fetch it; \`berth images\` lists what is here`,
+      `no image "${image}"${platform === undefined ? '' : ` for ${platform}`} here, and --pull never forbids to fetch it; \`berth images\` lists what is here`,
     )
   }
   const { pullImage } = await import('../image/pull.ts')
   const pulled = await pullImage(store, image, { platform, progress })
-  emit(engine, { type: 'image', action: 'pull', id: pulled.id, name: pulled.name, attributes: {} })
+  tellOfImage(engine, 'pull', pulled.id, pulled.name)
   return pulled.id
 }
 
@@ -151,6 +151,11 @@ function containerRoots(engine: Engine): Roots {
   return { images, layers, chains }
 }
 
+/** An event about an image. */
+export function tellOfImage(engine: Engine, action: string, id: string, name: string): void {
+  emit(engine, { type: 'image', action, id, name, attributes: {} })
+}
+
 /**
  * The collection that another command asked for while this one held the content. Called when it is let go; where others hold it now, one of them does it.
  */
@@ -184,10 +189,8 @@ export async function removeImage(
       }),
     roots: () => containerRoots(engine),
   })
-  for (const each of untagged)
-    emit(engine, { type: 'image', action: 'untag', id: each, name: each, attributes: {} })
-  for (const each of deleted)
-    emit(engine, { type: 'image', action: 'delete', id: each, name: ref, attributes: {} })
+  for (const each of untagged) tellOfImage(engine, 'untag', each, each)
+  for (const each of deleted) tellOfImage(engine, 'delete', each, ref)
   return { untagged: [...untagged], deleted: [...deleted] }
 }
 

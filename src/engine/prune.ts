@@ -1,9 +1,8 @@
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { TEMPORARY } from '../base/file.ts'
-import { emit } from './events.ts'
 import { listContainers } from './find.ts'
-import { pruneImages } from './images.ts'
+import { pruneImages, tellOfImage } from './images.ts'
 import type { Engine } from './open.ts'
 import { removeDebris } from './recover.ts'
 import { removeContainer } from './remove.ts'
@@ -44,8 +43,7 @@ export async function pruneEngine(
     const pruned = await pruneImages(engine, options.allImages)
     images = pruned.images
     reclaimedBytes += pruned.reclaimedBytes
-    for (const id of images)
-      emit(engine, { type: 'image', action: 'delete', id, name: id, attributes: {} })
+    for (const id of images) tellOfImage(engine, 'delete', id, id)
   }
   return { containers, images, volumes, reclaimedBytes }
 }
