@@ -1,4 +1,5 @@
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { Fault } from '../base/fault.ts'
 import { Undo } from '../base/undo.ts'
 import { createProcess, type Monitor, startMonitor } from '../container/index.ts'
