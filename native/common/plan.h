@@ -52,6 +52,7 @@ struct MountPlan {
   bool idmap_container = false;
   const IdMappings* idmap = nullptr;
   bool copy_up = false;
+  const char* source_namespace = "";
   bool optional = false;
 };
 

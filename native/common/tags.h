@@ -39,6 +39,7 @@ enum class Tag : uint16_t {
   kMountIdmap = 42,
   kMountCopyUp = 43,
   kMountOptional = 44,
+  kMountSourceNamespace = 45,
   // DevicePlan
   kDeviceTarget = 50,
   kDeviceType = 51,

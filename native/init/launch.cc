@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,6 +23,8 @@ namespace berth {
 namespace {
 
 constexpr size_t kProcBytesMax = 4096;
+// How long a child may take to its first instruction before it is taken for one that will get there.
+constexpr int kBirthMs = 100;
 
 // A fork into new namespaces and, when `cgroup` is not -1, into that cgroup.
 pid_t Clone(uint64_t flags, int* pidfd, int cgroup) {
@@ -33,7 +36,37 @@ pid_t Clone(uint64_t flags, int* pidfd, int cgroup) {
   return static_cast<pid_t>(Call(SYS_clone3, &arguments, sizeof(arguments)));
 }
 
-// The same without a cgroup, where a filter may be in force: filters answer ENOSYS to clone3, whose flags they cannot see.
+// Clone into a cgroup that may have been killed before. Since Linux 6.14 (and 6.12.14, 6.6.78, 6.1.129) the kernel counts the kills of a
+// cgroup, and takes a clone into one whose count differs from that of the parent's cgroup for one that has to die too: at once, every
+// time. Such a child is made again outside, and moves itself in before it does anything else.
+pid_t CloneInto(uint64_t flags, int* pidfd, int cgroup) {
+  if (cgroup < 0) return Clone(flags, pidfd, cgroup);
+  int born[2];
+  if (::pipe2(born, O_CLOEXEC) != 0) return -1;
+  Fd read_end(born[0]);
+  Fd write_end(born[1]);
+  const pid_t pid = Clone(flags, pidfd, cgroup);
+  if (pid < 0) return pid;
+  if (pid == 0) {
+    if (::write(born[1], "", 1) != 1) ::_exit(1);
+    return 0;
+  }
+  write_end.Reset();
+  // End of file is a child that never ran. One that is frozen or throttled says nothing for a while: nobody waits for it.
+  pollfd sign = {born[0], POLLIN, 0};
+  char byte;
+  if (::poll(&sign, 1, kBirthMs) != 1 || ::read(born[0], &byte, 1) != 0) return pid;
+  ::waitpid(pid, nullptr, 0);
+  ::close(*pidfd);
+  *pidfd = -1;
+  const Fd members(::openat(cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC));
+  if (!members) return -1;
+  const pid_t again = Clone(flags, pidfd, -1);
+  if (again == 0 && ::write(members.get(), "0", 1) != 1) ::_exit(1);
+  return again;
+}
+
+// Clone without a cgroup, where a filter may be in force: filters answer ENOSYS to clone3, whose flags they cannot see.
 pid_t CloneFiltered(uint64_t flags, int* pidfd) {
   const pid_t pid = Clone(flags, pidfd, -1);
   if (pid >= 0 || (errno != ENOSYS && errno != EPERM)) return pid;
@@ -371,7 +404,7 @@ bool LaunchContainer(const ContainerPlan& plan, const ChildStdio& stdio, Launche
   const bool direct = OneCloneDoes(plan);
   const uint64_t flags = direct ? NewFlags(plan) & ~static_cast<uint64_t>(CLONE_NEWCGROUP) : 0;
   int pidfd = -1;
-  const pid_t pid = Clone(flags, &pidfd, cgroup.get());
+  const pid_t pid = CloneInto(flags, &pidfd, cgroup.get());
   if (pid < 0) return false;
   if (pid == 0) direct ? DirectChild(plan, stdio, pair.child.get()) : IndirectChild(plan, stdio, pair.child.get());
   Fill(launched, pid, pidfd, &pair);
@@ -391,14 +424,14 @@ bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgr
   int pidfd = -1;
   pid_t pid = -1;
   errno = ENOENT;
-  if (!cgroup[0] || group) pid = Clone(0, &pidfd, group.get());
+  if (!cgroup[0] || group) pid = CloneInto(0, &pidfd, group.get());
   if (pid < 0 && cgroup[0] && (errno == EBUSY || errno == ENOENT || errno == EOPNOTSUPP)) {
     // The container has made cgroups below its own: processes live only in the leaves (cgroups(7)).
     *stage = "cgroup";
     group = Fd(OpenOwnCgroup(container_pidfd, cgroup));
     if (!group) return false;
     *stage = "clone";
-    pid = Clone(0, &pidfd, group.get());
+    pid = CloneInto(0, &pidfd, group.get());
   }
   if (pid < 0) return false;
   if (pid == 0) ExecChild(process, container_pidfd, stdio, pair.child.get());

@@ -2,6 +2,7 @@
 // are detached mounts, so that the host's mount table never shows them.
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -30,8 +31,32 @@ void SetPlanned(const MountPlan& mount, int fd) {
   }
 }
 
+// A source in another container: a mount can be cloned only by who is in its namespace. There everything may be a trap, so
+// nothing but these calls happens, and no link is followed.
+int CloneElsewhere(Child* child, const MountPlan& mount) {
+  const int own = static_cast<int>(
+      Must(Call(SYS_openat, child->proc, "self/ns/mnt", O_RDONLY | O_CLOEXEC), "mount", "our mount namespace"));
+  const int there = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, mount.source_namespace, O_RDONLY | O_CLOEXEC),
+                                          "mount", "mount namespace %s", mount.source_namespace));
+  Must(Call(SYS_setns, there, CLONE_NEWNS), "mount", "mount namespace %s", mount.source_namespace);
+  open_how how = {};
+  how.flags = O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  const int place = static_cast<int>(Call(SYS_openat2, AT_FDCWD, mount.source, &how, sizeof(how)));
+  const int fd = place < 0 ? -1 : CloneTree(place, "", mount.recursive);
+  const int error = errno;
+  Must(Call(SYS_setns, own, CLONE_NEWNS), "mount", "our mount namespace");
+  Must(::chdir("/"), "mount", "our root");
+  if (place >= 0) ::close(place);
+  ::close(there);
+  ::close(own);
+  errno = error;
+  return fd;
+}
+
 int OpenSource(Child* child, const MountPlan& mount) {
-  int fd = CloneTree(AT_FDCWD, mount.source, mount.recursive);
+  int fd = mount.source_namespace[0] ? CloneElsewhere(child, mount)
+                                     : CloneTree(AT_FDCWD, mount.source, mount.recursive);
   if (fd < 0 && errno == ENOENT && mount.optional) return -1;
   Must(fd, "mount", "source %s of the mount at %s", mount.source, mount.target);
   // Without a wish nothing flows between the host and the container.

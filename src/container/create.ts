@@ -27,6 +27,8 @@ export interface CreateRequest {
   /** Where the plan is written for the monitor, and left for its restarts of the container. */
   readonly planPath: string
   readonly cgroupParent: string | undefined
+  /** As in plan/'s Place. */
+  readonly sharedMemory?: string | undefined
   /** Where compiled seccomp programs are kept. */
   readonly programs: string
   readonly io: Place['io']
@@ -61,6 +63,7 @@ export async function createProcess(
       reaper: request.reaper,
       createCwd: true,
       hostNamespaces: namespacesOfHost(spec),
+      sharedMemory: request.sharedMemory,
       warn,
       ...(seccomp ? { seccomp } : {}),
     })

@@ -79,8 +79,8 @@ const ofHost = (path: string): Mount => ({
   options: ['rbind', 'nosuid', 'noexec', 'nodev'],
 })
 
-function etcFiles({ etc, mappings }: SpecInput): Mount[] {
-  const options = ['rbind', 'rprivate', ...(mappings ? ['idmap'] : [])]
+function etcFiles({ etc }: SpecInput): Mount[] {
+  const options = ['rbind', 'rprivate']
   return [
     { destination: '/etc/resolv.conf', type: 'bind', source: etc.resolv, options },
     { destination: '/etc/hostname', type: 'bind', source: etc.hostname, options },

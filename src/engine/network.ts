@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { chownSync, existsSync, readFileSync } from 'node:fs'
 import { hostname as hostHostname } from 'node:os'
 import { describe, Fault } from '../base/fault.ts'
 import { readFileIfAny, writeFileAtomic } from '../base/file.ts'
@@ -112,7 +112,10 @@ export function addressesOf(engine: Engine, id: string): string[] {
   )
 }
 
-/** Writes /etc/hosts, /etc/hostname and /etc/resolv.conf as the container shall see them. */
+/**
+ * Writes /etc/hosts, /etc/hostname and /etc/resolv.conf as the container shall see them, owned by its root (`owner`, host ids): no mount has to map
+ * them, which not every file system can.
+ */
 export function writeEtc(
   engine: Engine,
   options: {
@@ -121,23 +124,25 @@ export function writeEtc(
     run: RunOptions
     mode: NetworkMode
     result: NetworkResult | undefined
+    owner: { uid: number; gid: number }
   },
 ): void {
-  const { id, run, mode, result } = options
+  const { id, run, mode, result, owner } = options
+  const write = (file: string, content: string | Uint8Array): void => {
+    const path = engine.at.etc(id, file)
+    writeFileAtomic(path, content, { mode: 0o644 })
+    chownSync(path, owner.uid, owner.gid)
+  }
   if (mode.kind === 'container') {
     // One network, one set of names: as docker and podman do.
     for (const file of ['hosts', 'hostname', 'resolv.conf']) {
-      const theirs = readFileSync(engine.at.etc(resolveId(engine, mode.ref), file))
-      writeFileAtomic(engine.at.etc(id, file), theirs, { mode: 0o644 })
+      write(file, readFileSync(engine.at.etc(resolveId(engine, mode.ref), file)))
     }
     return
   }
   const own = mode.kind !== 'host'
   const hostname = hostnameOf({ id, options: run })
   const gateway = result?.ips.find((ip) => ip.gateway !== undefined)?.gateway
-  const write = (file: string, text: string): void => {
-    writeFileAtomic(engine.at.etc(id, file), text, { mode: 0o644 })
-  }
   write(
     'hostname',
     hostnameFile(run.network === 'host' && run.hostname === undefined ? hostHostname() : hostname),

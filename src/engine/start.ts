@@ -79,7 +79,7 @@ async function startLocked(
   if (attach && spec.process && options.terminal) {
     spec.process.consoleSize = { height: attach.rows, width: attach.columns }
   }
-  await fillNamespaces(engine, record, spec)
+  const sharedMemory = await fillNamespaces(engine, record, spec)
   fillHostname(engine, record, spec)
 
   const monitor = await startMonitor({ directory: live })
@@ -91,6 +91,10 @@ async function startLocked(
     run: options,
     mode: networkMode(engine, options),
     result,
+    owner: {
+      uid: spec.linux?.uidMappings?.[0]?.hostID ?? 0,
+      gid: spec.linux?.gidMappings?.[0]?.hostID ?? 0,
+    },
   })
 
   let session: MonitorSession<ContainerExit> | undefined
@@ -102,6 +106,7 @@ async function startLocked(
       root,
       planPath: engine.at.plan(id),
       programs: engine.at.programs,
+      sharedMemory,
       cgroupParent: options.cgroupParent,
       io: {
         stdin: options.interactive,
@@ -204,13 +209,20 @@ function fillUser(spec: Spec, account: Account): void {
     spec.process.env = [...env, `HOME=${account.home}`]
 }
 
-/** Replaces `container:REF` by the path of that container's namespace as it is now. */
-async function fillNamespaces(engine: Engine, record: ContainerRecord, spec: Spec): Promise<void> {
+/** Replaces `container:REF` by the path of that container's namespace as it is now; gives the mount namespace whose /dev/shm is shared with its ipc. */
+async function fillNamespaces(
+  engine: Engine,
+  record: ContainerRecord,
+  spec: Spec,
+): Promise<string | undefined> {
+  let sharedMemory: string | undefined
   for (const namespace of spec.linux?.namespaces ?? []) {
     if (!namespace.path?.startsWith('container:')) continue
     const other = await findContainer(engine, namespace.path.slice('container:'.length))
     namespace.path = namespaceOf(other, namespace.type, record.name)
+    if (namespace.type === 'ipc') sharedMemory = namespaceOf(other, 'mount', record.name)
   }
+  return sharedMemory
 }
 
 /** In the network of another container its name counts, too. */

@@ -3,6 +3,7 @@ import type {
   ContainerPlan,
   ExecPlan,
   IdMappings,
+  MountPlan,
   NamespaceType,
   ProcessPlan,
   RootPlan,
@@ -34,6 +35,8 @@ export interface Place extends ProcessPlace {
   readonly reaper?: boolean | undefined
   /** What relative sources of bind mounts are below. */
   readonly bundle?: string | undefined
+  /** A mount namespace (its path) whose /dev/shm takes the place of a tmpfs there: of the container whose ipc namespace is joined. */
+  readonly sharedMemory?: string | undefined
   /** Joined namespaces that are the host's own (`namespacesOfHost`). */
   readonly hostNamespaces?: ReadonlySet<NamespaceType> | undefined
 }
@@ -70,7 +73,10 @@ export function planContainer(
 
   const namespaces = planNamespaces(linux, facts, place.hostNamespaces ?? new Set())
   const idMappings = planIdMappings(linux, namespaces)
-  const mounts = planMounts(spec.mounts, { namespaces, facts, bundle: place.bundle, warn })
+  const mounts = withSharedMemory(
+    planMounts(spec.mounts, { namespaces, facts, bundle: place.bundle, warn }),
+    place.sharedMemory,
+  )
   const { devices, links } = planDevices({ devices: linux.devices, mounts, facts, warn })
   const process = planProcess(spec.process, spec, facts, { ...place, warn })
   if (idMappings) checkMapped(process, idMappings)
@@ -117,6 +123,24 @@ export function planExec(
 ): ExecPlan {
   const { containerId, stdin, timeoutMs = 0, ...rest } = place
   return { containerId, process: planProcess(process, spec, facts, rest), stdin, timeoutMs }
+}
+
+/** POSIX shared memory is files in /dev/shm: it is shared where the mount is, not where the ipc namespace is. */
+function withSharedMemory(mounts: MountPlan[], namespace: string | undefined): MountPlan[] {
+  if (namespace === undefined) return mounts
+  return mounts.map((mount) =>
+    mount.target === '/dev/shm' && mount.kind === 'new'
+      ? {
+          ...mount,
+          kind: 'bind',
+          source: '/dev/shm',
+          sourceNamespace: namespace,
+          type: '',
+          options: [],
+          copyUp: false,
+        }
+      : mount,
+  )
 }
 
 /** What the native side has no field for: refused by name, never ignored. */

@@ -58,6 +58,8 @@ export interface MountPlan {
   /** 'bind' clones `source`; 'new' makes a file system of `type`; 'remount' changes what is at `target`. */
   readonly kind: 'bind' | 'new' | 'remount'
   readonly source: string
+  /** bind only: a mount namespace (its path) in which `source` is; what is there is the container's of that namespace. */
+  readonly sourceNamespace?: string
   readonly target: string
   /** The file system's type; for kind 'new' only. */
   readonly type: string

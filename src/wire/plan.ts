@@ -115,6 +115,9 @@ function root(m: Message, plan: RootPlan): Message {
 function mountFields(m: Message, mount: MountPlan): Message {
   m.number(TAG.mountKind, MOUNT_KIND[mount.kind])
   m.text(TAG.mountSource, mount.source).text(TAG.mountTarget, mount.target)
+  if (mount.sourceNamespace !== undefined) {
+    m.text(TAG.mountSourceNamespace, mount.sourceNamespace)
+  }
   m.text(TAG.mountType, mount.type).texts(TAG.mountOption, mount.options)
   m.number(TAG.mountSetAttributes, mount.setAttributes)
   m.number(TAG.mountClearAttributes, mount.clearAttributes)

@@ -35,6 +35,7 @@ export const TAG = {
   mountIdmap: 42,
   mountCopyUp: 43,
   mountOptional: 44,
+  mountSourceNamespace: 45,
   // DevicePlan
   deviceTarget: 50,
   deviceType: 51,
