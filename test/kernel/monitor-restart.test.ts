@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { connectMonitor } from '../../src/container/monitor.ts'
 import { eventually } from '../lib/eventually.ts'
 import { collect, MonitorBench } from '../lib/monitor.ts'
 import { needs } from '../lib/needs.ts'
@@ -55,6 +56,28 @@ test('a kill that is no stop is followed by a restart; an update ends the policy
   await monitor.update('killed', { policy: 'no', maximumRetries: 0 })
   await monitor.signal('killed', { signal: 9 })
   assert.is((await session.exit)['restarts'], 1)
+})
+
+test('a container whose whole cgroup was killed starts again in it, and takes an exec', async () => {
+  // Kernels since 6.14 count the kills of a cgroup, and kill whatever is cloned into it from one with another count.
+  const { monitor, session } = await bench.run('group', 'echo run; sleep 1000', {
+    restart: { policy: 'on-failure', maximumRetries: 2 },
+  })
+  for (const restarts of [1, 2]) {
+    await monitor.signal('group', { signal: 9, all: true })
+    await eventually('it runs again', async () => {
+      const now = (await monitor.status()).containers['group']
+      return now?.state === 'running' && now.pid !== 0 && now.restarts === restarts
+    })
+    const { pid = 0 } = (await monitor.status()).containers['group'] ?? {}
+    assert.match(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), /^0::.*\/group$/m)
+  }
+  using another = await connectMonitor(monitor.directory)
+  const exec = await another.exec(bench.exec('group', 'echo inside'))
+  assert.is(await collect(exec.session), 'inside\n')
+  await monitor.signal('group', { signal: 9, stop: true })
+  assert.is(await collect(session), 'run\nrun\nrun\n')
+  assert.is((await session.exit)['restarts'], 2)
 })
 
 test('the exit command runs after the record is written, with a clean environment', async () => {
