@@ -386,7 +386,8 @@ bool Container::SaveRecord() {
   if (record_path_[0] == 0) return true;
   JsonWriter json;
   WriteRecord(&json);
-  const bool saved = json.ok() && WriteFileAtomic(AT_FDCWD, record_path_, json.data(), json.size(), 0644);
+  if (!json.ok()) return false;
+  const bool saved = WriteFileAtomic(AT_FDCWD, record_path_, json.data(), json.size(), 0644);
   // The directory is gone: the container was removed by force, and nobody asks any more.
   const bool done = saved || errno == ENOENT;
   if (done) owes_record_ = false;
