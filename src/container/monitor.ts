@@ -117,7 +117,7 @@ function openProgram(path: string): Fd {
     if (isErrno(error, 'ENOSYS')) {
       throw new Fault(
         'UNIMPLEMENTED',
-        'this kernel has no mount_setattr(2): berth needs Linux 5.12 or newer',
+        'mount_setattr(2) is not there: an old kernel, or a sandbox around berth that hides it',
         {
           cause: error,
         },

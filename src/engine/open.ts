@@ -1,6 +1,8 @@
 import { chmodSync, mkdirSync } from 'node:fs'
+import { release } from 'node:os'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
+import { requireKernel } from '../kernel/release.ts'
 import type { Roots } from './types.ts'
 
 /** A berth at its roots. `warn` receives sentences for the user (a limit skipped, a network missing). */
@@ -46,6 +48,7 @@ function paths({ root, state }: Roots) {
  * (CVE-2021-41103, CVE-2024-25621).
  */
 export function openEngine(options: Roots & { warn: (message: string) => void }): Engine {
+  requireKernel(release())
   const at = paths(options)
   try {
     for (const path of [options.root, options.state]) {
