@@ -36,7 +36,7 @@ export interface CreateRequest {
   readonly restart: NonNullable<Place['restart']>
   readonly reaper: boolean
   readonly warn: (message: string) => void
-  /** Called when all is judged and made but the process: with the cgroup's directory. */
+  /** Called when all is judged and nothing is made: with the directory that the cgroup will have. */
   readonly beforeCreate: (cgroup: string) => void
 }
 
@@ -70,6 +70,8 @@ export async function createProcess(
     writeFileAtomic(request.planPath, encodeContainer(plan))
   }
   writePlan(request.root)
+  // First, so that whoever cleans up after us knows of the cgroup from its first moment on.
+  request.beforeCreate(cgroup)
   const group = await createGroup(host, {
     parent,
     name: id,
@@ -79,7 +81,6 @@ export async function createProcess(
     throw new Fault('INTERNAL', `the cgroup is ${group.directory}, not ${cgroup}`)
   for (const warning of group.warnings) warn(warning)
   try {
-    request.beforeCreate(cgroup)
     const { pid } = await createMapped(request, writePlan)
     return { pid, undo: () => destroyCgroup(cgroup) }
   } catch (error) {
