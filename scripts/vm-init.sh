@@ -38,6 +38,12 @@ printf '#!/bin/sh\nexec modprobe -d /run/modules "$@"\n' >/run/modprobe
 chmod 755 /run/modprobe
 echo /run/modprobe >/proc/sys/kernel/modprobe
 for module in overlay veth bridge loop fuse; do /run/modprobe -q "$module"; done
+# Before Linux 6.6 a tmpfs has neither id maps nor user.* attributes: tests need a disk's file system for their files.
+temporary=/tmp
+if [ "$(printf '6.6\n%s\n' "$(uname -r)" | sort -V | head -n 1)" != 6.6 ] && [ -x /sbin/mkfs.ext4 ]; then
+  truncate -s 1G /var/lib/disk && mkfs.ext4 -q -O ^has_journal /var/lib/disk && mkdir -p /run/disk &&
+    mount -o loop /var/lib/disk /run/disk && chmod 1777 /run/disk && temporary=/run/disk
+fi
 ip link set lo up
 hostname berth-vm
 mount -o remount,rw /proc/sys 2>/dev/null
@@ -47,7 +53,7 @@ mapfile -d '' -t environment </run/exchange/environment
 mapfile -d '' -t command </run/exchange/command
 cd "$BERTH_VM_REPOSITORY" || exit 1
 # Not as PID 1, which would have to reap; the output is a file of the host that vm.ts follows.
-env -i "${environment[@]}" "${command[@]}" </dev/null >>/run/exchange/output 2>&1
+env -i "${environment[@]}" TMPDIR=$temporary "${command[@]}" </dev/null >>/run/exchange/output 2>&1
 echo $? >/run/exchange/status.new
 mv /run/exchange/status.new /run/exchange/status
 sync

@@ -63,7 +63,9 @@ test('a container whose whole cgroup was killed starts again in it, and takes an
   const { monitor, session } = await bench.run('group', 'echo run; sleep 1000', {
     restart: { policy: 'on-failure', maximumRetries: 2 },
   })
+  const runs = (): number => bench.log('group').length
   for (const restarts of [1, 2]) {
+    await eventually('it has said so', () => runs() === restarts)
     await monitor.signal('group', { signal: 9, all: true })
     await eventually('it runs again', async () => {
       const now = (await monitor.status()).containers['group']
@@ -72,6 +74,7 @@ test('a container whose whole cgroup was killed starts again in it, and takes an
     const { pid = 0 } = (await monitor.status()).containers['group'] ?? {}
     assert.match(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), /^0::.*\/group$/m)
   }
+  await eventually('it has said so', () => runs() === 3)
   using another = await connectMonitor(monitor.directory)
   const exec = await another.exec(bench.exec('group', 'echo inside'))
   assert.is(await collect(exec.session), 'inside\n')
