@@ -11,6 +11,7 @@ export function nowNs(): bigint {
   const monotonic = process.hrtime.bigint()
   const wall = BigInt(Date.now()) * 1_000_000n
   const drift = offset === undefined ? undefined : wall - (offset + monotonic)
-  if (drift === undefined || drift > DRIFT_NS_MAX || drift < -DRIFT_NS_MAX) offset = wall - monotonic
+  if (drift === undefined || drift > DRIFT_NS_MAX || drift < -DRIFT_NS_MAX)
+    offset = wall - monotonic
   return (offset ?? 0n) + monotonic
 }
