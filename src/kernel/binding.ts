@@ -66,8 +66,8 @@ export interface Binding {
 
   // -- mounts, all by fd, none in the host's mount table -----------------------------------------------------
   /**
-   * fsopen + fsconfig + fsmount of an overlay; returns a detached mount's fd. Without upper: read-only, and then the kernel demands two
-   * layers. `lower` topmost first. A kernel before 6.7 takes them only where they make less than 256 bytes together (EINVAL).
+   * An overlay by fsopen, fsconfig and fsmount, or (before Linux 6.7, and for paths of more than 255 bytes) by mount(2) in a mount namespace of a
+   * thread; returns a detached mount's fd. Without upper: read-only, and then the kernel demands two layers. `lower` topmost first.
    */
   overlayMount(options: {
     lower: readonly string[]
