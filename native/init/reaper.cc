@@ -1,5 +1,4 @@
 // --init: our process stays as PID 1, passes signals on and reaps. It has the program's user, capabilities and filter.
-#include <linux/sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -46,12 +45,9 @@ void ForkFromReaper(bool terminal) {
   ::sigemptyset(&none);
   // Blocked, so that the kernel keeps them for us although PID 1 has no handlers.
   ::sigprocmask(SIG_SETMASK, &all, nullptr);
-  clone_args arguments = {};
-  arguments.exit_signal = SIGCHLD;
-  const pid_t program = static_cast<pid_t>(Call(SYS_clone3, &arguments, sizeof(arguments)));
-  if (program < 0 && errno != ENOSYS) Must(program, "exec", "cannot fork from the reaper");
-  // Filters answer ENOSYS to clone3, whose flags they cannot see.
-  const pid_t child = program >= 0 ? program : static_cast<pid_t>(Must(::fork(), "exec", "cannot fork from the reaper"));
+  // Not clone3: filters refuse that, for they cannot see its flags.
+  const pid_t child = static_cast<pid_t>(Must(Call(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr), "exec",
+                                              "cannot fork from the reaper"));
   if (child == 0) {
     // Its own job, in the foreground, as a shell would start it.
     ::setpgid(0, 0);

@@ -150,6 +150,12 @@ void Process::TakeMessage(const char* bytes, size_t size, Fd passed) {
       // Once: who takes the second process over by ptrace(2) must not have us watch, and kill, another one.
       if (passed_on_) break;
       const pid_t pid = PidOf(passed.get());
+      if (pid <= 0 && passed) {
+        // Dead and reaped before it was told of: a process of a PID namespace that it has joined may do that.
+        Failure killed;
+        killed.Set("create", ECHILD, "the process was killed while it was being made");
+        return Fail(killed);
+      }
       if (pid <= 0) break;
       passed_on_ = true;
       pid_ = pid;
