@@ -59,7 +59,7 @@ test('a kill that is no stop is followed by a restart; an update ends the policy
 })
 
 test('a container whose whole cgroup was killed starts again in it, and takes an exec', async () => {
-  // Kernels since 6.14 count the kills of a cgroup, and kill whatever is cloned into it from one with another count.
+  // Newer kernels kill whatever is cloned into a cgroup that cgroup.kill was used on.
   const { monitor, session } = await bench.run('group', 'echo run; sleep 1000', {
     restart: { policy: 'on-failure', maximumRetries: 2 },
   })
