@@ -36,9 +36,9 @@ pid_t Clone(uint64_t flags, int* pidfd, int cgroup) {
   return static_cast<pid_t>(Call(SYS_clone3, &arguments, sizeof(arguments)));
 }
 
-// Clone into a cgroup that may have been killed before. Since Linux 6.14 (and 6.12.14, 6.6.78, 6.1.129) the kernel counts the kills of a
-// cgroup, and takes a clone into one whose count differs from that of the parent's cgroup for one that has to die too: at once, every
-// time. Such a child is made again outside, and moves itself in before it does anything else.
+// Clone into a cgroup that may have been killed before. Newer kernels (measured: 6.1.176, 6.18.44, 7.2.7) kill whatever is cloned into a
+// cgroup that cgroup.kill was ever used on: at once, every time, also when it was empty then. Such a child is made again outside, and moves
+// itself in before it does anything else.
 pid_t CloneInto(uint64_t flags, int* pidfd, int cgroup) {
   if (cgroup < 0) return Clone(flags, pidfd, cgroup);
   int born[2];
