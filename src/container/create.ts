@@ -100,14 +100,20 @@ async function createMapped(
   try {
     return await monitor.create(planPath)
   } catch (error) {
-    const isIdmap = error instanceof MonitorFault && error.stage === 'idmap'
-    if (!isIdmap || root.kind !== 'overlay' || root.upper === undefined) throw error
+    if (!(error instanceof MonitorFault) || !isUnmappable(error)) throw error
+    if (root.kind !== 'overlay' || root.upper === undefined) throw error
     warn(
       `${error.message}; so the whole image is copied into the container with its owners changed: slow, and it takes the image's size again`,
     )
     writePlan({ ...root, options: [...root.options, CHANGE_OWNERS] })
     return monitor.create(planPath)
   }
+}
+
+/** Whether the kernel says that it cannot, and not that something went wrong this time. */
+function isUnmappable(error: MonitorFault): boolean {
+  if (error.stage !== 'idmap') return false
+  return ['INVALID_ARGUMENT', 'PERMISSION_DENIED', 'UNIMPLEMENTED'].includes(error.code)
 }
 
 /** Kills what runs in a cgroup, removes it and, where it was the last there, berth's own parent. Gone already is success. */

@@ -44,8 +44,8 @@ export async function lockFile(
     options.signal?.throwIfAborted()
     const fd = new Fd(openSync(path, FLAGS, 0o600))
     await waitForLock(fd, options.exclusive, options.signal)
-    if (isStillAt(fd, path)) return new FileLock(fd)
-    fd.close()
+    const lock = keep(fd, path)
+    if (lock) return lock
   }
 }
 
@@ -62,8 +62,8 @@ export function tryLockFile(path: string, options: { exclusive: boolean }): File
       fd.close()
       throw error
     }
-    if (isStillAt(fd, path)) return new FileLock(fd)
-    fd.close()
+    const lock = keep(fd, path)
+    if (lock) return lock
   }
 }
 
@@ -108,6 +108,17 @@ function withReject(): { promise: Promise<never>; reject: (reason: unknown) => v
     reject = fail
   })
   return { promise, reject }
+}
+
+/** The lock, or its fd closed. */
+function keep(fd: Fd, path: string): FileLock | undefined {
+  let isHeld = false
+  try {
+    isHeld = isStillAt(fd, path)
+  } finally {
+    if (!isHeld) fd.close()
+  }
+  return isHeld ? new FileLock(fd) : undefined
 }
 
 /** Between open and lock the last holder may have removed the file: then this lock excludes nobody. */
