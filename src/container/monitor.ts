@@ -100,7 +100,7 @@ export async function startMonitor(options: {
     const reason = text.toString().trim() || `it ended with ${code}`
     throw new Fault('UNAVAILABLE', `cannot start the monitor in ${directory}: ${reason}`)
   }
-  return connectMonitor(directory)
+  return await connectMonitor(directory)
 }
 
 function openProgram(path: string): Fd {

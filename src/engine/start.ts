@@ -55,7 +55,7 @@ export async function startContainer(
     return
   }
   await recover(engine, record)
-  return startLocked(engine, record, attach)
+  return await startLocked(engine, record, attach)
 }
 
 /** The start itself; the caller holds the container's lock and nothing of an earlier run is left. */
