@@ -36,7 +36,8 @@ export async function importImage(
   const name = options.name === undefined ? undefined : tagName(options.name)
   const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform)
   using _hold = await holdContent(store, signal)
-  if (typeof source === 'string') return await importFile(store, source, { ...options, name, platform })
+  if (typeof source === 'string')
+    return await importFile(store, source, { ...options, name, platform })
   using scratch = await store.blobs.scratch()
   for await (const chunk of source) {
     signal?.throwIfAborted()
