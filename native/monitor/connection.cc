@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "monitor.h"
 #include "process.h"
 #include "request.h"
 #include "stdio.h"
@@ -134,6 +135,8 @@ bool Connection::WaitFor(const Container* container) {
 }
 
 void Connection::Reply(const JsonWriter& json) {
+  // Who is told that it runs and then looks at the file must not find it merely created: it would be taken for abandoned.
+  SaveStatus();
   pending_ = false;
   if (json.ok()) {
     Send(Frame::kReply, json.data(), json.size());

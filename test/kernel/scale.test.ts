@@ -97,7 +97,9 @@ test('all are removed, with all that they had', async () => {
     assert.not(existsSync(join(cgroupRoot(), 'berth', record.id)), `cgroup of ${record.name}`)
   }
   for (const directory of ['root/containers', 'root/names', 'state/containers', 'state/locks']) {
-    assert.equal(readdirSync(join(berth.directory, directory)), [], directory)
+    // One lock is no container's: that of the volumes.
+    const left = readdirSync(join(berth.directory, directory)).filter((name) => name !== 'volumes')
+    assert.equal(left, [], directory)
   }
 })
 
