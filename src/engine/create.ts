@@ -1,6 +1,6 @@
 import { chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { nowNs } from '../base/clock.ts'
-import { describe, Fault } from '../base/fault.ts'
+import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
 import { seccompSection } from '../container/index.ts'
@@ -33,12 +33,7 @@ export async function createContainer(
 ): Promise<ContainerRecord> {
   judge(asked)
   const record = await createJudged(engine, asked, progress)
-  try {
-    await collectIfNoted(engine)
-  } catch (error) {
-    // The container is there: what others could not remove is the next one's to collect.
-    engine.warn(`cannot remove images that are not needed any more: ${describe(error)}`)
-  }
+  await collectIfNoted(engine)
   return record
 }
 

@@ -160,9 +160,9 @@ export function tellOfImage(engine: Engine, action: string, id: string, name: st
  * The collection that another command asked for while this one held the content. Called when it is let go; where others hold it now, one of them does it.
  */
 export async function collectIfNoted(engine: Engine): Promise<void> {
-  const store = openImages(engine)
-  if (!collectionNote.isSet(store)) return
   try {
+    const store = openImages(engine)
+    if (!collectionNote.isSet(store)) return
     const { collect } = await import('../image/collect.ts')
     await collect(store, { roots: () => containerRoots(engine), wait: false, partials: false })
   } catch (error) {

@@ -8,12 +8,11 @@ import { REPOSITORY } from './images.ts'
 type Call = (...args: unknown[]) => unknown
 type Calls = Record<string, Call>
 
-/** What Node's own calls are used for by berth; `existsSync` has no way to fail. */
+/** Those of Node that berth uses. Not `existsSync`, which has no way to fail, and not `closeSync`: locks and directories are always closed. */
 const NODE_CALLS = [
   'appendFileSync',
   'chmodSync',
   'chownSync',
-  'closeSync',
   'fstatSync',
   'fsyncSync',
   'mkdirSync',
@@ -65,21 +64,19 @@ function wrap(): void {
   if (wrapped) return
   wrapped = true
   const node = fs as unknown as Calls
-  for (const name of NODE_CALLS) replace(node, name, name === 'closeSync', false)
+  for (const name of NODE_CALLS) replace(node, name, false)
   syncBuiltinESMExports()
   const addon = binding as unknown as Calls
   for (const name of Object.keys(addon)) {
-    if (typeof addon[name] === 'function') replace(addon, name, false, PROMISES.includes(name))
+    if (typeof addon[name] === 'function') replace(addon, name, PROMISES.includes(name))
   }
 }
 
-/** `after`: a close that fails has closed. */
-function replace(on: Calls, name: string, after: boolean, promise: boolean): void {
+function replace(on: Calls, name: string, promise: boolean): void {
   const real = on[name] as Call
   on[name] = (...args) => {
     if (failAt === 0 || ++count !== failAt) return real.apply(on, args)
     failed = name
-    if (after) real.apply(on, args)
     const message = `EIO: i/o error, ${name}`
     const error = Object.assign(new Error(message), { code: 'EIO', errno: -5, syscall: name })
     if (promise) return Promise.reject(error)
