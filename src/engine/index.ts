@@ -5,7 +5,7 @@
  *
  * A container is made whole by `createContainer` (its record comes last), started under a monitor of its own by `startContainer`, and its state
  * is derived (status.ts): the living monitor's word, else the exit record, else, where a start is marked, it was lost. Whoever takes a
- * container's lock next cleans up what a killed command or monitor left (recover.ts).
+ * container's lock next, or looks at a lost container, cleans up what a killed command or monitor left (recover.ts).
  *
  * A command of the command line imports the file it calls, not this one: most of what a short command costs is what it loads.
  */
