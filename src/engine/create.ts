@@ -13,7 +13,7 @@ import type { VolumeMount } from './mounts.ts'
 import { networkMode } from './network.ts'
 import type { Engine } from './open.ts'
 import type { RunOptions } from './options.ts'
-import { lockContainer, newId, releaseName, reserveName, writeRecord } from './record.ts'
+import { lockNewContainer, newId, releaseName, reserveName, writeRecord } from './record.ts'
 import { removeFiles } from './remove.ts'
 import { capabilities, commandOf, containerSpec, readProfile } from './spec.ts'
 import { about } from './start.ts'
@@ -55,7 +55,7 @@ async function createJudged(
   await using undo = new Undo((message, error) =>
     engine.warn(`${message}: ${(error as Error).message}`),
   )
-  using _lock = await lockContainer(engine, id)
+  using _lock = await lockNewContainer(engine, id)
   undo.push('the container', () => removeFiles(engine, id, undefined))
   mkdirSync(engine.at.container(id), { mode: 0o700 })
   const name = await reserveName(engine, id, options.name)

@@ -1,5 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+} from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
 import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
@@ -137,15 +145,29 @@ async function isAbandoned(engine: Engine, id: string): Promise<boolean> {
 }
 
 /** Serialises all that changes one container, between processes too. */
-export function lockContainer(engine: Engine, id: string): Promise<FileLock> {
+export async function lockContainer(engine: Engine, id: string): Promise<FileLock> {
+  const lock = await lockNewContainer(engine, id)
+  dropIfGone(engine, id)
+  return lock
+}
+
+/** The same for a container that has no directory yet. */
+export function lockNewContainer(engine: Engine, id: string): Promise<FileLock> {
   mkdirSync(engine.at.locks, { recursive: true, mode: 0o700 })
   return lockFile(engine.at.lock(id), { exclusive: true })
+}
+
+/** Who waited while the container was removed has made the lock's file anew, and nobody else would remove it. The caller holds the lock. */
+function dropIfGone(engine: Engine, id: string): void {
+  if (!existsSync(engine.at.container(id))) rmSync(engine.at.lock(id), { force: true })
 }
 
 /** The same without waiting: undefined where another command works on the container. */
 export function tryLockContainer(engine: Engine, id: string): FileLock | undefined {
   mkdirSync(engine.at.locks, { recursive: true, mode: 0o700 })
-  return tryLockFile(engine.at.lock(id), { exclusive: true })
+  const lock = tryLockFile(engine.at.lock(id), { exclusive: true })
+  if (lock) dropIfGone(engine, id)
+  return lock
 }
 
 const MOODS =
