@@ -23,9 +23,11 @@ const NAME_TRIES = 16
 
 export const newId = (): string => randomBytes(32).toString('hex')
 
+export const isId = (name: string): boolean => ID.test(name)
+
 /** All ids that have a directory, whole or half made. */
 export function containerIds(engine: Engine): string[] {
-  return readdirSync(engine.at.containers).filter((name) => ID.test(name))
+  return readdirSync(engine.at.containers).filter(isId)
 }
 
 /** The record of a container, or undefined where none is (any more, or yet). */

@@ -7,7 +7,14 @@ import { connectMonitor, isMonitorAlive } from '../container/monitor.ts'
 import { releaseAbandonedRanges } from './idmap.ts'
 import { detachContainer } from './network.ts'
 import type { Engine } from './open.ts'
-import { containerIds, lockContainer, readRecord, releaseName } from './record.ts'
+import {
+  containerIds,
+  isId,
+  lockContainer,
+  readRecord,
+  releaseName,
+  tryLockContainer,
+} from './record.ts'
 import { removeFiles } from './remove.ts'
 import { containerStatus, isOwed, readRunMark, writeLostExit } from './status.ts'
 import { removeTree } from './trees.ts'
@@ -111,6 +118,10 @@ export async function removeDebris(engine: Engine): Promise<string[]> {
   for (const id of states) {
     const live = join(stateDirectory, id)
     if (!known.has(id) && !isMonitorAlive(live)) rmSync(live, { recursive: true, force: true })
+  }
+  for (const name of readdirSync(engine.at.locks)) {
+    // Of a command that was killed while it waited for a container that was removed: taking it removes it.
+    if (isId(name) && !known.has(name)) tryLockContainer(engine, name)?.release()
   }
   // What removeTree had renamed when it was killed.
   for (const name of readdirSync(engine.at.containers)) {

@@ -1,9 +1,10 @@
 /** Locks of containers that are removed while others wait for them. */
-import { readdirSync } from 'node:fs'
+import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { createContainer } from '../../src/engine/create.ts'
+import { pruneEngine } from '../../src/engine/prune.ts'
 import { removeContainer } from '../../src/engine/remove.ts'
 import { startContainer } from '../../src/engine/start.ts'
 import { stopContainer } from '../../src/engine/stop.ts'
@@ -26,6 +27,12 @@ test('who waited for a container that was removed leaves no lock of it', async (
     const locks = readdirSync(join(berth.state, 'locks')).filter((name) => name !== 'volumes')
     assert.equal(locks, [])
   }
+})
+
+test('the lock of a command that was killed while it waited goes with a prune', async () => {
+  writeFileSync(join(berth.state, 'locks', 'f'.repeat(64)), '')
+  await pruneEngine(engine, { containers: true, images: false, allImages: false, volumes: false })
+  assert.equal(readdirSync(join(berth.state, 'locks')), ['volumes'])
 })
 
 test('nothing is left behind', nothingIsLeft)
