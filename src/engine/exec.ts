@@ -1,19 +1,16 @@
 import { randomBytes } from 'node:crypto'
-import { openSync } from 'node:fs'
 import { Fault } from '../base/fault.ts'
 import { compiledSeccomp } from '../container/index.ts'
-import { connectMonitor } from '../container/monitor.ts'
-import { Fd } from '../kernel/fd.ts'
 import { hostFacts, planProcess } from '../plan/index.ts'
 import { ALL_CAPABILITIES } from '../spec/defaults.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { emit } from './events.ts'
 import { findContainer } from './find.ts'
+import { monitorOf, openRoot } from './live.ts'
 import type { Engine } from './open.ts'
 import { readConfig } from './record.ts'
 import { endWithProcess, openSession } from './session.ts'
 import { about, accountIn } from './start.ts'
-import { containerStatus } from './status.ts'
 import type { Container, ExecOptions, Session } from './types.ts'
 
 /** Runs a further program in a running container. With `detach` resolves to its pid when it runs. */
@@ -63,7 +60,7 @@ export async function execContainer(
     warn: engine.warn,
     ...(seccomp ? { seccomp } : {}),
   })
-  const monitor = await connectMonitor(engine.at.live(record.id))
+  const monitor = await monitorOf(engine, record)
   try {
     const request = {
       containerId: record.id,
@@ -113,22 +110,6 @@ export function mustRun({ record, status }: Container, verb: string): void {
   )
 }
 
-/** The root of a running container, with all its mounts, as a directory fd. Everything below it is the container's to change at any time. */
-export function openRoot(engine: Engine, container: Container): Fd {
-  const { pid } = container.status
-  const root = new Fd(openSync(`/proc/${pid}/root`, 0o10000000 /* O_PATH */))
-  // The pid was this container's only if it still is: until its monitor has told its end, no other process can have it.
-  const again = readStatusPid(engine, container)
-  if (again !== pid) {
-    root.close()
-    throw new Fault('FAILED_PRECONDITION', `container ${container.record.name} has just stopped`)
-  }
-  return root
-}
-
-const readStatusPid = (engine: Engine, { record }: Container): number =>
-  containerStatus(engine, record).pid
-
 /** Joins the stdio of the container's first process. Output from before is in the log. */
 export async function attachContainer(
   engine: Engine,
@@ -137,7 +118,7 @@ export async function attachContainer(
 ): Promise<Session> {
   const container = await findContainer(engine, ref)
   mustRun(container, 'attach to')
-  const monitor = await connectMonitor(engine.at.live(container.record.id))
+  const monitor = await monitorOf(engine, container.record)
   try {
     const session = await openSession(monitor, container.record.id, options.stdin)
     emit(engine, about(container.record, 'attach'))

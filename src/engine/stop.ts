@@ -4,6 +4,7 @@ import { connectMonitor, monitorEnd } from '../container/monitor.ts'
 import { signalName, signalNumber } from '../spec/linux.ts'
 import { emit } from './events.ts'
 import { findContainer } from './find.ts'
+import { monitorOf } from './live.ts'
 import type { Engine } from './open.ts'
 import { lockContainer, readRecord, resolveId } from './record.ts'
 import { recover } from './recover.ts'
@@ -88,7 +89,7 @@ export async function killContainer(engine: Engine, ref: string, signal: string)
       `cannot kill container ${record.name}: it is ${status.state}`,
     )
   }
-  const monitor = await connectMonitor(engine.at.live(record.id))
+  const monitor = await monitorOf(engine, record)
   try {
     await monitor.signal(record.id, { signal: number, stop: number === 9 })
   } finally {

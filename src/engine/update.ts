@@ -1,9 +1,9 @@
 import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { updateCgroup } from '../container/index.ts'
-import { connectMonitor } from '../container/monitor.ts'
 import type { Resources } from '../spec/runtime.ts'
 import { emit } from './events.ts'
+import { monitorOf } from './live.ts'
 import type { Engine } from './open.ts'
 import type { RunOptions } from './options.ts'
 import { lockContainer, readConfig, readRecord, resolveId, writeRecord } from './record.ts'
@@ -47,7 +47,7 @@ export async function updateContainer(
     options: { ...record.options, ...limits, ...(restart ? { restart } : {}) },
   })
   if (live && restart) {
-    const monitor = await connectMonitor(engine.at.live(id))
+    const monitor = await monitorOf(engine, record)
     try {
       await monitor.update(id, restart)
     } finally {
