@@ -82,7 +82,8 @@ function isEmpty(said: string): void {
 }
 
 test.after.each(async () => {
-  // A failed claim must not fail the next one.
+  // A failed claim must not fail the next one. After the last the berth is gone.
+  if (!existsSync(nth)) return
   nativeFault(0)
   await remove().catch(() => {})
 })
