@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { isErrno } from '../base/fault.ts'
@@ -7,8 +8,14 @@ import { treeUsage } from '../layer/store.ts'
 /** Removes a tree that a container may have filled: by fd, so neither its depth nor its names matter. Nothing there is success. */
 export async function removeTree(path: string): Promise<void> {
   const parent = openSync(dirname(path), 'r')
+  // A new name each time: that of a removal that was killed may still be there.
   try {
-    await binding.removeTree(parent, basename(path), parent, `${basename(path)}.trash`)
+    await binding.removeTree(
+      parent,
+      basename(path),
+      parent,
+      `${basename(path)}.${randomBytes(4).toString('hex')}.trash`,
+    )
   } catch (error) {
     if (!isErrno(error, 'ENOENT')) throw error
   } finally {
