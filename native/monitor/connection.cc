@@ -19,6 +19,8 @@ constexpr size_t kDataMax = 64 * 1024;
 // What may wait for a client: then its process is held back, and its further requests are not read.
 constexpr size_t kOutMax = 1024 * 1024;
 constexpr uint64_t kStallMs = 60000;
+// For a client to close the connection after the end of its process.
+constexpr uint64_t kLingerMs = 5000;
 constexpr int kConnectionsMax = 512;
 
 int g_count = 0;
@@ -67,9 +69,10 @@ void Connection::Sweep() {
   }
 }
 
-bool Connection::AnyOwed() {
+bool Connection::AnyOwed(bool leaving) {
   for (Connection* c = first_; c != nullptr; c = c->next_) {
-    if (!c->dead_ && !c->hung_up_ && c->out_.size() > 0) return true;
+    if (c->dead_ || c->hung_up_) continue;
+    if (c->out_.size() > 0 || (c->lingers_ && !leaving)) return true;
   }
   return false;
 }
@@ -100,7 +103,11 @@ void Connection::StdinReady(Stdio* to) {
 void Connection::Ended(Stdio* of, const Container* container, const JsonWriter& record) {
   for (Connection* c = first_; c != nullptr; c = c->next_) {
     bool told = c->target_.stdio == of;
-    if (told) c->target_ = Target();
+    if (told) {
+      // It may still be writing to stdin: closed now, the error of its write would come before the frame that waits for it.
+      c->lingers_ = true;
+      c->target_ = Target();
+    }
     for (int i = 0; c->waits_ != nullptr && container != nullptr && i < kWaitsMax; i++) {
       if (c->waits_[i] != container) continue;
       c->waits_[i] = nullptr;
@@ -108,6 +115,7 @@ void Connection::Ended(Stdio* of, const Container* container, const JsonWriter& 
     }
     if (!told) continue;
     c->Send(Frame::kExit, record.data(), record.size());
+    if (c->lingers_ && c->out_.size() == 0) TimerArm(&c->stall_, kLingerMs);
     if (c->blocked_) {
       c->blocked_ = false;
       c->Parse();
@@ -201,10 +209,12 @@ void Connection::Flush() {
   }
   const bool was_full = out_.size() > kOutMax;
   out_.Drop(static_cast<size_t>(sent));
-  if (out_.size() == 0) {
+  if (out_.size() > 0) {
+    if (sent > 0) ArmStall();
+  } else if (lingers_) {
+    TimerArm(&stall_, kLingerMs);
+  } else {
     TimerDisarm(&stall_);
-  } else if (sent > 0) {
-    ArmStall();
   }
   if (was_full && out_.size() <= kOutMax) {
     if (target_.stdio != nullptr) target_.stdio->Resume();
@@ -214,7 +224,7 @@ void Connection::Flush() {
 
 void Connection::ArmStall() {
   // Who started the process waits with it for the reader, as in any pipeline (`berth run … | less`). A later guest must not.
-  if (!target_.starter) TimerArm(&stall_, kStallMs);
+  if (!starter_) TimerArm(&stall_, kStallMs);
 }
 
 void Connection::OnStall(void* self) { static_cast<Connection*>(self)->Die(); }

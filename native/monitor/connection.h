@@ -36,7 +36,7 @@ class Connection {
   static void Sweep();
   static bool Any() { return first_ != nullptr; }
   // Whether a client still has to be told something, and reads.
-  static bool AnyOwed();
+  static bool AnyOwed(bool leaving);
 
   // What a process wrote, for all its clients.
   static void Output(Stdio* from, Log::Stream stream, const char* bytes, size_t size);
@@ -54,7 +54,10 @@ class Connection {
   void ReplyFailure(const Failure& failure);
   void Send(Frame type, const char* bytes, size_t size);
 
-  void Attach(const Target& target) { target_ = target; }
+  void Attach(const Target& target) {
+    target_ = target;
+    starter_ = target.starter;
+  }
   bool HasTarget() const { return target_.stdio != nullptr; }
   // One exit frame when that container has ended.
   bool WaitFor(const Container* container);
@@ -94,6 +97,8 @@ class Connection {
   bool blocked_ = false;               // The process does not take its input.
   bool parsing_ = false;
   bool hung_up_ = false;
+  bool starter_ = false;               // Outlasts its target: what the process has written is still to be read.
+  bool lingers_ = false;               // Told of its process's end, and not yet closed.
   bool dead_ = false;
 };
 

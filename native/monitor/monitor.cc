@@ -86,7 +86,7 @@ void Handle(int signal, void (*handler)(int)) {
 void Nothing(int) {}
 
 bool IsOver() {
-  if (Container::AnyLive() || Exec::Any() || Connection::AnyOwed()) return false;
+  if (Container::AnyLive() || Exec::Any() || Connection::AnyOwed(g_quit)) return false;
   if (Container::first() != nullptr) return !g_network || g_quit;
   if (g_quit) return true;
   // Nothing was ever made here, or all of it was removed.
