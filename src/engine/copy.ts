@@ -13,6 +13,7 @@ import { openRoot } from './live.ts'
 import type { Engine } from './open.ts'
 import { lockContainer, readConfig } from './record.ts'
 import { about } from './start.ts'
+import { renewWork } from './trees.ts'
 import type { Container } from './types.ts'
 
 type Kind = 'file' | 'directory' | 'other'
@@ -70,6 +71,7 @@ export async function copyToContainer(
   const { record } = container
   // Two copies, or a copy and a start, must not mount the same upper directory at once.
   using _lock = await lockContainer(engine, record.id)
+  await renewWork(engine.at.work(record.id))
   using root = rootOf(engine, container, 'write')
   const target = statInside(root, cleanPath(path))
   if (target?.kind !== 'directory') {

@@ -23,6 +23,7 @@ import { lockContainer, readConfig, readRecord, resolveId } from './record.ts'
 import { recover } from './recover.ts'
 import { endWithProcess } from './session.ts'
 import { containerStatus, writeFailedExit, writeRunMark } from './status.ts'
+import { renewWork } from './trees.ts'
 import type { Container, ContainerRecord, Session } from './types.ts'
 import { ACCOUNT_FILE_BYTES_MAX, type Account, resolveUser } from './users.ts'
 
@@ -73,6 +74,7 @@ async function startLocked(
   undo.push('the state directory', () => rmSync(live, { recursive: true, force: true }))
 
   const spec = readConfig(engine, id)
+  await renewWork(engine.at.work(id))
   const root = rootPlan(engine, record)
   const account = accountOf(record, root)
   fillUser(spec, account)
@@ -173,7 +175,8 @@ function rootPlan(engine: Engine, record: ContainerRecord): RootPlan {
     lower: record.lower.map((path) => `${engine.root}/${path}`),
     upper,
     work,
-    options: [],
+    // At its unmount an overlay else writes the whole file system below it to the disk: not for files that go with the container.
+    options: record.options.remove ? ['volatile'] : [],
   }
 }
 

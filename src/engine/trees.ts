@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { closeSync, openSync } from 'node:fs'
-import { basename, dirname } from 'node:path'
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { isErrno } from '../base/fault.ts'
 import { binding } from '../kernel/binding.ts'
 import { treeUsage } from '../layer/store.ts'
@@ -31,4 +31,14 @@ export async function treeBytes(path: string): Promise<number> {
     if (isErrno(error, 'ENOENT')) return 0
     throw error
   }
+}
+
+/**
+ * Makes an overlay's work directory usable again after a mount that was `volatile`: overlayfs refuses it, since after a crash of the machine the upper
+ * directory may be incomplete. Without one the upper directory is whole.
+ */
+export async function renewWork(work: string): Promise<void> {
+  if (!existsSync(join(work, 'work/incompat/volatile'))) return
+  await removeTree(work)
+  mkdirSync(work)
 }
