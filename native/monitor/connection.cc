@@ -20,7 +20,7 @@ constexpr size_t kDataMax = 64 * 1024;
 constexpr size_t kOutMax = 1024 * 1024;
 constexpr uint64_t kStallMs = 60000;
 // For a client to close the connection after the end of its process.
-constexpr uint64_t kLingerMs = 5000;
+constexpr uint64_t kLingerMs = 2000;
 constexpr int kConnectionsMax = 512;
 
 int g_count = 0;
