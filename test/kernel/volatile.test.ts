@@ -21,7 +21,7 @@ test('a --rm container whose command was killed starts again, with what it had w
     command.kill('SIGKILL')
     await berth.ok(['stop', '-t', '0', 'v'])
     const { Id } = JSON.parse(await berth.ok(['inspect', 'v']))[0] as { Id: string }
-    const mark = join(berth.root, 'containers', Id, 'work/work/incompat/volatile')
+    const mark = join(berth.root, 'containers', Id, 'work', 'work', 'incompat', 'volatile')
     assert.ok(existsSync(mark), 'overlayfs has marked the work directory')
     await berth.ok(['start', 'v'])
     assert.is(await berth.ok(['exec', 'v', '/bin/probe', 'cat', '/kept']), 'still here')
