@@ -12,7 +12,7 @@ import type { Hooks, Linux, Process, Spec } from '../spec/runtime.ts'
 import { absolute, invalid, list, show, text, unsupported } from './check.ts'
 import { planDevices } from './devices.ts'
 import type { HostFacts } from './facts.ts'
-import { planMounts } from './mounts.ts'
+import { PROPAGATION, planMounts } from './mounts.ts'
 import { outsideOf, planIdMappings, planNamespaces, planTimeOffsets } from './namespaces.ts'
 import { type ProcessPlace, planProcess } from './process.ts'
 import { planSysctls } from './sysctl.ts'
@@ -39,17 +39,6 @@ export interface Place extends ProcessPlace {
   readonly sharedMemory?: string | undefined
   /** Joined namespaces that are the host's own (`namespacesOfHost`). */
   readonly hostNamespaces?: ReadonlySet<NamespaceType> | undefined
-}
-
-const PROPAGATION: Record<string, number> = {
-  private: MS.PRIVATE,
-  rprivate: MS.PRIVATE | MS.REC,
-  slave: MS.SLAVE,
-  rslave: MS.SLAVE | MS.REC,
-  shared: MS.SHARED,
-  rshared: MS.SHARED | MS.REC,
-  unbindable: MS.UNBINDABLE,
-  runbindable: MS.UNBINDABLE | MS.REC,
 }
 
 /** Judges a whole configuration. Throws a Fault that names the field; warnings tell what is left out as the specification allows. */

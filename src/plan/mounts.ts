@@ -44,7 +44,8 @@ const ATIME = new Set([
   'nostrictatime',
 ])
 
-const PROPAGATION: Record<string, number> = {
+/** The specification's words for propagation, of a mount and of the root. */
+export const PROPAGATION: Record<string, number> = {
   private: MS.PRIVATE,
   rprivate: MS.PRIVATE | MS.REC,
   slave: MS.SLAVE,
