@@ -100,7 +100,12 @@ export async function startMonitor(options: {
     const reason = text.toString().trim() || `it ended with ${code}`
     throw new Fault('UNAVAILABLE', `cannot start the monitor in ${directory}: ${reason}`)
   }
-  return await connectMonitor(directory)
+  try {
+    return await connectMonitor(directory)
+  } catch {
+    // It runs: after a passing shortage (of descriptors, of room in its backlog) it must not stay without an owner. Else it ends by itself, unused.
+    return await connectMonitor(directory)
+  }
 }
 
 function openProgram(path: string): Fd {

@@ -25,7 +25,7 @@ const UNTOUCHED = 20
 /** After every so many failures the same is done without. */
 const AGAIN = 10
 
-const { berth } = berthOfFile()
+const { berth, nothingIsLeft } = berthOfFile()
 const warnings: string[] = []
 const engine = engineOf(berth, warnings)
 const build = join(berth.directory, 'faulty')
@@ -228,10 +228,6 @@ async function sweep(
   assert.ok(told > 20)
 }
 
-// Each sweep looks for what its own failures leave; this takes away the directory and what still runs there.
-test('the directory of the sweeps can be removed', () => {
-  berth.destroy()
-  assert.not(existsSync(berth.directory))
-})
+test('nothing is left behind', nothingIsLeft)
 
 test.run()
