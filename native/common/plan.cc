@@ -265,7 +265,7 @@ void DecodeProcessInto(Decoder& d, Bytes message, ProcessPlan* p) {
   if (p->args.empty()) d.Fail("a process without arguments");
 }
 
-void DecodeContainerInto(Decoder& d, Bytes message, ContainerPlan* c) {
+void DecodeFields(Decoder& d, Bytes message, ContainerPlan* c, bool whole) {
   bool process = false;
   bool root = false;
   d.Fields(message, [&](const Field& f) {
@@ -323,11 +323,15 @@ void DecodeContainerInto(Decoder& d, Bytes message, ContainerPlan* c) {
     }
   });
   d.Terminate(&c->exit_command);
-  if (!process) d.Fail("no process");
-  if (!root) d.Fail("no root");
+  if (whole && !process) d.Fail("no process");
+  if (whole && !root) d.Fail("no root");
   if (c->log > LogKind::kCri) d.Fail("an unknown kind of log");
   if (c->restart > RestartPolicy::kUnlessStopped) d.Fail("an unknown restart policy");
 }
+
+void DecodeContainerInto(Decoder& d, Bytes message, ContainerPlan* c) { DecodeFields(d, message, c, true); }
+
+void DecodeNamespacesInto(Decoder& d, Bytes message, ContainerPlan* c) { DecodeFields(d, message, c, false); }
 
 template <typename T, typename Decode>
 const T* DecodeMessage(Bytes message, Arena* arena, const char** error, Decode decode) {
@@ -346,6 +350,10 @@ const T* DecodeMessage(Bytes message, Arena* arena, const char** error, Decode d
 
 const ContainerPlan* DecodeContainer(Bytes message, Arena* arena, const char** error) {
   return DecodeMessage<ContainerPlan>(message, arena, error, DecodeContainerInto);
+}
+
+const ContainerPlan* DecodeNamespaces(Bytes message, Arena* arena, const char** error) {
+  return DecodeMessage<ContainerPlan>(message, arena, error, DecodeNamespacesInto);
 }
 
 const ProcessPlan* DecodeProcess(Bytes message, Arena* arena, const char** error) {

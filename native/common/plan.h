@@ -149,6 +149,8 @@ struct ContainerPlan {
 // Decodes into the arena. Null when the message is malformed, incomplete or holds a field that this monitor does
 // not know: `error` then says so.
 const ContainerPlan* DecodeContainer(Bytes message, Arena* arena, const char** error);
+// One of namespaces alone, for what is shared by the containers of a pod: without root and process.
+const ContainerPlan* DecodeNamespaces(Bytes message, Arena* arena, const char** error);
 const ProcessPlan* DecodeProcess(Bytes message, Arena* arena, const char** error);
 
 // Reads and decodes a plan file. Null with errno set (EBADMSG when it was read but is no plan) and `error`.

@@ -105,7 +105,6 @@ void EnterRoot(Child* child);
 // identity.cc
 void SetIdentity(Child* child);
 void OpenLabels(Child* child);
-void BringLoopbackUp(const char* stage);
 
 // terminal.cc: opens a pty below `root`, makes it stdio, sends its master.
 void OpenTerminal(Child* child, int root, bool console);

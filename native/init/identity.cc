@@ -38,17 +38,17 @@ void WriteSysctl(int proc, int* own, const SysctlPlan& sysctl) {
   ::close(fd);
 }
 
-}  // namespace
-
-void BringLoopbackUp(const char* stage) {
-  const int fd = static_cast<int>(Must(Call(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), stage, "socket"));
+void BringLoopbackUp() {
+  const int fd = static_cast<int>(Must(Call(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "loopback", "socket"));
   ifreq request = {};
   std::strcpy(request.ifr_name, "lo");
-  Must(Call(SYS_ioctl, fd, SIOCGIFFLAGS, &request), stage, "lo");
+  Must(Call(SYS_ioctl, fd, SIOCGIFFLAGS, &request), "loopback", "lo");
   request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
-  Must(Call(SYS_ioctl, fd, SIOCSIFFLAGS, &request), stage, "cannot bring lo up");
+  Must(Call(SYS_ioctl, fd, SIOCSIFFLAGS, &request), "loopback", "cannot bring lo up");
   ::close(fd);
 }
+
+}  // namespace
 
 void SetIdentity(Child* child) {
   const ContainerPlan& plan = *child->plan;
@@ -58,7 +58,7 @@ void SetIdentity(Child* child) {
   if (plan.domainname) {
     Must(Call(SYS_setdomainname, plan.domainname, std::strlen(plan.domainname)), "domainname", "%s", plan.domainname);
   }
-  if (plan.loopback) BringLoopbackUp("loopback");
+  if (plan.loopback) BringLoopbackUp();
   int own = -1;
   for (const SysctlPlan& sysctl : plan.sysctls) WriteSysctl(child->proc, &own, sysctl);
   if (own >= 0) ::close(own);

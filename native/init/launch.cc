@@ -317,49 +317,6 @@ bool HostUid(int proc, pid_t pid, uint32_t inside, uint32_t* outside) {
   Finish(&child);
 }
 
-[[noreturn]] void NetworkChild(const char* user_namespace, int sync) {
-  SetSync(sync);
-  const Fd proc(static_cast<int>(
-      Must(Call(SYS_openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), "network namespace", "/proc")));
-  if (user_namespace[0]) {
-    const int fd = static_cast<int>(
-        Must(Call(SYS_openat, AT_FDCWD, user_namespace, O_RDONLY | O_CLOEXEC), "network namespace", "%s", user_namespace));
-    Must(Call(SYS_setns, fd, CLONE_NEWUSER), "network namespace", "%s", user_namespace);
-  }
-  Must(Call(SYS_unshare, CLONE_NEWNET), "network namespace", "unshare");
-  BringLoopbackUp("network namespace");
-  const int own = static_cast<int>(
-      Must(Call(SYS_openat, proc.get(), "self/ns/net", O_RDONLY | O_CLOEXEC), "network namespace", "self/ns/net"));
-  Must(SendMessage(sync, &kSyncReady, 1, own) ? 0 : -1, "network namespace", "cannot pass it on");
-  ::_exit(0);
-}
-
-// One fd from a message, or -1 with the errno that an 'E' brought.
-int ReceiveFd(int socket) {
-  char bytes[kSyncBytesMax];
-  iovec part = {bytes, sizeof(bytes)};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  ssize_t size;
-  do {
-    size = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  } while (size < 0 && errno == EINTR);
-  const cmsghdr* header = size > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  int fd = -1;
-  if (header && header->cmsg_type == SCM_RIGHTS) {
-    std::memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-    return fd;
-  }
-  int32_t error = EPROTO;
-  if (size > 5 && bytes[0] == kSyncError) std::memcpy(&error, bytes + 1, sizeof(error));
-  errno = error;
-  return -1;
-}
-
 }  // namespace
 
 void CloneSibling(uint64_t flags, bool terminal) {
@@ -432,21 +389,6 @@ bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgr
   if (pid == 0) ExecChild(process, container_pidfd, stdio, pair.child.get());
   Fill(launched, pid, pidfd, &pair);
   return true;
-}
-
-Fd MakeNetworkNamespace(const char* user_namespace_path) {
-  BeginFaults();
-  Pair pair;
-  if (!MakePair(&pair)) return Fd();
-  int pidfd = -1;
-  const pid_t pid = Clone(0, &pidfd, -1);
-  if (pid < 0) return Fd();
-  if (pid == 0) NetworkChild(user_namespace_path, pair.child.get());
-  const Fd process(pidfd);
-  pair.child.Reset();
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
-  return Fd(ReceiveFd(pair.monitor.get()));
 }
 
 }  // namespace berth

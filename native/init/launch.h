@@ -32,9 +32,17 @@ bool LaunchContainer(const ContainerPlan& plan, const ChildStdio& stdio, Launche
 bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgroup, const ChildStdio& stdio,
                 Launched* launched, const char** stage);
 
-// Makes a network namespace (owned by the user namespace at that path unless it is empty), brings lo up in it.
-// Returns an invalid Fd with errno set on failure.
-Fd MakeNetworkNamespace(const char* user_namespace_path);
+// Namespaces that processes of several containers share: a pod's. Held by these fds, without any process in them.
+struct HeldNamespaces {
+  Fd user;
+  Fd network;
+  Fd ipc;
+  Fd uts;
+};
+
+// Makes the plan's namespaces (of the four types; others are EINVAL), all owned by the user namespace where there is one, and sets what they say
+// about themselves: names, lo, sysctls. Waits for it. On failure returns false with errno, the stage and the text set.
+bool HoldNamespaces(const ContainerPlan& plan, HeldNamespaces* held, char (&stage)[32], char (&text)[984]);
 
 }  // namespace berth
 

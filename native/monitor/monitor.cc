@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../init/launch.h"
 #include "connection.h"
 #include "container.h"
 #include "exec.h"
@@ -30,7 +31,8 @@ constexpr uint64_t kUnusedMs = 30000;
 Fd g_directory;
 Fd g_listener;
 Fd g_alive;
-Fd g_network;
+HeldNamespaces g_held;
+bool g_holds = false;
 Fd g_child_event;
 Watch g_listener_watch;
 Watch g_child_watch;
@@ -87,10 +89,10 @@ void Nothing(int) {}
 
 bool IsOver() {
   if (Container::AnyLive() || Exec::Any() || Connection::AnyOwed(g_quit)) return false;
-  if (Container::first() != nullptr) return !g_network || g_quit;
+  if (Container::first() != nullptr) return !g_holds || g_quit;
   if (g_quit) return true;
   // Nothing was ever made here, or all of it was removed.
-  return g_used && !Connection::Any() && !g_network;
+  return g_used && !Connection::Any() && !g_holds;
 }
 
 }  // namespace
@@ -110,11 +112,7 @@ void WriteStatus(JsonWriter* json) {
   json->Flag("ok", true);
   json->Number("protocol", kProtocol);
   json->Number("monitor", getpid());
-  if (g_network) {
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/fd/%d", getpid(), g_network.get());
-    json->Text("network", path);
-  }
+  WriteNamespaces(json);
   json->Key("containers");
   json->BeginObject();
   for (Container* c = Container::first(); c != nullptr; c = c->next()) {
@@ -124,13 +122,30 @@ void WriteStatus(JsonWriter* json) {
   json->EndObject();
 }
 
-bool MonitorNetwork(const char* user_namespace, char* path) {
-  if (!g_network) {
-    g_network = MakeNetworkNamespace(user_namespace);
-    if (!g_network) return false;
-    StatusChanged();
+void WriteNamespaces(JsonWriter* json) {
+  json->Key("namespaces");
+  json->BeginObject();
+  const struct {
+    const char* type;
+    const Fd& fd;
+  } all[] = {{"user", g_held.user}, {"network", g_held.network}, {"ipc", g_held.ipc}, {"uts", g_held.uts}};
+  for (const auto& [type, fd] : all) {
+    if (!fd) continue;
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", getpid(), fd.get());
+    json->Text(type, path);
   }
-  snprintf(path, 64, "/proc/%d/fd/%d", getpid(), g_network.get());
+  json->EndObject();
+}
+
+bool MonitorHold(const ContainerPlan& plan, Failure* failure) {
+  if (g_holds) return true;
+  if (!HoldNamespaces(plan, &g_held, failure->stage, failure->text)) {
+    failure->error = errno;
+    return false;
+  }
+  g_holds = true;
+  StatusChanged();
   return true;
 }
 

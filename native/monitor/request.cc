@@ -16,9 +16,9 @@ namespace {
 struct Request {
   const char* id = "";
   const char* plan_path = "";
-  const char* user_namespace = "";
   const char* exec_id = "";
   Bytes process;
+  Bytes namespaces;
   int64_t signal = 0;
   int64_t timeout_ms = 0;
   int64_t restart_policy = 0;
@@ -50,8 +50,9 @@ bool TakeField(Arena* arena, const Field& field, Request* request) {
       return TakeText(arena, field, &request->id);
     case Tag::kRequestPlanPath:
       return TakeText(arena, field, &request->plan_path);
-    case Tag::kRequestUserNamespace:
-      return TakeText(arena, field, &request->user_namespace);
+    case Tag::kRequestNamespaces:
+      request->namespaces = field.bytes;
+      return true;
     case Tag::kRequestExecId:
       return TakeText(arena, field, &request->exec_id);
     case Tag::kRequestProcess:
@@ -170,17 +171,17 @@ void Status(Connection* connection) {
   connection->Reply(json);
 }
 
-void Network(Connection* connection, const Request& request) {
-  char path[64];
-  if (!MonitorNetwork(request.user_namespace, path)) {
-    Failure failure;
-    failure.Set("network namespace", errno);
-    return connection->ReplyFailure(failure);
-  }
+void Namespaces(Connection* connection, const Request& request) {
+  Arena arena;
+  const char* error = nullptr;
+  const ContainerPlan* plan = DecodeNamespaces(request.namespaces, &arena, &error);
+  if (plan == nullptr) return Refuse(connection, "plan", EBADMSG, error);
+  Failure failure;
+  if (!MonitorHold(*plan, &failure)) return connection->ReplyFailure(failure);
   JsonWriter json;
   json.BeginObject();
   json.Flag("ok", true);
-  json.Text("path", path);
+  WriteNamespaces(&json);
   json.EndObject();
   connection->Reply(json);
 }
@@ -208,8 +209,8 @@ void TakeRequest(Connection* connection, Frame type, Bytes payload) {
       return Container::Create(request.plan_path, connection);
     case Frame::kStatus:
       return Status(connection);
-    case Frame::kNetworkNamespace:
-      return Network(connection, request);
+    case Frame::kNamespaces:
+      return Namespaces(connection, request);
     case Frame::kQuit:
       return Quit(connection);
     default:

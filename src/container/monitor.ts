@@ -6,10 +6,10 @@ import { Fault, isErrno } from '../base/fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
 import { MOUNT_ATTR_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
-import type { ContainerPlan, ExecPlan } from '../spec/plan.ts'
+import type { ContainerPlan, ExecPlan, NamespacesPlan } from '../spec/plan.ts'
 import { encodeFrame, type FrameName, FrameReader } from '../wire/frame.ts'
 import { Message } from '../wire/message.ts'
-import { encodeProcess } from '../wire/plan.ts'
+import { encodeNamespaces, encodeProcess } from '../wire/plan.ts'
 import { FRAME, RESTART_POLICY, TAG } from '../wire/tags.ts'
 import { replyFault } from './monitor-fault.ts'
 import { MonitorSession } from './session.ts'
@@ -32,10 +32,13 @@ export interface MonitorContainer {
   readonly logDropped: string
 }
 
+/** Paths that open as the namespaces that a monitor holds, as long as it lives. */
+export type HeldNamespaces = Readonly<Partial<Record<'user' | 'network' | 'ipc' | 'uts', string>>>
+
 export interface MonitorStatus {
   readonly protocol: number
   readonly monitor: number
-  readonly network?: string
+  readonly namespaces: HeldNamespaces
   readonly containers: Readonly<Record<string, MonitorContainer>>
 }
 
@@ -307,14 +310,15 @@ export class Monitor {
     )
   }
 
-  /** The network namespace that the monitor holds, made at the first call. */
-  async networkNamespace(options: { userNamespace?: string } = {}): Promise<{ path: string }> {
-    const reply = await this.#request('networkNamespace', 'make the network namespace', (m) =>
-      options.userNamespace === undefined
-        ? m
-        : m.text(TAG.requestUserNamespace, options.userNamespace),
+  /**
+   * Has the monitor make namespaces that live without a process, and hold them until `quit`: once, whatever later calls ask for, so that a call may be
+   * repeated. All are owned by the user namespace where there is one.
+   */
+  async holdNamespaces(plan: NamespacesPlan): Promise<HeldNamespaces> {
+    const reply = await this.#request('namespaces', 'make the namespaces', (m) =>
+      m.group(TAG.requestNamespaces, (g) => encodeNamespaces(g, plan)),
     )
-    return { path: String(reply['path']) }
+    return reply['namespaces'] as HeldNamespaces
   }
 
   async update(id: string, restart: ContainerPlan['restart']): Promise<void> {

@@ -263,7 +263,12 @@ async function connect(
 ): Promise<NetworkResult | undefined> {
   const mode = networkMode(engine, record.options)
   if (mode.kind !== 'cni') return
-  const { path } = await monitor.networkNamespace()
+  const { network: path } = await monitor.holdNamespaces({
+    namespaces: [{ type: 'network' }],
+    sysctls: [],
+    loopback: true,
+  })
+  if (path === undefined) throw new Fault('INTERNAL', 'the monitor has made no network namespace')
   const namespace = spec.linux?.namespaces?.find(({ type }) => type === 'network')
   if (!namespace) throw new Fault('DATA_LOSS', 'the configuration has no network namespace')
   namespace.path = path

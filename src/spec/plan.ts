@@ -200,3 +200,9 @@ export interface ExecPlan {
   /** 0 for none; after it the whole process tree of the exec is killed. */
   readonly timeoutMs: number
 }
+
+/** Namespaces (user, network, ipc, uts) that live without a process, shared by the containers of a pod; and what they say about themselves. */
+export type NamespacesPlan = Pick<
+  ContainerPlan,
+  'namespaces' | 'idMappings' | 'hostname' | 'domainname' | 'sysctls' | 'loopback'
+>

@@ -5,6 +5,7 @@ import {
   type IdMappings,
   type MountPlan,
   NAMESPACE_FLAGS,
+  type NamespacesPlan,
   type ProcessPlan,
   type RootPlan,
 } from '../spec/plan.ts'
@@ -15,14 +16,8 @@ import { LOG_KIND, MOUNT_KIND, RESTART_POLICY, TAG } from './tags.ts'
 export function encodeContainer(plan: ContainerPlan): Buffer {
   const m = new Message()
   m.text(TAG.containerId, plan.id).text(TAG.containerCgroup, plan.cgroup)
-  for (const ns of plan.namespaces) {
-    m.group(TAG.containerNamespace, (g) => {
-      g.number(TAG.namespaceFlag, NAMESPACE_FLAGS[ns.type])
-      if (ns.path !== undefined) g.text(TAG.namespacePath, ns.path)
-    })
-  }
-  const { idMappings, monotonicOffset, boottimeOffset } = plan
-  if (idMappings) m.group(TAG.containerIdMappings, (g) => mappings(g, idMappings))
+  encodeNamespaces(m, plan)
+  const { monotonicOffset, boottimeOffset } = plan
   if (monotonicOffset) {
     m.number(TAG.containerMonotonicSeconds, monotonicOffset.seconds)
     m.number(TAG.containerMonotonicNanoseconds, monotonicOffset.nanoseconds)
@@ -31,8 +26,6 @@ export function encodeContainer(plan: ContainerPlan): Buffer {
     m.number(TAG.containerBoottimeSeconds, boottimeOffset.seconds)
     m.number(TAG.containerBoottimeNanoseconds, boottimeOffset.nanoseconds)
   }
-  if (plan.hostname !== undefined) m.text(TAG.containerHostname, plan.hostname)
-  if (plan.domainname !== undefined) m.text(TAG.containerDomainname, plan.domainname)
   m.group(TAG.containerRoot, (g) => root(g, plan.root))
   m.flag(TAG.containerRootReadonly, plan.rootReadonly)
   m.number(TAG.containerRootPropagation, plan.rootPropagation)
@@ -41,12 +34,9 @@ export function encodeContainer(plan: ContainerPlan): Buffer {
   for (const link of plan.links) {
     m.group(TAG.containerLink, (g) => g.text(TAG.linkTarget, link.target).text(TAG.linkTo, link.to))
   }
-  for (const [name, value] of plan.sysctls) {
-    m.group(TAG.containerSysctl, (g) => g.text(TAG.sysctlName, name).text(TAG.sysctlValue, value))
-  }
   m.texts(TAG.containerMasked, plan.maskedPaths)
   m.texts(TAG.containerReadonly, plan.readonlyPaths)
-  m.flag(TAG.containerLoopback, plan.loopback).flag(TAG.containerReaper, plan.reaper)
+  m.flag(TAG.containerReaper, plan.reaper)
   m.group(TAG.containerProcess, (g) => encodeProcess(g, plan.process))
   m.flag(TAG.containerStdin, plan.io.stdin).flag(TAG.containerStdinOnce, plan.io.stdinOnce)
   m.number(TAG.containerLogKind, LOG_KIND[plan.io.log]).text(TAG.containerLogPath, plan.io.logPath)
@@ -55,6 +45,24 @@ export function encodeContainer(plan: ContainerPlan): Buffer {
   m.number(TAG.containerRestartPolicy, RESTART_POLICY[plan.restart.policy])
   m.number(TAG.containerRestartMaximum, plan.restart.maximumRetries)
   return m.encode()
+}
+
+/** What namespaces are, and say about themselves. */
+export function encodeNamespaces(m: Message, plan: NamespacesPlan): Message {
+  for (const ns of plan.namespaces) {
+    m.group(TAG.containerNamespace, (g) => {
+      g.number(TAG.namespaceFlag, NAMESPACE_FLAGS[ns.type])
+      if (ns.path !== undefined) g.text(TAG.namespacePath, ns.path)
+    })
+  }
+  const { idMappings } = plan
+  if (idMappings) m.group(TAG.containerIdMappings, (g) => mappings(g, idMappings))
+  if (plan.hostname !== undefined) m.text(TAG.containerHostname, plan.hostname)
+  if (plan.domainname !== undefined) m.text(TAG.containerDomainname, plan.domainname)
+  for (const [name, value] of plan.sysctls) {
+    m.group(TAG.containerSysctl, (g) => g.text(TAG.sysctlName, name).text(TAG.sysctlValue, value))
+  }
+  return m.flag(TAG.containerLoopback, plan.loopback)
 }
 
 export function encodeProcess(m: Message, process: ProcessPlan): Message {

@@ -21,7 +21,7 @@ for (const [name, command] of [
     const live = join(berth.state, 'containers', id)
     mkdirSync(live, { recursive: true, mode: 0o700 })
     const monitor = await startMonitor({ directory: live })
-    await monitor.networkNamespace()
+    await monitor.holdNamespaces({ namespaces: [{ type: 'network' }], sysctls: [], loopback: true })
     monitor.close()
     assert.ok(isMonitorAlive(live))
     await berth.ok([...command, ...(name === 'prune' ? [] : [name])])

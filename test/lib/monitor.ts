@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { isMonitorAlive, type Monitor, startMonitor } from '../../src/container/monitor.ts'
+import { connectMonitor, isMonitorAlive, type Monitor, startMonitor } from '../../src/container/monitor.ts'
 import type { MonitorSession, Output } from '../../src/container/session.ts'
 import type { ContainerPlan, ExecPlan, ProcessPlan } from '../../src/spec/plan.ts'
 import { encodeContainer } from '../../src/wire/plan.ts'
@@ -31,7 +31,7 @@ export class MonitorBench {
   readonly directory = mkdtempSync(join(tmpdir(), 'berth-monitor-'))
   readonly root = join(this.directory, 'rootfs')
   readonly #cgroup = join(cgroupRoot(), `berth-monitor-test-${process.pid}`)
-  readonly #monitors: Monitor[] = []
+  readonly #monitors: (Monitor & { directory: string })[] = []
   readonly #places: string[] = []
 
   constructor() {
@@ -63,11 +63,12 @@ export class MonitorBench {
     mkdirSync(directory, { mode: 0o700 })
     this.#places.push(directory)
     const program = process.env['BERTH_TEST_MONITOR']
-    const monitor = await startMonitor(
-      program === undefined ? { directory } : { directory, program },
+    const monitor = Object.assign(
+      await startMonitor(program === undefined ? { directory } : { directory, program }),
+      { directory },
     )
     this.#monitors.push(monitor)
-    return Object.assign(monitor, { directory })
+    return monitor
   }
 
   logPath = (id: string): string => join(this.directory, `${id}.log`)
@@ -171,7 +172,11 @@ export class MonitorBench {
 
   /** Kills what is left and takes everything away; every monitor ends by itself then. */
   async end(): Promise<void> {
-    for (const monitor of this.#monitors) {
+    for (const used of this.#monitors) {
+      used.close()
+      // Anew: one that was attached to a container that has ended may have been closed by the monitor.
+      const monitor = await connectMonitor(used.directory).catch(() => undefined)
+      if (!monitor) continue
       const { containers = {} } = await monitor.status().catch(() => ({ containers: {} }))
       for (const id of Object.keys(containers))
         await monitor.signal(id, { signal: 9, all: true, stop: true }).catch(() => {})
