@@ -160,7 +160,10 @@ test('exec: the nth call on the way into the container fails, for every n', asyn
       assert.is(await exec(), 'ran', said)
     }
     // The failure is told by the process that fails: it may still be on its way out.
-    await eventually(`call ${n}: its process is gone`, () => readFileSync(cgroup, 'utf8') === before)
+    await eventually(
+      `call ${n}: its process is gone`,
+      () => readFileSync(cgroup, 'utf8') === before,
+    )
     assert.is((await findContainer(engine, id)).status.pid, status.pid)
   }
   console.log(`# exec: ${failures} calls failed, each told`)

@@ -12,7 +12,12 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { connectMonitor, isMonitorAlive, type Monitor, startMonitor } from '../../src/container/monitor.ts'
+import {
+  connectMonitor,
+  isMonitorAlive,
+  type Monitor,
+  startMonitor,
+} from '../../src/container/monitor.ts'
 import type { MonitorSession, Output } from '../../src/container/session.ts'
 import type { ContainerPlan, ExecPlan, ProcessPlan } from '../../src/spec/plan.ts'
 import { encodeContainer } from '../../src/wire/plan.ts'
