@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join, normalize, relative } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { criTypes } from '../scripts/cri-types.ts'
 import { REPOSITORY } from './lib/images.ts'
 
 const ROOT = REPOSITORY.replace(/\/$/, '')
@@ -109,7 +110,9 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   tar: ['layer'],
   fzstd: ['layer'],
   commander: ['cli'],
-  'smol-toml': ['image', 'network'],
+  'smol-toml': ['image', 'network', 'cri'],
+  '@grpc/grpc-js': ['cri'],
+  '@grpc/proto-loader': ['cri'],
   // CNI plugins; credential helpers of registries.
   'node:child_process': ['network', 'image'],
 }
@@ -140,6 +143,10 @@ test('every dependency is imported or part of the build', () => {
     unused.filter((name) => !ofTheBuild.includes(name)),
     [],
   )
+})
+
+test('the types of the CRI are those of cri.proto', () => {
+  assert.is(read('src/spec/cri.ts'), criTypes())
 })
 
 test('only kernel/binding.ts loads the addon', () => {
