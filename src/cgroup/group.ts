@@ -32,24 +32,32 @@ export interface GroupRequest {
   readonly resources: Resources
   /** Files written where they exist and skipped in silence where not: berth's own habits, not wishes of the user. */
   readonly preferred?: Readonly<Record<string, string>>
+  /** A limit whose controller is missing: refused, or a warning. */
+  readonly missing?: MissingController
 }
+
+export type MissingController = 'refuse' | 'warn'
 
 /**
  * Makes an empty group with its limits in force. Nothing is left behind on failure, except parents. ALREADY_EXISTS where there is one
  * of that name, FAILED_PRECONDITION where a limit's controller is missing (it names both).
  */
 export async function createGroup(host: CgroupHost, request: GroupRequest): Promise<Group> {
-  const { resources, preferred = {} } = request
+  const { resources, preferred = {}, missing = 'refuse' } = request
   const path = join(checkPath(request.parent), checkName(request.name))
   const directory = join(host.root, path)
   // Judged before anything is made.
   const writes = limitWrites(resources)
   requireWritable(host)
-  checkControllers(host.controllers, writes, 'this host')
-  makeDirectory(host, path, neededControllers(writes))
+  if (missing === 'refuse') checkControllers(host.controllers, writes, 'this host')
+  makeDirectory(
+    host,
+    path,
+    neededControllers(writes).filter((name) => host.controllers.includes(name)),
+  )
   try {
     const has = words(readFileSync(join(directory, 'cgroup.controllers'), 'utf8'))
-    const { doable, warnings } = selectWrites(has, writes)
+    const { doable, warnings } = selectWrites(has, writes, missing)
     for (const write of doable) await writeLimit(directory, write)
     for (const [file, value] of Object.entries(preferred)) writeIfAny(join(directory, file), value)
     if (resources.devices) applyDeviceRules(directory, resources.devices)
@@ -71,12 +79,12 @@ export async function createGroup(host: CgroupHost, request: GroupRequest): Prom
 export async function updateGroup(
   directory: string,
   resources: Resources,
+  missing: MissingController = 'refuse',
 ): Promise<readonly string[]> {
   const text = readFileIfAny(join(directory, 'cgroup.controllers'))
   if (text === undefined) throw new Fault('NOT_FOUND', `there is no cgroup ${directory}`)
   const writes = limitWrites(resources)
-  checkControllers(words(text), writes, 'the cgroup')
-  const { doable, warnings } = selectWrites(words(text), writes)
+  const { doable, warnings } = selectWrites(words(text), writes, missing)
   if (resources.memory?.checkBeforeUpdate) refuseBelowUse(directory, resources.memory)
   const done: LimitWrite[] = []
   try {
@@ -127,8 +135,9 @@ function checkControllers(
 function selectWrites(
   has: readonly string[],
   writes: readonly LimitWrite[],
+  missing: MissingController,
 ): { doable: LimitWrite[]; warnings: string[] } {
-  checkControllers(has, writes, 'the cgroup')
+  if (missing === 'refuse') checkControllers(has, writes, 'the cgroup')
   const isThere = (write: LimitWrite): boolean =>
     write.controller === 'cgroup' || has.includes(write.controller)
   const warnings = writes

@@ -29,7 +29,14 @@ export {
   groupPlace,
 } from './driver.ts'
 export { type MemoryEvents, readMemoryEvents } from './events.ts'
-export { createGroup, DEFAULT_PARENT, type Group, type GroupRequest, updateGroup } from './group.ts'
+export {
+  createGroup,
+  DEFAULT_PARENT,
+  type Group,
+  type GroupRequest,
+  type MissingController,
+  updateGroup,
+} from './group.ts'
 export { type CgroupHost, cgroupHost } from './host.ts'
 export { type LimitWrite, limitWrites } from './limits.ts'
 export { removeGroup, removeParentIfEmpty } from './removal.ts'

@@ -6,6 +6,7 @@ import {
   createGroup,
   DEFAULT_PARENT,
   killGroup,
+  type MissingController,
   removeGroup,
   removeParentIfEmpty,
 } from '../cgroup/index.ts'
@@ -27,6 +28,7 @@ export interface CreateRequest {
   /** Where the plan is written for the monitor, and left for its restarts of the container. */
   readonly planPath: string
   readonly cgroupParent: string | undefined
+  readonly missingControllers?: MissingController
   /** As in plan/'s Place. */
   readonly sharedMemory?: string | undefined
   /** Where compiled seccomp programs are kept. */
@@ -76,6 +78,7 @@ export async function createProcess(
     parent,
     name: id,
     resources: spec.linux?.resources ?? {},
+    ...(request.missingControllers ? { missing: request.missingControllers } : {}),
   })
   if (group.directory !== cgroup)
     throw new Fault('INTERNAL', `the cgroup is ${group.directory}, not ${cgroup}`)

@@ -1,5 +1,5 @@
 import { Fault } from '../base/fault.ts'
-import { freezeGroup, thawGroup, updateGroup } from '../cgroup/index.ts'
+import { freezeGroup, type MissingController, thawGroup, updateGroup } from '../cgroup/index.ts'
 import type { Resources } from '../spec/runtime.ts'
 
 /** Freezes every process of a container, as one; after an error it runs as before. */
@@ -16,8 +16,9 @@ export async function updateCgroup(
   cgroup: string,
   resources: Resources,
   warn: (message: string) => void,
+  missing: MissingController = 'refuse',
 ): Promise<void> {
-  for (const warning of await updateGroup(known(cgroup), resources)) warn(warning)
+  for (const warning of await updateGroup(known(cgroup), resources, missing)) warn(warning)
 }
 
 function known(cgroup: string): string {

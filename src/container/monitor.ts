@@ -214,8 +214,14 @@ export class Monitor {
   /** The container whose first process the session is of; undefined for an exec's. */
   #attachedTo: string | undefined
   #lost: Fault | undefined
+  /** Resolves when the connection is no more, however it ended. */
+  readonly lost: Promise<void>
+  #tellLost: () => void = () => {}
 
   constructor(socket: Socket) {
+    this.lost = new Promise((resolve) => {
+      this.#tellLost = resolve
+    })
     this.#socket = socket
     socket.on('data', (bytes: Buffer) => this.#take(bytes))
     socket.on('error', () => {})
@@ -437,5 +443,6 @@ export class Monitor {
     for (const waits of this.#waits.values()) for (const tell of waits) tell(fault)
     this.#waits.clear()
     this.#session?.lose(fault)
+    this.#tellLost()
   }
 }

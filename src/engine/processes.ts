@@ -124,3 +124,18 @@ export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?')
 }
+
+const PAGE_BYTES = 4096n
+
+/** What the processes have in memory; pages that they share count for each. */
+export function residentBytes(pids: readonly number[]): bigint {
+  let total = 0n
+  for (const pid of pids) {
+    try {
+      total += BigInt(processStat(pid).rssPages) * PAGE_BYTES
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT', 'ESRCH')) throw error
+    }
+  }
+  return total
+}

@@ -5,11 +5,9 @@ import { isErrno } from '../base/fault.ts'
 import { groupStats } from '../cgroup/index.ts'
 import { findContainer } from './find.ts'
 import type { Engine } from './open.ts'
-import { groupPids, processStat } from './processes.ts'
+import { groupPids, residentBytes } from './processes.ts'
 import { readRunMark } from './status.ts'
 import type { Container, ContainerStats } from './types.ts'
-
-const PAGE_BYTES = 4096n
 
 /** One sample a container; `previous` (by id) gives the percentages. A container that is not running has a sample of nothing. */
 export async function containerStats(
@@ -84,18 +82,6 @@ function percent(
   if (cpuNs === undefined || before?.cpuNs === undefined) return
   const span = time - BigInt(before.timeNs)
   return span > 0n ? Number(((cpuNs - before.cpuNs) * 10000n) / span) / 100 : undefined
-}
-
-function residentBytes(pids: readonly number[]): bigint {
-  let total = 0n
-  for (const pid of pids) {
-    try {
-      total += BigInt(processStat(pid).rssPages) * PAGE_BYTES
-    } catch (error) {
-      if (!isErrno(error, 'ENOENT', 'ESRCH')) throw error
-    }
-  }
-  return total
 }
 
 /** Of all interfaces in the network namespace of a process but its loopback. */

@@ -19,18 +19,31 @@ export async function fillVolume(
   lower: readonly string[],
 ): Promise<void> {
   if (volume.option.noCopy || readdirSync(volume.path).length > 0) return
-  using image = overlayMount({ lower: lower.map((path) => `${engine.root}/${path}`) })
-  using source = openDirectoryIfAny(image.number, volume.target)
+  await copyFromImage(
+    volume.path,
+    volume.target,
+    lower.map((path) => `${engine.root}/${path}`),
+  )
+}
+
+/** Fills a directory of the host with what the layers (topmost first) hold at a place of the container. */
+export async function copyFromImage(
+  directory: string,
+  place: string,
+  lower: readonly string[],
+): Promise<void> {
+  using image = overlayMount({ lower })
+  using source = openDirectoryIfAny(image.number, place)
   if (!source) return
-  using target = new Fd(openSync(volume.path, O_RDONLY | O_DIRECTORY))
+  using target = new Fd(openSync(directory, O_RDONLY | O_DIRECTORY))
   await extractInto({
     rootFd: target.number,
     path: '',
     source: packTree({ rootFd: source.number, base: '.' }),
   })
   const { mode, uid, gid } = binding.statx(source.number, '', AT_EMPTY_PATH)
-  chownSync(volume.path, uid, gid)
-  chmodSync(volume.path, mode & 0o7777)
+  chownSync(directory, uid, gid)
+  chmodSync(directory, mode & 0o7777)
 }
 
 function openDirectoryIfAny(rootFd: number, path: string): Fd | undefined {

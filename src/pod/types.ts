@@ -12,6 +12,8 @@ export interface PodRecord {
   readonly runtimeHandler: string
   /** Below the cgroup hierarchy's root; where the client named none, berth's own. */
   readonly cgroupParent: string
+  /** The cgroup parent was not there before the pod, so it goes with it: on a host whose kubelet uses another hierarchy nobody else removes it. */
+  readonly ownsParent: boolean
   /** Of the pod's user namespace; undefined where it has none. */
   readonly mappings?: Mappings
 }
@@ -34,8 +36,10 @@ export interface ContainerRecord {
   readonly createdNs: string
   readonly config: StoredConfig
   readonly imageId: string
-  /** A name of the image for people: repository digest or tag, else the id. */
+  /** A name of the image for people: a tag, else the id. */
   readonly imageRef: string
+  /** NAME@DIGEST where it came from a registry, else the id. */
+  readonly imageDigestRef: string
   /** Layers of the root, topmost first, below ROOT. */
   readonly lower: readonly string[]
   readonly user: { readonly uid: number; readonly gid: number; readonly groups: readonly number[] }

@@ -1,0 +1,49 @@
+import { DEFAULT_HANDLER } from '../../pod/index.ts'
+import { hostFacts } from '../../plan/index.ts'
+import type * as cri from '../../spec/cri.ts'
+import type { Daemon } from '../daemon.ts'
+import type { Reply } from '../wire.ts'
+
+export async function status(
+  daemon: Daemon,
+  { verbose }: cri.StatusRequest,
+): Promise<Reply<cri.StatusResponse>> {
+  const { node } = daemon
+  const network = await node.networks.ready()
+  const features = { recursiveReadOnlyMounts: true, userNamespaces: hostFacts().namespaces.has('user') }
+  // The default one under both of its names; sorted, for the kubelet compares lists.
+  const handlers = ['', DEFAULT_HANDLER, ...node.settings.handlers].sort()
+  return {
+    status: {
+      conditions: [
+        condition('RuntimeReady', ''),
+        condition('NetworkReady', network.ready ? '' : network.message, network.reason),
+        // Not one that the kubelet waits for: for people who look with crictl.
+        condition('BerthHasNoDamage', node.damage.join('; '), 'DamagedRecords'),
+      ],
+    },
+    runtimeHandlers: handlers.map((name) => ({ name, features })),
+    features: {
+      supplementalGroupsPolicy: true,
+      userNamespacesHostNetwork: true,
+      mountOptions: true,
+    },
+    info: verbose ? information(daemon) : {},
+  }
+}
+
+function condition(type: string, message: string, reason = ''): Reply<cri.RuntimeCondition> {
+  return message === ''
+    ? { type, status: true, reason: '', message: '' }
+    : { type, status: false, reason, message }
+}
+
+function information(daemon: Daemon): Record<string, string> {
+  const { node } = daemon
+  return {
+    config: JSON.stringify(daemon.configuration()),
+    roots: JSON.stringify({ root: node.engine.root, state: node.engine.state }),
+    podCidr: JSON.stringify(daemon.podCidr),
+    missingControllers: JSON.stringify(node.settings.missingControllers),
+  }
+}

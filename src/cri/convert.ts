@@ -1,0 +1,98 @@
+import type { Container, Pod } from '../pod/index.ts'
+import { DEFAULT_HANDLER } from '../pod/index.ts'
+import type * as cri from '../spec/cri.ts'
+import { signalOfNumber } from './signals.ts'
+import type { Reply } from './wire.ts'
+
+/** The node's words into the CRI's. */
+
+export function podSandbox({ record, isReady }: Pod): Reply<cri.PodSandbox> {
+  const { config } = record
+  return {
+    id: record.id,
+    metadata: config.metadata,
+    state: isReady ? 'SANDBOX_READY' : 'SANDBOX_NOTREADY',
+    createdAt: record.createdNs,
+    labels: config.labels,
+    annotations: config.annotations,
+    runtimeHandler: record.runtimeHandler,
+  }
+}
+
+export function podSandboxStatus(pod: Pod): Reply<cri.PodSandboxStatus> {
+  const options = pod.record.config.linux?.securityContext?.namespaceOptions
+  const [ip = '', ...additional] = pod.addresses
+  return {
+    ...podSandbox(pod),
+    network: { ip, additionalIps: additional.map((each) => ({ ip: each })) },
+    linux: {
+      namespaces: {
+        options: options ?? { network: 'POD', pid: 'POD', ipc: 'POD', targetId: '', usernsOptions: null },
+      },
+    },
+  }
+}
+
+export const STATES = {
+  created: 'CONTAINER_CREATED',
+  running: 'CONTAINER_RUNNING',
+  exited: 'CONTAINER_EXITED',
+} as const
+
+export function container({ record, status }: Container): Reply<cri.Container> {
+  const { config } = record
+  return {
+    id: record.id,
+    podSandboxId: record.podId,
+    metadata: config.metadata,
+    image: config.image,
+    imageRef: record.imageId,
+    imageId: record.imageId,
+    state: STATES[status.state],
+    createdAt: record.createdNs,
+    labels: config.labels,
+    annotations: config.annotations,
+  }
+}
+
+export function containerStatus(of: Container): Reply<cri.ContainerStatus> {
+  const { record, status } = of
+  const { user, config } = record
+  return {
+    id: record.id,
+    metadata: config.metadata,
+    state: STATES[status.state],
+    createdAt: record.createdNs,
+    startedAt: status.startedNs,
+    finishedAt: status.finishedNs,
+    exitCode: status.exitCode,
+    image: { ...config.image, image: record.imageRef, userSpecifiedImage: config.image?.userSpecifiedImage ?? '' },
+    imageRef: record.imageDigestRef,
+    imageId: record.imageId,
+    reason: status.reason,
+    message: status.message,
+    labels: config.labels,
+    annotations: config.annotations,
+    mounts: mountsOf(of),
+    logPath: record.logPath,
+    resources: { linux: record.resources },
+    user: {
+      linux: {
+        uid: String(user.uid),
+        gid: String(user.gid),
+        supplementalGroups: user.groups.map(String),
+      },
+    },
+    stopSignal: signalOfNumber(record.stopSignal),
+  }
+}
+
+/** As they were asked for; of an image volume with the image's id, by which the kubelet keeps the image from being collected. */
+function mountsOf({ record }: Container): Reply<cri.Mount>[] {
+  return record.config.mounts.map((mount, index) => {
+    const image = record.imageMounts.find((each) => each.index === index)
+    return image ? { ...mount, image: { ...mount.image, image: image.imageId } } : mount
+  })
+}
+
+export const handlerName = (pod: Pod): string => pod.record.runtimeHandler || DEFAULT_HANDLER

@@ -1,0 +1,12 @@
+import type { Node } from '../pod/index.ts'
+import type { Streams } from './streams.ts'
+
+/** What a call of the CRI works with. */
+export interface Daemon {
+  readonly node: Node
+  readonly streams: Streams
+  /** The address range that the cluster gave this node, from UpdateRuntimeConfig. */
+  podCidr: string
+  /** The effective configuration, for Status. */
+  readonly configuration: () => unknown
+}

@@ -1,0 +1,168 @@
+import { totalmem } from 'node:os'
+import type { CgroupStats } from '../cgroup/index.ts'
+import type { Container, Node, Pod } from '../pod/index.ts'
+import { podCgroup, type Sample, sample, writableLayer } from '../pod/stats.ts'
+import type * as cri from '../spec/cri.ts'
+import type { Reply } from './wire.ts'
+
+const NS_PER_US = 1000n
+
+/** What a running container uses. What the host cannot tell is missing, never 0. */
+export async function containerStats(
+  node: Node,
+  container: Container,
+): Promise<Reply<cri.ContainerStats>> {
+  const { record } = container
+  const { config } = record
+  const now = sample(node.stats, container.cgroup)
+  const layer = await writableLayer(node, container)
+  const timestamp = String(now.timeNs)
+  const { memory } = now.stats
+  return {
+    attributes: {
+      id: record.id,
+      metadata: config.metadata,
+      labels: config.labels,
+      annotations: config.annotations,
+    },
+    cpu: cpuUsage(now),
+    memory: memoryUsage(now),
+    ...(layer
+      ? {
+          writableLayer: {
+            timestamp: String(layer.timeNs),
+            fsId: { mountpoint: node.engine.root },
+            usedBytes: value(layer.bytes),
+            inodesUsed: value(layer.inodes),
+          },
+        }
+      : {}),
+    ...(memory?.swapCurrentBytes !== undefined
+      ? {
+          swap: {
+            timestamp,
+            swapUsageBytes: value(memory.swapCurrentBytes),
+            ...(memory.swapMaxBytes === undefined
+              ? {}
+              : { swapAvailableBytes: value(less(memory.swapMaxBytes, memory.swapCurrentBytes)) }),
+          },
+        }
+      : {}),
+    ...ioUsage(now),
+  }
+}
+
+/** What a pod uses: by its own cgroup where it has one, else the sum of its containers. */
+export async function podStats(node: Node, pod: Pod): Promise<Reply<cri.PodSandboxStats>> {
+  const { record } = pod
+  const running = [...pod.containers.values()].filter(({ status }) => status.state === 'running')
+  const containers = await Promise.all(running.map((each) => containerStats(node, each)))
+  const cgroup = podCgroup(pod)
+  const now = cgroup === undefined ? undefined : sample(node.stats, cgroup)
+  const network = await networkUsage(pod)
+  const timestamp = String(now?.timeNs ?? containers[0]?.cpu?.timestamp ?? 0)
+  return {
+    attributes: {
+      id: record.id,
+      metadata: record.config.metadata,
+      labels: record.config.labels,
+      annotations: record.config.annotations,
+    },
+    linux: {
+      cpu: now ? cpuUsage(now) : sumCpu(containers),
+      memory: now ? memoryUsage(now) : sumMemory(containers),
+      ...(network ? { network } : {}),
+      process: {
+        timestamp,
+        processCount: value(now?.processes ?? processesOf(node, running)),
+      },
+      containers,
+      ...(now ? ioUsage(now) : {}),
+    },
+  }
+}
+
+const processesOf = (node: Node, running: readonly Container[]): bigint =>
+  running.reduce((sum, { cgroup }) => sum + sample(node.stats, cgroup).processes, 0n)
+
+function cpuUsage({ stats, nanoCores, timeNs }: Sample): Reply<cri.CpuUsage> | undefined {
+  if (!stats.cpu) return
+  return {
+    timestamp: String(timeNs),
+    usageCoreNanoSeconds: value(stats.cpu.usageUs * NS_PER_US),
+    ...(nanoCores === undefined ? {} : { usageNanoCores: value(nanoCores) }),
+    ...pressure(stats.pressure.cpu),
+  }
+}
+
+function memoryUsage({ stats, residentBytes, timeNs }: Sample): Reply<cri.MemoryUsage> | undefined {
+  const timestamp = String(timeNs)
+  const { memory } = stats
+  if (!memory) {
+    if (residentBytes === undefined) return
+    // Without the memory controller: what the processes have in memory.
+    const resident = value(residentBytes)
+    return { timestamp, workingSetBytes: resident, usageBytes: resident, rssBytes: resident }
+  }
+  const limit = memory.maxBytes
+  const host = BigInt(totalmem())
+  return {
+    timestamp,
+    workingSetBytes: value(memory.workingSetBytes),
+    // Of a container without a limit there is no such figure (as the kubelet's own summary has it).
+    ...(limit === undefined || limit > host
+      ? {}
+      : { availableBytes: value(less(limit, memory.workingSetBytes)) }),
+    usageBytes: value(memory.currentBytes),
+    rssBytes: value(memory.anonBytes),
+    pageFaults: value(memory.pageFaults),
+    majorPageFaults: value(memory.majorPageFaults),
+    ...pressure(stats.pressure.memory),
+  }
+}
+
+function ioUsage({ stats, timeNs }: Sample): { io?: Reply<cri.IoUsage> } {
+  const { io } = stats.pressure
+  return io ? { io: { timestamp: String(timeNs), ...pressure(io) } } : {}
+}
+
+function pressure(of: CgroupStats['pressure']['cpu']): { psi?: Reply<cri.PsiStats> } {
+  if (!of) return {}
+  const data = (line: NonNullable<typeof of>['some']): Reply<cri.PsiData> => ({
+    // The kernel counts µs, the CRI ns.
+    Total: String(line.totalUs * NS_PER_US),
+    Avg10: line.avg10,
+    Avg60: line.avg60,
+    Avg300: line.avg300,
+  })
+  return { psi: { Some: data(of.some), ...(of.full ? { Full: data(of.full) } : {}) } }
+}
+
+type Stats = readonly Reply<cri.ContainerStats>[]
+
+function sumCpu(of: Stats): Reply<cri.CpuUsage> {
+  return {
+    timestamp: of[0]?.cpu?.timestamp ?? '0',
+    usageCoreNanoSeconds: sum(of.map(({ cpu }) => cpu?.usageCoreNanoSeconds)),
+    usageNanoCores: sum(of.map(({ cpu }) => cpu?.usageNanoCores)),
+  }
+}
+
+function sumMemory(of: Stats): Reply<cri.MemoryUsage> {
+  return {
+    timestamp: of[0]?.memory?.timestamp ?? '0',
+    workingSetBytes: sum(of.map(({ memory }) => memory?.workingSetBytes)),
+    usageBytes: sum(of.map(({ memory }) => memory?.usageBytes)),
+    rssBytes: sum(of.map(({ memory }) => memory?.rssBytes)),
+    pageFaults: sum(of.map(({ memory }) => memory?.pageFaults)),
+    majorPageFaults: sum(of.map(({ memory }) => memory?.majorPageFaults)),
+  }
+}
+
+function sum(of: readonly (Reply<cri.UInt64Value> | null | undefined)[]): Reply<cri.UInt64Value> {
+  return value(of.reduce((all, each) => all + BigInt(each?.value ?? 0), 0n))
+}
+
+const value = (number: bigint | number): Reply<cri.UInt64Value> => ({ value: String(number) })
+
+const less = (from: bigint, what: bigint): bigint => (from > what ? from - what : 0n)

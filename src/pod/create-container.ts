@@ -1,0 +1,206 @@
+import { chownSync, mkdirSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { nowNs } from '../base/clock.ts'
+import { describe, Fault } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
+import { Undo } from '../base/undo.ts'
+import { holdImages } from '../engine/images.ts'
+import { newId } from '../engine/record.ts'
+import { removeTree } from '../engine/trees.ts'
+import { ACCOUNT_FILE_BYTES_MAX } from '../engine/users.ts'
+import { copyFromImage } from '../engine/volume-fill.ts'
+import { readFileInside } from '../kernel/inside.ts'
+import { overlayMount } from '../kernel/mount-api.ts'
+import { prepareUpper } from '../layer/chain.ts'
+import type { ContainerConfig } from '../spec/cri.ts'
+import { imageVolume, resolveImage } from './images.ts'
+import { Container, type Pod } from './model.ts'
+import { containerName, invalid } from './names.ts'
+import { containerNamespaces } from './namespaces.ts'
+import type { Node } from './node.ts'
+import { containerSpec } from './spec.ts'
+import { CREATED } from './status.ts'
+import type { ContainerRecord, ImageMount, StoredConfig } from './types.ts'
+import { containerUser } from './user.ts'
+
+/** Containers of one pod; the kubelet's own limit is far below. */
+const CONTAINERS_MAX = 1000
+
+/** Makes a container in a ready pod, whole or not at all. Asked again with the same name it gives the same container, as runPod does. */
+export async function createContainer(
+  node: Node,
+  podId: string,
+  config: ContainerConfig,
+): Promise<string> {
+  const pod = node.mustPod(podId)
+  const name = containerName(config.metadata)
+  return node.creations.join(`container ${pod.id} ${name}`, async () => {
+    const made = [...pod.containers.values()].find(
+      (each) => containerName(each.record.config.metadata) === name,
+    )
+    const stored = storedConfig(config)
+    if (made && !made.removing && JSON.stringify(made.record.config) === JSON.stringify(stored))
+      return made.id
+    if (made) {
+      throw new Fault(
+        'ALREADY_EXISTS',
+        `the name ${name} is taken by container ${made.id.slice(0, 12)} of the pod: remove that one, or ask with another attempt`,
+      )
+    }
+    mustBeReady(pod)
+    if (pod.containers.size >= CONTAINERS_MAX)
+      throw new Fault('RESOURCE_EXHAUSTED', `the pod has ${CONTAINERS_MAX} containers already`)
+    return makeContainer(node, pod, stored)
+  })
+}
+
+export function mustBeReady(pod: Pod): void {
+  if (pod.isReady) return
+  throw new Fault('FAILED_PRECONDITION', `pod ${pod.id.slice(0, 12)} is not ready: it has stopped`)
+}
+
+/** Values of the environment are bytes on the wire; a process gets text. */
+function storedConfig(config: ContainerConfig): StoredConfig {
+  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+  const envs = config.envs.map(({ key, value }) => {
+    try {
+      return { key, value: decoder.decode(value) }
+    } catch {
+      throw invalid(`config.envs "${key}"`, 'is no UTF-8, which berth needs')
+    }
+  })
+  return { ...config, envs }
+}
+
+async function makeContainer(node: Node, pod: Pod, config: StoredConfig): Promise<string> {
+  const { at, engine } = node
+  const id = newId()
+  // Until the record names the image, nothing but this keeps its layers.
+  using _hold = await holdImages(engine)
+  const image = await resolveImage(engine, config.image?.image ?? '')
+  const absolute = image.lower.map((path) => join(engine.root, path))
+  const user = userIn(absolute, config, image.config.config?.User ?? '')
+
+  await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))
+  mkdirSync(at.container(pod.id, id), { mode: 0o700 })
+  undo.push('the container', () => removeTree(at.container(pod.id, id)))
+  makeUpper(at.upper(pod.id, id), at.work(pod.id, id), absolute, pod)
+  const imageMounts = await imageMountsOf(node, config)
+  const { spec, volumes, stopSignal } = containerSpec({
+    id,
+    pod: pod.record,
+    config,
+    image: image.config,
+    imageName: config.image?.userSpecifiedImage || image.name,
+    account: user,
+    namespaces: containerNamespaces(pod.record, config, pod.held, (target) =>
+      targetPid(node, pod, target),
+    ),
+    etc: {
+      hosts: at.etc(pod.id, 'hosts'),
+      hostname: at.etc(pod.id, 'hostname'),
+      resolv: at.etc(pod.id, 'resolv.conf'),
+    },
+    upper: at.upper(pod.id, id),
+    volume: (index) => at.volume(pod.id, id, index),
+    imageMounts,
+    seccompProfile: node.settings.seccompProfile,
+    warn: (text) => node.warn(text),
+  })
+  for (const [index, { target }] of volumes.entries()) {
+    const path = at.volume(pod.id, id, index)
+    mkdirSync(path, { mode: 0o755 })
+    await copyFromImage(path, target, absolute)
+  }
+  const record: ContainerRecord = {
+    version: 1,
+    id,
+    podId: pod.id,
+    createdNs: String(nowNs()),
+    config,
+    imageId: image.id,
+    imageRef: image.name,
+    lower: image.lower,
+    user: { uid: user.uid, gid: user.gid, groups: user.groups },
+    stopSignal,
+    logPath: logPath(pod, config),
+    resources: config.linux?.resources ?? NO_RESOURCES,
+    imageMounts,
+  }
+  writeFileAtomic(at.config(pod.id, id), JSON.stringify(spec))
+  // A pod that stopped meanwhile takes no more containers: nobody would stop this one.
+  mustBeReady(pod)
+  writeFileAtomic(at.record(pod.id, id), JSON.stringify(record))
+  undo.keep()
+  const container = new Container(pod, record, CREATED)
+  container.spec = spec
+  pod.containers.set(id, container)
+  node.containers.set(id, container)
+  node.emit('created', pod, id)
+  return id
+}
+
+const NO_RESOURCES: ContainerRecord['resources'] = {
+  cpuPeriod: '0',
+  cpuQuota: '0',
+  cpuShares: '0',
+  memoryLimitInBytes: '0',
+  oomScoreAdj: '0',
+  cpusetCpus: '',
+  cpusetMems: '',
+  hugepageLimits: [],
+  unified: {},
+  memorySwapLimitInBytes: '0',
+}
+
+/** The user of the first process, by the account files of the image. */
+function userIn(lower: readonly string[], config: StoredConfig, imageUser: string) {
+  using view = overlayMount({ lower })
+  const read = (path: string): string =>
+    readFileInside(view.number, path, ACCOUNT_FILE_BYTES_MAX)?.toString('utf8') ?? ''
+  return containerUser(config.linux?.securityContext ?? null, imageUser, {
+    passwd: () => read('/etc/passwd'),
+    group: () => read('/etc/group'),
+  })
+}
+
+/** The directories that take what the container changes; the root directory's attributes are the image's. */
+function makeUpper(upper: string, work: string, lower: readonly string[], pod: Pod): void {
+  mkdirSync(upper)
+  mkdirSync(work)
+  prepareUpper({ lower }, upper)
+  const uid = pod.record.mappings?.uidMappings[0]?.hostID
+  const gid = pod.record.mappings?.gidMappings[0]?.hostID
+  // The upper directory is not idmapped: what the container makes there has its host ids on the disk.
+  if (uid !== undefined && gid !== undefined) chownSync(upper, uid, gid)
+}
+
+async function imageMountsOf(node: Node, config: StoredConfig): Promise<ImageMount[]> {
+  const found: ImageMount[] = []
+  for (const [index, mount] of config.mounts.entries()) {
+    if (!mount.image || mount.image.image === '') continue
+    const { id, lower } = await imageVolume(node.engine, mount.image.image)
+    found.push({ index, imageId: id, lower: lower.map((path) => relative(node.at.root, path)) })
+  }
+  return found
+}
+
+/** The first process of another container of the pod, whose pid namespace is joined (ephemeral containers of `kubectl debug --target`). */
+function targetPid(node: Node, pod: Pod, id: string): number {
+  const target = node.container(id)
+  if (!target || target.pod !== pod)
+    throw invalid('linux.security_context.namespace_options.target_id', `"${id}" is no container of the pod`)
+  if (target.status.state !== 'running')
+    throw new Fault('FAILED_PRECONDITION', `the target container ${id.slice(0, 12)} is not running`)
+  return target.status.pid
+}
+
+/** Below the pod's log directory, and nowhere else. */
+function logPath(pod: Pod, config: StoredConfig): string {
+  const directory = pod.record.config.logDirectory
+  if (directory === '' || config.logPath === '') return ''
+  const parts = config.logPath.split('/')
+  if (config.logPath.startsWith('/') || parts.includes('..') || config.logPath.includes('\0'))
+    throw invalid('config.log_path', `"${config.logPath}" leads out of the pod's log directory`)
+  return join(directory, config.logPath)
+}

@@ -1,0 +1,70 @@
+import type { Monitor } from '../container/index.ts'
+import type { HeldNamespaces } from '../container/monitor.ts'
+import type { Spec } from '../spec/runtime.ts'
+import type { ContainerRecord, ContainerStatus, PodRecord } from './types.ts'
+
+/** A pod as the daemon knows it: an index over what is on the disk and what its monitor says. */
+export class Pod {
+  readonly record: PodRecord
+  readonly containers = new Map<string, Container>()
+  /** Undefined when it has ended: then nothing of the pod is alive. */
+  monitor: Monitor | undefined
+  held: HeldNamespaces = {}
+  /** Without prefix length, the primary one first; none with the host's network. */
+  addresses: readonly string[] = []
+  /** A stop was asked for: no container starts any more. */
+  stopped = false
+  /** When something of it or its containers last changed, for those who compare. */
+  changedNs: string
+
+  constructor(record: PodRecord) {
+    this.record = record
+    this.changedNs = record.createdNs
+  }
+
+  get id(): string {
+    return this.record.id
+  }
+
+  get isReady(): boolean {
+    return this.monitor !== undefined && !this.stopped
+  }
+}
+
+/** A container of a pod, in the same sense. */
+export class Container {
+  readonly pod: Pod
+  record: ContainerRecord
+  status: ContainerStatus
+  /** Its OCI configuration, read when it is first needed. */
+  spec: Spec | undefined
+  /** Its directory of the cgroup hierarchy while it runs. */
+  cgroup = ''
+  /** Asked to stop: its end is nobody's fault. */
+  stopping = false
+  removing = false
+  readonly #waiting: (() => void)[] = []
+
+  constructor(pod: Pod, record: ContainerRecord, status: ContainerStatus) {
+    this.pod = pod
+    this.record = record
+    this.status = status
+  }
+
+  get id(): string {
+    return this.record.id
+  }
+
+  /** Resolves when the container does not run (any more). */
+  ended(): Promise<void> {
+    if (this.status.state !== 'running') return Promise.resolve()
+    return new Promise((resolve) => this.#waiting.push(resolve))
+  }
+
+  /** The one way to the state `exited`. */
+  end(status: ContainerStatus): void {
+    this.status = status
+    this.cgroup = ''
+    for (const tell of this.#waiting.splice(0)) tell()
+  }
+}

@@ -1,0 +1,97 @@
+import { Joins, Turns } from '../base/turns.ts'
+import { Fault } from '../base/fault.ts'
+import { nowNs } from '../base/clock.ts'
+import type { Engine } from '../engine/open.ts'
+import { EventBus, type PodEventType } from './events.ts'
+import type { Container, Pod } from './model.ts'
+import type { Networks } from './network.ts'
+import { type PodPaths, podPaths } from './paths.ts'
+import { StatsMemory } from './stats.ts'
+
+/** What the daemon's configuration decides about pods; may be replaced while it runs. */
+export interface NodeSettings {
+  /** A limit whose controller the host lacks: refused, or told and not in force (for development). */
+  readonly missingControllers: 'refuse' | 'warn'
+  /** Names of RuntimeClass handlers, beside '' and 'berth'. */
+  readonly handlers: readonly string[]
+  /** Images that are never collected, as patterns with `*`. */
+  readonly pinnedImages: readonly string[]
+  /** A profile in place of the built-in one for RuntimeDefault. */
+  readonly seccompProfile: string | undefined
+  /** A pull of which nothing has arrived for so long is given up. */
+  readonly pullProgressTimeoutMs: number
+}
+
+/** The pods of this machine: the state that all calls work on. One in a process, and one process for a root. */
+export class Node {
+  readonly engine: Engine
+  readonly at: PodPaths
+  settings: NodeSettings
+  readonly networks: Networks
+  readonly events = new EventBus()
+  readonly stats = new StatsMemory()
+  readonly pods = new Map<string, Pod>()
+  readonly containers = new Map<string, Container>()
+  /** What changes a pod or a container, by its id. */
+  readonly turns = new Turns()
+  /** Creations under way, by name: a client whose call ran out of time comes back with the same one. */
+  readonly creations = new Joins<string>()
+  /** What was found damaged at the start, in sentences for Status. */
+  readonly damage: string[] = []
+
+  constructor(engine: Engine, settings: NodeSettings, networks: Networks) {
+    this.engine = engine
+    this.at = podPaths(engine)
+    this.settings = settings
+    this.networks = networks
+  }
+
+  pod(id: string): Pod | undefined {
+    return byId(this.pods, id, 'pod')
+  }
+
+  container(id: string): Container | undefined {
+    return byId(this.containers, id, 'container')
+  }
+
+  mustPod(id: string): Pod {
+    const pod = this.pod(id)
+    if (!pod) throw new Fault('NOT_FOUND', `no pod "${id}"`)
+    return pod
+  }
+
+  mustContainer(id: string): Container {
+    const container = this.container(id)
+    if (!container) throw new Fault('NOT_FOUND', `no container "${id}"`)
+    return container
+  }
+
+  emit(type: PodEventType, pod: Pod, id: string): void {
+    pod.changedNs = String(nowNs())
+    this.events.emit({ type, id, podId: pod.id, timeNs: pod.changedNs })
+  }
+
+  /** For what went wrong and makes no difference to the call. */
+  warn(message: string): void {
+    this.engine.warn(message)
+  }
+}
+
+const ID = /^[0-9a-f]{1,64}$/
+
+/** By the whole id or a unique beginning of it (crictl cuts ids to 13 digits). */
+function byId<T>(all: ReadonlyMap<string, T>, id: string, what: string): T | undefined {
+  const exact = all.get(id)
+  if (exact !== undefined || !ID.test(id)) {
+    if (id === '') throw new Fault('INVALID_ARGUMENT', `the ${what}'s id is empty`)
+    return exact
+  }
+  let found: T | undefined
+  for (const [each, value] of all) {
+    if (!each.startsWith(id)) continue
+    if (found !== undefined)
+      throw new Fault('INVALID_ARGUMENT', `"${id}" is the beginning of several ids: give more of it`)
+    found = value
+  }
+  return found
+}

@@ -1,0 +1,43 @@
+import { join } from 'node:path'
+import type { Roots } from '../engine/types.ts'
+
+/** Every path of pods below the roots that berth writes is made here; docs/state.md lists them. */
+export function podPaths({ root, state }: Roots) {
+  const pods = join(root, 'pods')
+  const live = join(state, 'pods')
+  const container = (pod: string, id: string, ...rest: string[]): string =>
+    join(pods, pod, 'containers', id, ...rest)
+  return {
+    root,
+    pods,
+    live,
+    /** What could not be read at the start of the daemon, for a person to look at. */
+    quarantine: join(root, 'quarantine'),
+    /** Held by the daemon: two would undo each other's work. */
+    lock: join(state, 'serve.lock'),
+    programs: join(state, 'seccomp'),
+    pod: (id: string) => join(pods, id),
+    podRecord: (id: string) => join(pods, id, 'record.json'),
+    /** A mark: the pod was asked to stop. */
+    stopped: (id: string) => join(pods, id, 'stopped'),
+    /** What CNI was asked and has answered, a file an interface. */
+    networks: (id: string) => join(pods, id, 'networks'),
+    /** Files berth makes for the containers' /etc. */
+    etc: (id: string, file: 'hosts' | 'hostname' | 'resolv.conf') => join(pods, id, file),
+    containers: (id: string) => join(pods, id, 'containers'),
+    container,
+    record: (pod: string, id: string) => container(pod, id, 'record.json'),
+    config: (pod: string, id: string) => container(pod, id, 'config.json'),
+    /** A mark: the container was started, in which boot and into which cgroup. */
+    run: (pod: string, id: string) => container(pod, id, 'run.json'),
+    exit: (pod: string, id: string) => container(pod, id, 'exit.json'),
+    upper: (pod: string, id: string) => container(pod, id, 'upper'),
+    work: (pod: string, id: string) => container(pod, id, 'work'),
+    volume: (pod: string, id: string, index: number) => container(pod, id, `volume-${index}`),
+    /** The directory of the pod's monitor: short, for its socket's path is bounded. */
+    monitor: (id: string) => join(live, id),
+    plan: (pod: string, id: string) => join(live, pod, `${id}.plan`),
+  }
+}
+
+export type PodPaths = ReturnType<typeof podPaths>

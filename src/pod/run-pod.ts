@@ -1,0 +1,105 @@
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { nowNs } from '../base/clock.ts'
+import { describe, Fault } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
+import { Undo } from '../base/undo.ts'
+import { cgroupHost, DEFAULT_PARENT } from '../cgroup/index.ts'
+import { startMonitor } from '../container/index.ts'
+import { newId } from '../engine/record.ts'
+import { removeTree } from '../engine/trees.ts'
+import type { PodSandboxConfig } from '../spec/cri.ts'
+import { adopt } from './adopt.ts'
+import { Pod } from './model.ts'
+import { invalid, podName } from './names.ts'
+import { podNamespaces } from './namespaces.ts'
+import { attachPod, detachPod, writePodFiles } from './network.ts'
+import type { Node } from './node.ts'
+import { endPodMonitor } from './stop-pod.ts'
+import type { PodRecord } from './types.ts'
+
+/** The name of the one handler that is always there; '' is it, too. */
+export const DEFAULT_HANDLER = 'berth'
+
+/**
+ * Makes a pod: the namespaces that its containers share, held by a monitor, and its network. Asked again with the same name while it is under way, or after
+ * it was made and its answer was lost, it gives the same pod.
+ */
+export async function runPod(
+  node: Node,
+  config: PodSandboxConfig,
+  runtimeHandler: string,
+): Promise<string> {
+  const name = podName(config.metadata)
+  if (runtimeHandler !== '' && ![DEFAULT_HANDLER, ...node.settings.handlers].includes(runtimeHandler))
+    throw new Fault('NOT_FOUND', `no runtime handler "${runtimeHandler}" is configured`)
+  return node.creations.join(`pod ${name}`, async () => {
+    const made = [...node.pods.values()].find((pod) => podName(pod.record.config.metadata) === name)
+    if (made?.isReady && sameConfig(made.record.config, config)) return made.id
+    if (made) {
+      throw new Fault(
+        'ALREADY_EXISTS',
+        `the name ${name} is taken by pod ${made.id.slice(0, 12)}: remove that one, or ask with another attempt`,
+      )
+    }
+    return makePod(node, config, runtimeHandler)
+  })
+}
+
+const sameConfig = (a: PodSandboxConfig, b: PodSandboxConfig): boolean =>
+  JSON.stringify(a) === JSON.stringify(b)
+
+async function makePod(
+  node: Node,
+  config: PodSandboxConfig,
+  runtimeHandler: string,
+): Promise<string> {
+  const { at } = node
+  const id = newId()
+  const parent = config.linux?.cgroupParent || DEFAULT_PARENT
+  const { plan, mappings, network } = podNamespaces(config)
+  const record: PodRecord = {
+    version: 1,
+    id,
+    createdNs: String(nowNs()),
+    config,
+    runtimeHandler,
+    cgroupParent: parent,
+    ownsParent: parent !== DEFAULT_PARENT && !existsSync(join(cgroupHost().root, parent)),
+    ...(mappings ? { mappings } : {}),
+  }
+  const pod = new Pod(record)
+
+  await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))
+  mkdirSync(at.pod(id), { mode: 0o700 })
+  undo.push('the pod', () => removeTree(at.pod(id)))
+  mkdirSync(at.containers(id), { mode: 0o700 })
+  mkdirSync(at.monitor(id), { mode: 0o700 })
+  undo.push('the state directory', () => rmSync(at.monitor(id), { recursive: true, force: true }))
+  makeLogDirectory(config)
+
+  const monitor = await startMonitor({ directory: at.monitor(id) })
+  pod.monitor = monitor
+  undo.push('the monitor', () => endPodMonitor(node, pod))
+  pod.held = await monitor.holdNamespaces(plan)
+  if (network === 'own') {
+    undo.push('the network', () => detachPod(node.networks, at.networks(id), record, ''))
+    pod.addresses = await attachPod(node.networks, at.networks(id), record, pod.held.network ?? '')
+  }
+  writePodFiles(record, pod.addresses, (file) => at.etc(id, file))
+  // Last: a pod without a record is one that was never made.
+  writeFileAtomic(at.podRecord(id), JSON.stringify(record))
+  undo.keep()
+  adopt(node, pod)
+  node.emit('created', pod, id)
+  node.emit('started', pod, id)
+  return id
+}
+
+/** Where the containers' logs go: the kubelet makes it, crictl does not. */
+function makeLogDirectory({ logDirectory }: PodSandboxConfig): void {
+  if (logDirectory === '') return
+  if (!logDirectory.startsWith('/') || logDirectory.includes('\0'))
+    throw invalid('config.log_directory', `"${logDirectory}" is not an absolute path`)
+  mkdirSync(logDirectory, { recursive: true, mode: 0o755 })
+}

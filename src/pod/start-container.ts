@@ -1,0 +1,150 @@
+import { mkdirSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { nowNs } from '../base/clock.ts'
+import { describe, Fault } from '../base/fault.ts'
+import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
+import { createProcess } from '../container/index.ts'
+import type { ContainerExit } from '../container/monitor.ts'
+import { bootId } from '../engine/status.ts'
+import { renewWork } from '../engine/trees.ts'
+import type { Spec } from '../spec/runtime.ts'
+import { readExit, type RunMark, watch } from './adopt.ts'
+import { mustBeReady } from './create-container.ts'
+import type { Container } from './model.ts'
+import type { Node } from './node.ts'
+import { containerResources } from './resources.ts'
+import { exitedStatus } from './status.ts'
+
+/** Runs a created container's program. Only once in its life. */
+export async function startContainer(node: Node, id: string): Promise<void> {
+  const container = node.mustContainer(id)
+  await node.turns.take(container.id, async () => {
+    mustBeCreated(container)
+    mustBeReady(container.pod)
+    try {
+      await startInTurn(node, container)
+    } catch (error) {
+      failStart(node, container, error)
+      throw error
+    }
+  })
+}
+
+function mustBeCreated({ id, status, removing }: Container): void {
+  if (status.state === 'created' && !removing) return
+  throw new Fault(
+    'FAILED_PRECONDITION',
+    `cannot start container ${id.slice(0, 12)}: it is ${removing ? 'being removed' : status.state}`,
+  )
+}
+
+async function startInTurn(node: Node, container: Container): Promise<void> {
+  const { pod, record } = container
+  const { id } = container
+  const { monitor } = pod
+  if (!monitor) throw new Fault('FAILED_PRECONDITION', `pod ${pod.id.slice(0, 12)} is not ready`)
+  const { at } = node
+  const spec = specOf(node, container)
+  // As changed by UpdateContainerResources since the creation.
+  if (spec.linux) {
+    spec.linux.resources = {
+      ...containerResources(record.resources),
+      ...(spec.linux.resources?.devices ? { devices: spec.linux.resources.devices } : {}),
+    }
+  }
+  await renewWork(at.work(pod.id, id))
+  if (record.logPath !== '') mkdirSync(dirname(record.logPath), { recursive: true, mode: 0o755 })
+  const made = await createProcess({
+    monitor,
+    id,
+    spec,
+    root: {
+      kind: 'overlay',
+      lower: record.lower.map((path) => join(at.root, path)),
+      upper: at.upper(pod.id, id),
+      work: at.work(pod.id, id),
+      // At its unmount an overlay else writes the whole file system below it to the disk: not for files that go with the container.
+      options: ['volatile'],
+    },
+    planPath: at.plan(pod.id, id),
+    programs: at.programs,
+    cgroupParent: pod.record.cgroupParent,
+    missingControllers: node.settings.missingControllers,
+    io: {
+      stdin: record.config.stdin,
+      stdinOnce: record.config.stdinOnce,
+      log: record.logPath === '' ? 'none' : 'cri',
+      logPath: record.logPath,
+    },
+    exit: { recordPath: at.exit(pod.id, id), command: [] },
+    restart: { policy: 'no', maximumRetries: 0 },
+    reaper: false,
+    warn: (text) => node.warn(`container ${id.slice(0, 12)}: ${text}`),
+    beforeCreate: (cgroup) => {
+      const mark: RunMark = { bootId: bootId(), cgroup, startNs: String(nowNs()) }
+      writeFileAtomic(at.run(pod.id, id), JSON.stringify(mark))
+      container.cgroup = cgroup
+    },
+  })
+  try {
+    await monitor.start(id)
+  } catch (error) {
+    await made.undo().catch((failure) => node.warn(describe(failure)))
+    throw error
+  }
+  // It runs from here on, whatever else fails.
+  container.status = {
+    ...container.status,
+    state: 'running',
+    pid: made.pid,
+    startedNs: String(nowNs()),
+  }
+  watch(node, container)
+  const own = (await monitor.status().catch(() => undefined))?.containers[id]
+  if (own && own.startedNs !== '0' && container.status.state === 'running')
+    container.status = { ...container.status, startedNs: own.startedNs }
+  node.emit('started', pod, id)
+}
+
+/** Its OCI configuration, as it was made at the creation. */
+export function specOf(node: Node, container: Container): Spec {
+  const { pod, id } = container
+  container.spec ??= readJsonIfAny(node.at.config(pod.id, id)) as Spec | undefined
+  if (!container.spec)
+    throw new Fault('DATA_LOSS', `the configuration of container ${id} is missing`)
+  return container.spec
+}
+
+/** It has exited without having run; by the monitor's record, where that has one. */
+function failStart(node: Node, container: Container, error: unknown): void {
+  if (container.status.state !== 'created') return
+  const { pod, id } = container
+  const path = node.at.exit(pod.id, id)
+  const known = readExit(path)
+  const exit = known ?? failedExit(container, error)
+  try {
+    if (!known) writeFileAtomic(path, JSON.stringify(exit))
+    rmSync(node.at.plan(pod.id, id), { force: true })
+  } catch (failure) {
+    node.warn(`cannot write the exit record of container ${id}: ${describe(failure)}`)
+  }
+  container.end(exitedStatus(exit))
+  node.emit('stopped', pod, id)
+}
+
+/** containerd's exit code of a container whose start has failed. */
+const START_ERROR = 128
+
+function failedExit({ id, record }: Container, error: unknown): ContainerExit {
+  return {
+    id,
+    code: error instanceof Fault && error.exit !== undefined ? error.exit : START_ERROR,
+    signal: 0,
+    oomKilled: false,
+    createdNs: record.createdNs,
+    startedNs: '0',
+    finishedNs: String(nowNs()),
+    error: describe(error),
+    restarts: 0,
+  }
+}

@@ -1,0 +1,58 @@
+import { Fault } from '../base/fault.ts'
+import { thawCgroup } from '../container/index.ts'
+import type { Container } from './model.ts'
+import type { Node } from './node.ts'
+import { within } from './wait.ts'
+
+const SIGKILL = 9
+/** After SIGKILL: a process that a device or a dead file server holds is not gone by then, and the caller asks again. */
+const KILLED_MS = 60_000
+
+/** Stop signal, `timeoutS`, SIGKILL. Unknown and ended are success. A call with a shorter time shortens one that is waiting. */
+export async function stopContainer(node: Node, id: string, timeoutS: number): Promise<void> {
+  const container = node.container(id)
+  if (container) await stop(node, container, timeoutS)
+}
+
+export const stopContainerNow = (node: Node, container: Container): Promise<void> =>
+  stop(node, container, 0)
+
+async function stop(node: Node, container: Container, timeoutS: number): Promise<void> {
+  // A start that is under way is over first; a stop itself takes no turn, for another one may be in a hurry.
+  await node.turns.take(container.id, async () => {})
+  if (container.status.state !== 'running') return
+  const asked = container.stopping
+  container.stopping = true
+  const ended = container.ended()
+  // Frozen by somebody: a frozen process takes no signal but SIGKILL.
+  if (timeoutS > 0 && !asked) {
+    await thaw(container)
+    await signal(container, container.record.stopSignal, false)
+  }
+  if (timeoutS > 0 && (await within(ended, timeoutS * 1000))) return
+  await signal(container, SIGKILL, true)
+  if (await within(ended, KILLED_MS)) return
+  throw new Fault(
+    'DEADLINE_EXCEEDED',
+    `container ${container.id.slice(0, 12)} was killed and does not end: a process of it hangs in the kernel`,
+  )
+}
+
+async function thaw({ cgroup }: Container): Promise<void> {
+  try {
+    if (cgroup !== '') await thawCgroup(cgroup)
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error
+    // It has just ended, or was not frozen.
+  }
+}
+
+async function signal(container: Container, number: number, all: boolean): Promise<void> {
+  try {
+    await container.pod.monitor?.signal(container.id, { signal: number, all, stop: true })
+  } catch (error) {
+    // It ended by itself at this very moment, or its monitor is lost, which ends it too.
+    if (!(error instanceof Fault)) throw error
+    if (!['FAILED_PRECONDITION', 'UNAVAILABLE', 'NOT_FOUND'].includes(error.code)) throw error
+  }
+}

@@ -1,0 +1,45 @@
+import { writeFileAtomic } from '../base/file.ts'
+import { Fault } from '../base/fault.ts'
+import { updateCgroup } from '../container/index.ts'
+import type { LinuxContainerResources } from '../spec/cri.ts'
+import type { Node } from './node.ts'
+import { containerResources, mergeResources } from './resources.ts'
+
+/** Changes limits: all of them or none, and what ContainerStatus says with them. */
+export async function updateContainer(
+  node: Node,
+  id: string,
+  asked: LinuxContainerResources,
+): Promise<void> {
+  const container = node.mustContainer(id)
+  await node.turns.take(container.id, async () => {
+    const { pod, record, status } = container
+    if (status.state === 'exited' || container.removing) {
+      throw new Fault(
+        'FAILED_PRECONDITION',
+        `cannot update container ${container.id.slice(0, 12)}: it has exited`,
+      )
+    }
+    const before = record.resources
+    const resources = mergeResources(before, asked)
+    const changed = { ...record, resources }
+    const limits = containerResources(resources)
+    const path = node.at.record(pod.id, container.id)
+    // The record first: a limit that is in force and not on record would be gone with the daemon's next look at it.
+    writeFileAtomic(path, JSON.stringify(changed))
+    try {
+      if (status.state === 'running') {
+        await updateCgroup(
+          container.cgroup,
+          limits,
+          (text) => node.warn(text),
+          node.settings.missingControllers,
+        )
+      }
+    } catch (error) {
+      writeFileAtomic(path, JSON.stringify(record))
+      throw error
+    }
+    container.record = changed
+  })
+}
