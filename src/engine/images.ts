@@ -18,6 +18,7 @@ import type { Digest, ImageConfig } from '../spec/image.ts'
 import { emit } from './events.ts'
 import type { Engine } from './open.ts'
 import type { RunOptions } from './options.ts'
+import { type ImageUse, podContainerRecords } from './pod-records.ts'
 import { containerIds, readRecord } from './record.ts'
 import type { Progress } from './types.ts'
 
@@ -134,21 +135,31 @@ async function loadBuiltIn(store: ImageStore, image: string, layout: URL): Promi
   return loaded.id
 }
 
-/** What containers need of the store: never collected while they stand. */
-function containerRoots(engine: Engine): Roots {
+/** What containers, those of pods too, need of the store: never collected while they stand. */
+export function containerRoots(engine: Engine): Roots {
   const images = new Set<string>()
   const layers = new Set<string>()
   const chains = new Set<string>()
-  for (const id of containerIds(engine)) {
-    const record = readRecord(engine, id)
-    if (!record) continue
-    images.add(record.imageId)
-    for (const path of record.lower) {
+  for (const { imageId, lower } of imageUses(engine)) {
+    images.add(imageId)
+    for (const path of lower) {
       const [, kind, hex] = /^layers\/(sha256|fixup)\/([0-9a-f]{64})\//.exec(path) ?? []
       if (hex !== undefined) (kind === 'fixup' ? chains : layers).add(`sha256:${hex}`)
     }
   }
   return { images, layers, chains }
+}
+
+function* imageUses(engine: Engine): Generator<ImageUse & { user: string }> {
+  for (const id of containerIds(engine)) {
+    const record = readRecord(engine, id)
+    if (record) yield { ...record, user: record.name }
+  }
+  for (const { id, imageVolumes, ...use } of podContainerRecords(engine.root)) {
+    const user = `${id.slice(0, 12)} of a pod`
+    yield { ...use, user }
+    for (const volume of imageVolumes) yield { ...volume, user }
+  }
 }
 
 /** An event about an image. */
@@ -182,11 +193,11 @@ export async function removeImage(
   const { removeImage: removeFromStore } = await import('../image/collect.ts')
   const { untagged, deleted } = await removeFromStore(store, name, {
     force: options.force,
-    users: (id) =>
-      containerIds(engine).flatMap((container) => {
-        const record = readRecord(engine, container)
-        return record?.imageId === id ? [record.name] : []
-      }),
+    users: (id) => [
+      ...new Set(
+        [...imageUses(engine)].filter((use) => use.imageId === id).map(({ user }) => user),
+      ),
+    ],
     roots: () => containerRoots(engine),
   })
   for (const each of untagged) tellOfImage(engine, 'untag', each, each)

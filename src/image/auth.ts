@@ -272,6 +272,11 @@ function normalKey(key: string): string {
   return key.replace(/^https?:\/\//, '').replace(/\/(?:v[12]\/?)?$/, '')
 }
 
+/** Whether a login kept under this address (`quay.io`, `quay.io/team`, `https://index.docker.io/v1/`) is one for the repository. */
+export function isLoginFor(address: string, domain: string, path: string): boolean {
+  return loginKeys(domain, path).includes(normalKey(address))
+}
+
 /** The login for a repository: exact path first, then its parents, then the host; undefined for none. */
 export async function findCredentials(
   domain: string,

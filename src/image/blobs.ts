@@ -1,6 +1,7 @@
 import type { Hash } from 'node:crypto'
 import {
   closeSync,
+  createReadStream,
   fstatSync,
   fsyncSync,
   ftruncateSync,
@@ -102,18 +103,41 @@ export class BlobStore {
     }
   }
 
-  /** Stores bytes at hand. */
+  /** Stores bytes at hand, also in the place of a stored blob that is damaged. */
   async write(digest: Digest, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
-    if (this.has(digest)) return
+    if (this.#isGood(digest, bytes.length)) return
     await using ingest = await this.ingest(digest, {
       bytesMax: bytes.length,
       size: bytes.length,
       signal,
     })
-    if (ingest.isStored) return
+    if (ingest.isStored && this.#isGood(digest, bytes.length)) return
     ingest.restart()
     await ingest.write(bytes)
     ingest.commit()
+  }
+
+  /** Whether a stored blob of any size still is what its name says; false where there is none. */
+  async isIntact(digest: Digest): Promise<boolean> {
+    const hash = hasherOf(digest)
+    try {
+      const stream = createReadStream(this.path(digest), { highWaterMark: READ_CHUNK_BYTES })
+      for await (const chunk of stream) hash.update(chunk as Uint8Array)
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return false
+      throw error
+    }
+    return finish(hash, algorithmOf(digest)) === digest
+  }
+
+  #isGood(digest: Digest, size: number): boolean {
+    try {
+      this.read(digest, size)
+      return true
+    } catch (error) {
+      if (error instanceof Fault) return false
+      throw error
+    }
   }
 
   /**
@@ -151,15 +175,34 @@ export class BlobStore {
     return new Scratch(path, await lockFile(path, { exclusive: true }))
   }
 
-  /** Every stored digest with its size. */
-  *list(): Generator<{ digest: Digest; size: number }> {
+  /** Every stored digest. */
+  *digests(): Generator<Digest> {
     for (const algorithm of ALGORITHMS) {
       for (const hex of readdirSync(join(this.#blobs, algorithm))) {
-        const digest = `${algorithm}:${hex}` as Digest
-        const size = this.size(digest)
-        if (size !== undefined) yield { digest, size }
+        yield `${algorithm}:${hex}` as Digest
       }
     }
+  }
+
+  /** Every stored digest with its size. */
+  *list(): Generator<{ digest: Digest; size: number }> {
+    for (const digest of this.digests()) {
+      const size = this.size(digest)
+      if (size !== undefined) yield { digest, size }
+    }
+  }
+
+  /** Blobs on their way, and what killed transfers left of others. */
+  partial(): { bytes: number; files: number } {
+    let bytes = 0
+    let files = 0
+    for (const name of readdirSync(this.#ingest)) {
+      const status = statSync(join(this.#ingest, name), { throwIfNoEntry: false })
+      if (status === undefined) continue
+      bytes += status.size
+      files++
+    }
+    return { bytes, files }
   }
 
   remove(digest: Digest): void {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { readJsonIfAny, syncDirectory, TEMPORARY, writeFileAtomic } from '../base/file.ts'
@@ -42,6 +42,9 @@ export interface Image extends ImageRecord {
   /** `docker.io/library/nginx@sha256:…`, sorted. */
   readonly repoDigests: readonly string[]
 }
+
+/** Told of a file of the catalog that cannot be read: what it says is left out. */
+export type OnDamage = (fault: Fault) => void
 
 /** Names to put on an image, with the manifest and index behind them. */
 export interface NewName {
@@ -108,7 +111,7 @@ export class Catalog {
     choose: (image: Image) => { names: readonly string[]; image: boolean },
   ): Promise<{ untagged: string[]; deleted: boolean }> {
     using _lock = await this.#change()
-    const image = this.list().find((candidate) => candidate.id === id)
+    const image = this.#image(id)
     if (image === undefined) throw new Fault('NOT_FOUND', `image ${id} is no longer here`)
     const choice = choose(image)
     for (const name of choice.names) rmSync(this.#namePath(name), { force: true })
@@ -120,41 +123,52 @@ export class Catalog {
     return { untagged: [...choice.names], deleted: choice.image }
   }
 
-  /** All images, in the order of their ids. */
-  list(): Image[] {
-    const names = new Map<string, { names: string[]; repoDigests: string[] }>()
-    for (const record of this.#nameRecords()) {
-      let of = names.get(record.id)
-      if (of === undefined) {
-        of = { names: [], repoDigests: [] }
-        names.set(record.id, of)
-      }
-      ;(record.name.includes('@') ? of.repoDigests : of.names).push(record.name)
+  /**
+   * Takes an image away with all its names, whatever state its record is in. False where there was nothing.
+   */
+  async removeWhole(id: Digest): Promise<{ untagged: string[]; deleted: boolean }> {
+    using _lock = await this.#change()
+    const untagged: string[] = []
+    for (const record of this.#nameRecords(IGNORED)) {
+      if (record.id === id) untagged.push(record.name)
+    }
+    for (const name of untagged) rmSync(this.#namePath(name), { force: true })
+    if (untagged.length > 0) syncDirectory(this.#names)
+    const deleted = this.#hasRecord(id)
+    if (deleted) {
+      rmSync(this.#recordPath(id), { force: true })
+      syncDirectory(this.#records)
+    }
+    return { untagged: untagged.sort(), deleted }
+  }
+
+  /** All images, in the order of their ids. A damaged file is DATA_LOSS, or, with `onDamage`, told and left out. */
+  list(onDamage?: OnDamage): Image[] {
+    const names = new Map<string, NameRecord[]>()
+    for (const record of this.#nameRecords(onDamage)) {
+      const of = names.get(record.id)
+      if (of === undefined) names.set(record.id, [record])
+      else of.push(record)
     }
     const images: Image[] = []
     for (const file of readdirSync(this.#records).sort()) {
       if (file.includes(TEMPORARY)) continue
-      const record = readRecord(join(this.#records, file))
+      const record = orDamage(() => readRecord(join(this.#records, file)), onDamage)
       // Removed since the directory was read.
       if (record === undefined) continue
-      const of = names.get(record.id)
-      images.push({
-        ...record,
-        names: of?.names.sort() ?? [],
-        repoDigests: of?.repoDigests.sort() ?? [],
-      })
+      images.push(withNames(record, names.get(record.id) ?? []))
     }
     return images
   }
 
   /**
    * The image that a person means by a full id, a name, or a unique prefix of an id, in this order (docker's), with the name where
-   * it was one. NOT_FOUND, or INVALID_ARGUMENT for a prefix of several.
+   * it was one. NOT_FOUND, or INVALID_ARGUMENT for a prefix of several. Its record is not read: it may be damaged.
    */
   resolve(text: string): { id: Digest; name: string | undefined } {
     const asId = digestIn(text) ?? digestIn(`sha256:${text}`)
     if (asId !== undefined) {
-      if (this.#readRecord(asId) !== undefined) return { id: asId, name: undefined }
+      if (this.#hasRecord(asId)) return { id: asId, name: undefined }
       throw new Fault('NOT_FOUND', `no image has the id ${asId}`)
     }
     const prefix = text.startsWith('sha256:') ? text.slice(7) : text
@@ -174,8 +188,8 @@ export class Catalog {
           `${text} begins the ids of ${ids.length} images; give more of it`,
         )
       }
-      const record = first === undefined ? undefined : readRecord(join(this.#records, first))
-      if (record !== undefined) return { id: record.id, name: undefined }
+      const id = first === undefined ? undefined : idOfFile(first)
+      if (id !== undefined) return { id, name: undefined }
     }
     throw new Fault('NOT_FOUND', `there is no image ${text} here`)
   }
@@ -189,7 +203,7 @@ export class Catalog {
       throw error
     }
     const record = this.#readName(name)
-    if (record !== undefined && this.#readRecord(record.id) !== undefined) {
+    if (record !== undefined && this.#hasRecord(record.id)) {
       return { id: record.id, name }
     }
     // A short name may also be one of this host's own, as podman has it.
@@ -198,7 +212,7 @@ export class Catalog {
 
   /** One image with its names. NOT_FOUND. */
   get(id: Digest): Image {
-    const image = this.list().find((candidate) => candidate.id === id)
+    const image = this.#image(id)
     if (image === undefined) throw new Fault('NOT_FOUND', `no image has the id ${id}`)
     return image
   }
@@ -227,10 +241,20 @@ export class Catalog {
     return lockFile(this.#lock, { exclusive: true })
   }
 
-  *#nameRecords(): Generator<NameRecord> {
+  /** Damage elsewhere in the catalog is no concern of this image's. */
+  #image(id: Digest): Image | undefined {
+    const record = this.#readRecord(id)
+    if (record === undefined) return undefined
+    return withNames(
+      record,
+      [...this.#nameRecords(IGNORED)].filter((name) => name.id === id),
+    )
+  }
+
+  *#nameRecords(onDamage?: OnDamage): Generator<NameRecord> {
     for (const file of readdirSync(this.#names)) {
       if (file.includes(TEMPORARY)) continue
-      const record = readName(join(this.#names, file))
+      const record = orDamage(() => readName(join(this.#names, file)), onDamage)
       if (record !== undefined) yield record
     }
   }
@@ -245,6 +269,10 @@ export class Catalog {
     })
   }
 
+  #hasRecord(id: Digest): boolean {
+    return existsSync(this.#recordPath(id))
+  }
+
   #readRecord(id: Digest): ImageRecord | undefined {
     return readRecord(this.#recordPath(id))
   }
@@ -257,6 +285,36 @@ export class Catalog {
   #recordPath(id: Digest): string {
     return join(this.#records, `${hexOf(id)}.json`)
   }
+}
+
+const IGNORED: OnDamage = () => undefined
+
+/** What `read` reads; undefined where it is damaged and somebody wants to hear of it. */
+function orDamage<T>(read: () => T | undefined, onDamage: OnDamage | undefined): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (onDamage === undefined || !(error instanceof Fault) || error.code !== 'DATA_LOSS')
+      throw error
+    onDamage(error)
+    return undefined
+  }
+}
+
+function withNames(record: ImageRecord, of: readonly NameRecord[]): Image {
+  const isDigest = ({ name }: NameRecord): boolean => name.includes('@')
+  const sorted = (names: readonly NameRecord[]) => names.map(({ name }) => name).sort()
+  return {
+    ...record,
+    names: sorted(of.filter((name) => !isDigest(name))),
+    repoDigests: sorted(of.filter(isDigest)),
+  }
+}
+
+/** `HEX.json`: the two algorithms differ in length. */
+function idOfFile(file: string): Digest | undefined {
+  const hex = file.replace(/\.json$/, '')
+  return digestIn(`sha256:${hex}`) ?? digestIn(`sha512:${hex}`)
 }
 
 function damaged(path: string): Fault {

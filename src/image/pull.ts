@@ -109,7 +109,6 @@ export async function pullImage(
   for (const document of found.documents) await store.blobs.write(document.digest, document.bytes)
   await store.blobs.write(manifest.config.digest, configBytes)
   const record = imageRecord(manifest, found, config, diffIds)
-  const before = store.catalog.record(record.id)
   const names = namesOf(reference, top.digest)
   const known = names.every(({ name: full }) => resolvesTo(store, full, record.id))
   await store.catalog.put(record, names)
@@ -117,7 +116,7 @@ export async function pullImage(
     id: record.id,
     name: formatReference(reference),
     digest: top.digest,
-    isNew: before === undefined || !known,
+    isNew: !known,
   }
 }
 
@@ -133,7 +132,8 @@ function resolvesTo(store: ImageStore, name: string, id: Digest): boolean {
   try {
     return store.catalog.resolve(name).id === id
   } catch (error) {
-    if (error instanceof Fault && error.code === 'NOT_FOUND') return false
+    // What is damaged is written anew.
+    if (error instanceof Fault && ['NOT_FOUND', 'DATA_LOSS'].includes(error.code)) return false
     throw error
   }
 }

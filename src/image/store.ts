@@ -134,11 +134,7 @@ export async function storeLayer(
     size: descriptor.size,
     signal,
   })
-  if (ingest.isStored) {
-    if (!store.layers.has(diffId)) {
-      progress({ id, phase: 'unpacking', done: 0, total })
-      await unpack(store, { source: store.blobs.path(digest), descriptor, diffId, signal })
-    }
+  if (ingest.isStored && (await unpackStored(store, { ...options, id }))) {
     progress({ id, phase: 'exists', done: total, total })
     return
   }
@@ -151,6 +147,26 @@ export async function storeLayer(
   progress({ id, phase: 'done', done: total, total })
 }
 
+/** From the blob that is here. False where the disk has spoilt it: it is dropped, and must be brought again. */
+async function unpackStored(store: ImageStore, options: LayerWork): Promise<boolean> {
+  const { descriptor, diffId, progress, id, signal } = options
+  if (store.layers.has(diffId)) return true
+  const { digest, size } = descriptor
+  const onProgress = (done: number): void => progress({ id, phase: 'unpacking', done, total: size })
+  onProgress(0)
+  try {
+    const source = store.blobs.path(digest)
+    await unpack(store, { source, descriptor, diffId, signal, onProgress })
+    return true
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'DATA_LOSS') throw error
+    // An image that lies about a good blob's content must not cost another image that blob.
+    if (await store.blobs.isIntact(digest)) throw error
+    store.blobs.remove(digest)
+    return false
+  }
+}
+
 async function unpack(
   store: ImageStore,
   options: {
@@ -158,9 +174,10 @@ async function unpack(
     descriptor: Descriptor
     diffId: Digest
     signal: AbortSignal | undefined
+    onProgress?: (bytes: number) => void
   },
 ): Promise<void> {
-  const { source, descriptor, diffId, signal } = options
+  const { source, descriptor, diffId, signal, onProgress } = options
   const { digest, size, mediaType } = descriptor
   if (algorithmOf(diffId) !== 'sha256') {
     throw new Fault('UNIMPLEMENTED', `layer ${digest} has a diff id that is no sha256: ${diffId}`)
@@ -174,6 +191,7 @@ async function unpack(
     size,
     mediaType,
     signal,
+    onProgress,
   })
 }
 
