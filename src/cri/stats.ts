@@ -1,21 +1,19 @@
 import { totalmem } from 'node:os'
 import type { CgroupStats } from '../cgroup/index.ts'
 import type { Container, Node, Pod } from '../pod/index.ts'
-import { podCgroup, type Sample, sample, writableLayer } from '../pod/stats.ts'
+import { writableLayerUsage } from '../pod/images.ts'
+import { podCgroup, type Sample, sample } from '../pod/stats.ts'
 import type * as cri from '../spec/cri.ts'
 import type { Reply } from './wire.ts'
 
 const NS_PER_US = 1000n
 
 /** What a running container uses. What the host cannot tell is missing, never 0. */
-export async function containerStats(
-  node: Node,
-  container: Container,
-): Promise<Reply<cri.ContainerStats>> {
+export function containerStats(node: Node, container: Container): Reply<cri.ContainerStats> {
   const { record } = container
   const { config } = record
-  const now = sample(node.stats, container.cgroup)
-  const layer = await writableLayer(node, container)
+  const now = sample(node.rates, container.cgroup)
+  const layer = writableLayerUsage(node.engine, node.at.upper(container.pod.id, container.id))
   const timestamp = String(now.timeNs)
   const { memory } = now.stats
   return {
@@ -30,7 +28,7 @@ export async function containerStats(
     ...(layer
       ? {
           writableLayer: {
-            timestamp: String(layer.timeNs),
+            timestamp: String(layer.timestampNs),
             fsId: { mountpoint: node.engine.root },
             usedBytes: value(layer.bytes),
             inodesUsed: value(layer.inodes),
@@ -56,9 +54,9 @@ export async function containerStats(
 export async function podStats(node: Node, pod: Pod): Promise<Reply<cri.PodSandboxStats>> {
   const { record } = pod
   const running = [...pod.containers.values()].filter(({ status }) => status.state === 'running')
-  const containers = await Promise.all(running.map((each) => containerStats(node, each)))
+  const containers = running.map((each) => containerStats(node, each))
   const cgroup = podCgroup(pod)
-  const now = cgroup === undefined ? undefined : sample(node.stats, cgroup)
+  const now = cgroup === undefined ? undefined : sample(node.rates, cgroup)
   const network = await networkUsage(pod)
   const timestamp = String(now?.timeNs ?? containers[0]?.cpu?.timestamp ?? 0)
   return {
@@ -83,7 +81,7 @@ export async function podStats(node: Node, pod: Pod): Promise<Reply<cri.PodSandb
 }
 
 const processesOf = (node: Node, running: readonly Container[]): bigint =>
-  running.reduce((sum, { cgroup }) => sum + sample(node.stats, cgroup).processes, 0n)
+  running.reduce((sum, { cgroup }) => sum + sample(node.rates, cgroup).processes, 0n)
 
 function cpuUsage({ stats, nanoCores, timeNs }: Sample): Reply<cri.CpuUsage> | undefined {
   if (!stats.cpu) return

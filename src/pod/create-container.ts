@@ -1,10 +1,9 @@
 import { chownSync, mkdirSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
-import { holdImages } from '../engine/images.ts'
 import { newId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { ACCOUNT_FILE_BYTES_MAX } from '../engine/users.ts'
@@ -13,7 +12,8 @@ import { readFileInside } from '../kernel/inside.ts'
 import { overlayMount } from '../kernel/mount-api.ts'
 import { prepareUpper } from '../layer/chain.ts'
 import type { ContainerConfig } from '../spec/cri.ts'
-import { imageVolume, resolveImage } from './images.ts'
+import { imageStatus, imageVolume, useImage } from './images.ts'
+import type { UsableImage } from './image-use.ts'
 import { Container, type Pod } from './model.ts'
 import { containerName, invalid } from './names.ts'
 import { containerNamespaces } from './namespaces.ts'
@@ -73,11 +73,22 @@ function storedConfig(config: ContainerConfig): StoredConfig {
 }
 
 async function makeContainer(node: Node, pod: Pod, config: StoredConfig): Promise<string> {
+  const ref = config.image?.image ?? ''
+  if (ref === '') throw invalid('config.image.image', 'is missing')
+  // Until the record names the image, nothing but this keeps its layers.
+  return useImage(node.engine, ref, (image) => makeOfImage(node, pod, config, image))
+}
+
+async function makeOfImage(
+  node: Node,
+  pod: Pod,
+  config: StoredConfig,
+  image: UsableImage,
+): Promise<string> {
   const { at, engine } = node
   const id = newId()
-  // Until the record names the image, nothing but this keeps its layers.
-  using _hold = await holdImages(engine)
-  const image = await resolveImage(engine, config.image?.image ?? '')
+  const names = imageStatus(engine, image.id)?.image
+  const imageRef = names?.repoTags[0] ?? names?.repoDigests[0] ?? image.id
   const absolute = image.lower.map((path) => join(engine.root, path))
   const user = userIn(absolute, config, image.config.config?.User ?? '')
 
@@ -91,7 +102,7 @@ async function makeContainer(node: Node, pod: Pod, config: StoredConfig): Promis
     pod: pod.record,
     config,
     image: image.config,
-    imageName: config.image?.userSpecifiedImage || image.name,
+    imageName: config.image?.userSpecifiedImage || imageRef,
     account: user,
     namespaces: containerNamespaces(pod.record, config, pod.held, (target) =>
       targetPid(node, pod, target),
@@ -119,7 +130,8 @@ async function makeContainer(node: Node, pod: Pod, config: StoredConfig): Promis
     createdNs: String(nowNs()),
     config,
     imageId: image.id,
-    imageRef: image.name,
+    imageRef,
+    imageDigestRef: names?.repoDigests[0] ?? image.id,
     lower: image.lower,
     user: { uid: user.uid, gid: user.gid, groups: user.groups },
     stopSignal,
@@ -175,12 +187,31 @@ function makeUpper(upper: string, work: string, lower: readonly string[], pod: P
   if (uid !== undefined && gid !== undefined) chownSync(upper, uid, gid)
 }
 
+/** The images that are mounted as volumes, each held until the record names it. */
 async function imageMountsOf(node: Node, config: StoredConfig): Promise<ImageMount[]> {
   const found: ImageMount[] = []
   for (const [index, mount] of config.mounts.entries()) {
-    if (!mount.image || mount.image.image === '') continue
-    const { id, lower } = await imageVolume(node.engine, mount.image.image)
-    found.push({ index, imageId: id, lower: lower.map((path) => relative(node.at.root, path)) })
+    const ref = mount.image?.image ?? ''
+    if (ref === '') continue
+    try {
+      found.push(
+        await useImage(node.engine, ref, async (image) => {
+          const { id, lower, path, isDirectory } = imageVolume(
+            node.engine,
+            image,
+            mount.imageSubPath,
+          )
+          return { index, imageId: id, lower, path, isDirectory }
+        }),
+      )
+    } catch (error) {
+      // The word by which the kubelet knows what to tell.
+      throw new Fault(
+        error instanceof Fault ? error.code : 'INTERNAL',
+        `ImageVolumeMountFailed: image ${ref} for ${mount.containerPath}`,
+        { cause: error },
+      )
+    }
   }
   return found
 }

@@ -6,7 +6,7 @@ import { EventBus, type PodEventType } from './events.ts'
 import type { Container, Pod } from './model.ts'
 import type { Networks } from './network.ts'
 import { type PodPaths, podPaths } from './paths.ts'
-import { StatsMemory } from './stats.ts'
+import type { Rates } from './stats.ts'
 
 /** What the daemon's configuration decides about pods; may be replaced while it runs. */
 export interface NodeSettings {
@@ -29,7 +29,7 @@ export class Node {
   settings: NodeSettings
   readonly networks: Networks
   readonly events = new EventBus()
-  readonly stats = new StatsMemory()
+  readonly rates: Rates = new Map()
   readonly pods = new Map<string, Pod>()
   readonly containers = new Map<string, Container>()
   /** What changes a pod or a container, by its id. */

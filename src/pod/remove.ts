@@ -37,7 +37,7 @@ async function removeKnown(node: Node, container: Container): Promise<void> {
     await removeTree(node.at.container(pod.id, id))
     pod.containers.delete(id)
     node.containers.delete(id)
-    node.stats.forget(cgroup ?? '', id)
+    node.rates.delete(cgroup ?? '')
     node.emit('deleted', pod, id)
   })
 }

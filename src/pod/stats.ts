@@ -2,20 +2,10 @@ import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { type CgroupStats, cgroupHost, DEFAULT_PARENT, groupStats } from '../cgroup/index.ts'
 import { groupPids, residentBytes } from '../engine/processes.ts'
-import { treeUsage } from '../layer/store.ts'
-import type { Container, Pod } from './model.ts'
-import type { Node } from './node.ts'
+import type { Pod } from './model.ts'
 
-/** A writable layer is walked at most this often: the kubelet asks every 10 s, and so does everybody who watches. */
-const USAGE_AGE_NS = 10_000_000_000n
 /** Two samples nearer to each other say little about a rate. */
 const RATE_AGE_NS = 1_000_000_000n
-
-export interface LayerUsage {
-  readonly timeNs: bigint
-  readonly bytes: number
-  readonly inodes: number
-}
 
 export interface Sample {
   readonly timeNs: bigint
@@ -33,19 +23,11 @@ interface Rate {
   nanoCores: bigint | undefined
 }
 
-/** What is kept between two looks, by cgroup directory and by container; of those that are gone it goes with the next look at all. */
-export class StatsMemory {
-  readonly rates = new Map<string, Rate>()
-  readonly layers = new Map<string, { usage: LayerUsage | undefined; walk: Promise<void> | undefined }>()
-
-  forget(cgroup: string, id: string): void {
-    this.rates.delete(cgroup)
-    this.layers.delete(id)
-  }
-}
+/** What the looks at a cgroup before have given, by its directory. */
+export type Rates = Map<string, Rate>
 
 /** What a cgroup uses now. */
-export function sample(memory: StatsMemory, cgroup: string): Sample {
+export function sample(rates: Rates, cgroup: string): Sample {
   const timeNs = nowNs()
   const stats = groupStats(cgroup)
   const needsPids = stats.memory === undefined || stats.pids === undefined
@@ -53,56 +35,29 @@ export function sample(memory: StatsMemory, cgroup: string): Sample {
   return {
     timeNs,
     stats,
-    nanoCores: rate(memory, cgroup, timeNs, stats.cpu?.usageUs),
+    nanoCores: rate(rates, cgroup, timeNs, stats.cpu?.usageUs),
     residentBytes: stats.memory === undefined ? residentBytes(pids) : undefined,
     processes: stats.pids?.current ?? BigInt(pids.length),
   }
 }
 
 function rate(
-  memory: StatsMemory,
+  rates: Rates,
   cgroup: string,
   timeNs: bigint,
   usageUs: bigint | undefined,
 ): bigint | undefined {
   if (usageUs === undefined) return
-  const before = memory.rates.get(cgroup)
+  const before = rates.get(cgroup)
   if (!before || usageUs < before.usageUs) {
-    memory.rates.set(cgroup, { timeNs, usageUs, nanoCores: undefined })
+    rates.set(cgroup, { timeNs, usageUs, nanoCores: undefined })
     return
   }
   const elapsed = timeNs - before.timeNs
   if (elapsed < RATE_AGE_NS) return before.nanoCores
   const nanoCores = ((usageUs - before.usageUs) * 1_000_000_000_000n) / elapsed
-  memory.rates.set(cgroup, { timeNs, usageUs, nanoCores })
+  rates.set(cgroup, { timeNs, usageUs, nanoCores })
   return nanoCores
-}
-
-/** What a container's writable layer takes: as it was found at most 10 s ago; the first time it is waited for. */
-export async function writableLayer(
-  node: Node,
-  { id, pod }: Container,
-): Promise<LayerUsage | undefined> {
-  const { layers } = node.stats
-  const entry = layers.get(id) ?? { usage: undefined, walk: undefined }
-  layers.set(id, entry)
-  const isOld = !entry.usage || nowNs() - entry.usage.timeNs > USAGE_AGE_NS
-  if (isOld && !entry.walk) {
-    const timeNs = nowNs()
-    entry.walk = treeUsage(node.at.upper(pod.id, id))
-      .then(
-        (usage) => {
-          entry.usage = { timeNs, ...usage }
-        },
-        // It is being removed.
-        () => {},
-      )
-      .finally(() => {
-        entry.walk = undefined
-      })
-  }
-  if (!entry.usage) await entry.walk
-  return entry.usage
 }
 
 /** The pod's own cgroup, where the client gave it one. */

@@ -55,7 +55,11 @@ export interface ContainerRecord {
 export interface ImageMount {
   readonly index: number
   readonly imageId: string
+  /** Below ROOT, topmost first. */
   readonly lower: readonly string[]
+  /** What is mounted of it, without links; '' is its root. */
+  readonly path: string
+  readonly isDirectory: boolean
 }
 
 /** created: never started. A container that was lost with its monitor or its machine is exited, with code 255. */

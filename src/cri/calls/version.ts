@@ -1,4 +1,4 @@
-import { VERSION } from '../../engine/version.ts'
+import { packageVersion } from '../../engine/version.ts'
 import type * as cri from '../../spec/cri.ts'
 import type { Reply } from '../wire.ts'
 
@@ -9,7 +9,7 @@ export async function version(): Promise<Reply<cri.VersionResponse>> {
   return {
     version: KUBE_RUNTIME_API,
     runtimeName: 'berth',
-    runtimeVersion: VERSION,
+    runtimeVersion: packageVersion(),
     runtimeApiVersion: 'v1',
   }
 }
