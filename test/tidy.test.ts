@@ -110,6 +110,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   fzstd: ['layer'],
   commander: ['cli'],
   'smol-toml': ['image', 'network'],
+  ws: ['stream'],
   // CNI plugins; credential helpers of registries.
   'node:child_process': ['network', 'image'],
 }
@@ -134,7 +135,7 @@ test('every dependency is imported or part of the build', () => {
   const used = new Set(
     [...sources, ...builders].flatMap((path) => imports(path).map(({ what }) => what)),
   )
-  const ofTheBuild = ['node-addon-api', 'node-gyp', 'typescript', '@types/node']
+  const ofTheBuild = ['node-addon-api', 'node-gyp', 'typescript', '@types/node', '@types/ws']
   const unused = Object.keys(manifest.dependencies).filter((name) => !used.has(name))
   assert.equal(
     unused.filter((name) => !ofTheBuild.includes(name)),
