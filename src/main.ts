@@ -43,7 +43,7 @@ async function failed(error: unknown, debug: boolean): Promise<number> {
   // commander has written its message; asked-for help is no failure.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 125
   if (error instanceof VersionAsked) {
-    const { packageVersion } = await import('./cli/version.ts')
+    const { packageVersion } = await import('./engine/version.ts')
     await print(`berth ${packageVersion()}\n`)
     return 0
   }

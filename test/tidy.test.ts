@@ -113,6 +113,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'smol-toml': ['image', 'network', 'cri'],
   '@grpc/grpc-js': ['cri'],
   '@grpc/proto-loader': ['cri'],
+  ws: ['stream'],
   // CNI plugins; credential helpers of registries.
   'node:child_process': ['network', 'image'],
 }
@@ -137,7 +138,7 @@ test('every dependency is imported or part of the build', () => {
   const used = new Set(
     [...sources, ...builders].flatMap((path) => imports(path).map(({ what }) => what)),
   )
-  const ofTheBuild = ['node-addon-api', 'node-gyp', 'typescript', '@types/node']
+  const ofTheBuild = ['node-addon-api', 'node-gyp', 'typescript', '@types/node', '@types/ws']
   const unused = Object.keys(manifest.dependencies).filter((name) => !used.has(name))
   assert.equal(
     unused.filter((name) => !ofTheBuild.includes(name)),

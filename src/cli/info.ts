@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { type Context, print } from './context.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { clean } from './table.ts'
-import { packageVersion } from './version.ts'
+import { packageVersion } from '../engine/version.ts'
 
 export function define(command: Command, context: Context): void {
   command
