@@ -34,38 +34,45 @@ interface HostDevice {
   readonly access: string
 }
 
-/** linux.devices of the options: --device's, and with --privileged every device of the host. */
-export function deviceList(options: Pick<RunOptions, 'devices' | 'privileged'>): Device[] {
+type AskedDevices = Pick<RunOptions, 'devices' | 'privileged'>
+
+/** linux.devices of the options: --device's, and with --privileged every device of the host. `option` is what messages name. */
+export function deviceList(options: AskedDevices, option = '--device'): Device[] {
   const devices = options.privileged ? hostDevices('/dev', '/dev', 'rwm') : []
-  const asked = options.devices.flatMap(askedDevices)
+  const asked = options.devices.flatMap((device) => askedDevices(device, option))
   const byPath = new Map([...devices, ...asked].map(({ device }) => [device.path, device]))
   return [...byPath.values()]
 }
 
 /** The cgroup's device rules: nothing but docker's defaults and what --device allows; everything with --privileged. */
-export function deviceRules(options: Pick<RunOptions, 'devices' | 'privileged'>): DeviceRule[] {
+export function deviceRules(options: AskedDevices, option = '--device'): DeviceRule[] {
   if (options.privileged) return [{ allow: true, access: 'rwm' }]
-  const asked = options.devices.flatMap(askedDevices).map(({ device, access }) => ({
-    allow: true,
-    type: device.type,
-    major: device.major ?? 0,
-    minor: device.minor ?? 0,
-    access,
-  }))
+  const asked = options.devices
+    .flatMap((device) => askedDevices(device, option))
+    .map(({ device, access }) => ({
+      allow: true,
+      type: device.type,
+      major: device.major ?? 0,
+      minor: device.minor ?? 0,
+      access,
+    }))
   return [{ allow: false, access: 'rwm' }, ...DEFAULT_DEVICE_RULES, ...asked]
 }
 
-function askedDevices({ source, target, access }: RunOptions['devices'][number]): HostDevice[] {
+function askedDevices(
+  { source, target, access }: RunOptions['devices'][number],
+  option: string,
+): HostDevice[] {
   let stat: ReturnType<typeof statSync>
   try {
     stat = statSync(source)
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
-    throw new Fault('NOT_FOUND', `--device: no device ${source} on this host`)
+    throw new Fault('NOT_FOUND', `${option}: no device ${source} on this host`)
   }
   if (stat?.isDirectory()) return hostDevices(source, target, access)
   const device = deviceAt(source, target, true)
-  if (!device) throw new Fault('INVALID_ARGUMENT', `--device: ${source} is no device`)
+  if (!device) throw new Fault('INVALID_ARGUMENT', `${option}: ${source} is no device`)
   return [{ device, access }]
 }
 

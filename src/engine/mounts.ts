@@ -2,8 +2,8 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { posix } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { defaultMounts } from '../spec/defaults.ts'
-import type { Mount } from '../spec/runtime.ts'
-import type { MountOption } from './options.ts'
+import type { IdMapping, Mount } from '../spec/runtime.ts'
+import type { MountOption, RunOptions } from './options.ts'
 import type { SpecInput } from './spec.ts'
 
 /** A volume and where it goes; the directory is made and filled before the container is. */
@@ -36,25 +36,36 @@ export function mountList(input: SpecInput): Mount[] {
     }
     taken.add(mount.destination)
   }
-  const standard = [...defaults(input), ...etcFiles(input)].filter(
-    (mount) =>
-      !taken.has(mount.destination) &&
-      // A mount of one's own on /dev or /sys hides what would be below it.
-      ![...taken].some(
-        (t) => t !== '/' && mount.destination.startsWith(`${t}/`) && DIRECTORIES.has(t),
-      ),
-  )
-  const depth = (mount: Mount): number => mount.destination.split('/').filter(Boolean).length
-  const deeper = asked.sort((a, b) => depth(a) - depth(b))
-  return [...standard, ...deeper]
+  const standard = uncovered([...standardMounts(options, mappings), ...etcFiles(input)], taken)
+  return [...standard, ...outerFirst(asked)]
 }
 
 const DIRECTORIES = new Set(['/dev', '/sys', '/proc'])
 
+/** Of the mounts that every container has, those that no mount at `taken` takes the place of. */
+export function uncovered(mounts: readonly Mount[], taken: ReadonlySet<string>): Mount[] {
+  return mounts.filter(
+    ({ destination }) =>
+      !taken.has(destination) &&
+      // A mount of one's own on /dev or /sys hides what would be below it.
+      ![...taken].some((t) => destination.startsWith(`${t}/`) && DIRECTORIES.has(t)),
+  )
+}
+
+/** A mount made before one that it holds; of equal depth in the order given. */
+export function outerFirst(mounts: readonly Mount[]): Mount[] {
+  const depth = (mount: Mount): number => mount.destination.split('/').filter(Boolean).length
+  return [...mounts].sort((a, b) => depth(a) - depth(b))
+}
+
 /** The group tty of the terminals (runtime-spec's example, docker's default). */
 const TTY_GID = 5
 
-function defaults({ options, mappings }: Pick<SpecInput, 'options' | 'mappings'>): Mount[] {
+/** The mounts that every container has, as its privileges and ids allow. */
+export function standardMounts(
+  options: Pick<RunOptions, 'shmSize' | 'privileged' | 'ipc'>,
+  mappings: { readonly gidMappings: readonly IdMapping[] } | undefined,
+): Mount[] {
   const hasTty = mappings?.gidMappings.every(({ size }) => size > TTY_GID) ?? true
   const mounts = defaultMounts({ shmSize: options.shmSize })
   return mounts.flatMap((mount) => {

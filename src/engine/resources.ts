@@ -9,7 +9,7 @@ const CPU_PERIOD_US = 100_000
 /** The kernel's floor for a quota, in µs. */
 const CPU_QUOTA_MIN_US = 1000
 /** docker refuses less: the first process could not even start there. */
-const MEMORY_MIN_BYTES = 512 * 1024
+export const MEMORY_MIN_BYTES = 512 * 1024
 
 type Limits = Omit<UpdateOptions, 'restart'> &
   Partial<

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { hostname as hostHostname } from 'node:os'
 import { Fault, isErrno } from '../base/fault.ts'
 import {
@@ -177,20 +177,25 @@ function paths(options: RunOptions): Pick<Linux, 'maskedPaths' | 'readonlyPaths'
   }
 }
 
+const PROFILE_BYTES_MAX = 4 * 1024 * 1024
+
 /** A seccomp profile of the user, in docker's or the OCI's form. The file is the caller's own, but a limit keeps a mistake small. */
 export function readProfile(path: string): unknown {
-  const BYTES_MAX = 4 * 1024 * 1024
   try {
-    const text = readFileSync(path, 'utf8')
-    if (text.length > BYTES_MAX) {
+    const stat = statSync(path)
+    // Reading a fifo would wait for a writer, for ever.
+    if (!stat.isFile()) {
+      throw new Fault('INVALID_ARGUMENT', `the seccomp profile ${path} is no regular file`)
+    }
+    if (stat.size > PROFILE_BYTES_MAX) {
       throw new Fault(
         'INVALID_ARGUMENT',
-        `the seccomp profile ${path} is larger than ${BYTES_MAX} bytes`,
+        `the seccomp profile ${path} is larger than ${PROFILE_BYTES_MAX} bytes`,
       )
     }
-    return JSON.parse(text)
+    return JSON.parse(readFileSync(path, 'utf8'))
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
       throw new Fault('NOT_FOUND', `no seccomp profile ${path}`, { cause: error })
     }
     if (error instanceof SyntaxError) {

@@ -54,18 +54,18 @@ function isType(type: unknown): type is NamespaceType {
   return typeof type === 'string' && Object.hasOwn(NAMESPACE_FLAGS, type)
 }
 
-/** uid_map and gid_map of a new user namespace; undefined without one. */
+/** uid_map and gid_map of a new user namespace, or what is said of those of a joined one; undefined without either. */
 export function planIdMappings(linux: Linux, namespaces: Namespaces): IdMappings | undefined {
   const uids = idMaps('linux.uidMappings', linux.uidMappings)
   const gids = idMaps('linux.gidMappings', linux.gidMappings)
   const given = uids.length > 0 || gids.length > 0
   if (!namespaces.isNew('user')) {
-    // With a joined one they describe it (podman and CRI-O give both): the namespace has its maps already.
     const joined = namespaces.plans.some((ns) => ns.type === 'user')
     if (given && !joined) {
       throw invalid('linux.uidMappings', 'are given without a user namespace in linux.namespaces')
     }
-    return undefined
+    // With a joined one they describe it: owners of devices and of the process's stdio are set from outside.
+    return uids.length > 0 && gids.length > 0 ? { uids, gids } : undefined
   }
   for (const [field, maps] of [
     ['linux.uidMappings', uids],

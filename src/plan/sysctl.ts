@@ -33,13 +33,13 @@ export function planSysctls(
   sysctl: Readonly<Record<string, string>> | undefined,
   namespaces: Namespaces,
   hostname: string | undefined,
+  list = 'linux.sysctl',
 ): [string, string][] {
   const entries = Object.entries(sysctl ?? {})
-  if (entries.length > SYSCTLS_MAX)
-    throw invalid('linux.sysctl', `has more than ${SYSCTLS_MAX} entries`)
+  if (entries.length > SYSCTLS_MAX) throw invalid(list, `has more than ${SYSCTLS_MAX} entries`)
   const planned = new Map<string, string>()
   for (const [name, value] of entries) {
-    const field = `linux.sysctl ${show(name)}`
+    const field = `${list} ${show(name)}`
     const path = sysctlPath(field, name)
     const needed = namespaceOf(path)
     if (needed === undefined) {

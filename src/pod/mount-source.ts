@@ -1,0 +1,87 @@
+import { mkdirSync, openSync, readlinkSync, realpathSync } from 'node:fs'
+import { Fault, isErrno } from '../base/fault.ts'
+import { O_DIRECTORY, O_PATH } from '../kernel/constants.ts'
+import { Fd } from '../kernel/fd.ts'
+import { openInside } from '../kernel/inside.ts'
+import { impossible, invalid, show } from '../plan/check.ts'
+import type { MountPropagation } from '../spec/cri.ts'
+
+/** Where a host path really is: what is mounted is what a link leads to (CRI). A missing directory is made, as containerd and CRI-O do and the kubelet counts on. */
+export function hostSource(field: string, path: string): string {
+  try {
+    try {
+      return realpathSync.native(path)
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw error
+      mkdirSync(path, { recursive: true, mode: 0o755 })
+      return realpathSync.native(path)
+    }
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EEXIST', 'EACCES', 'EROFS')) throw error
+    throw new Fault('FAILED_PRECONDITION', `${field}: ${show(path)} cannot be mounted`, {
+      cause: error,
+    })
+  }
+}
+
+/** A path inside a layer, as a path of the host; no link of the image leads out of it (CVE-2022-23648). Layers do not change, so what is found stays. */
+export function pathInLayer(field: string, layer: string, path: string): string {
+  using root = new Fd(openSync(layer, O_PATH | O_DIRECTORY))
+  try {
+    using found = openInside(root.number, path, O_PATH)
+    const real = readlinkSync(`/proc/self/fd/${found.number}`)
+    const top = readlinkSync(`/proc/self/fd/${root.number}`)
+    if (real !== top && !real.startsWith(`${top}/`)) throw invalid(field, 'leads out of the image')
+    return real
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) throw error
+    throw new Fault('NOT_FOUND', `${field}: no ${show(path)} in the image`, { cause: error })
+  }
+}
+
+export interface HostMount {
+  readonly point: string
+  readonly shared: boolean
+  readonly slave: boolean
+}
+
+/** The mount of the host that a path is on, by the text of /proc/self/mountinfo; the last one where several are stacked. */
+export function mountOf(path: string, mountinfo: string): HostMount | undefined {
+  let found: HostMount | undefined
+  for (const line of mountinfo.split('\n')) {
+    const [left] = line.split(' - ')
+    const fields = left?.split(' ') ?? []
+    const escaped = fields[4]
+    if (escaped === undefined) continue
+    const point = escaped.replace(/\\([0-7]{3})/g, (_, octal) =>
+      String.fromCharCode(Number.parseInt(octal, 8)),
+    )
+    if (path !== point && !path.startsWith(point === '/' ? '/' : `${point}/`)) continue
+    if (found && found.point.length > point.length) continue
+    const optional = fields.slice(6)
+    found = {
+      point,
+      shared: optional.some((tag) => tag.startsWith('shared:')),
+      slave: optional.some((tag) => tag.startsWith('master:')),
+    }
+  }
+  return found
+}
+
+/** Mounts travel only from and to a mount of the host that sends or receives them: without it the volume would stay as it is, silently. */
+export function checkPropagation(
+  field: string,
+  propagation: MountPropagation,
+  source: string,
+  mountinfo: string,
+): void {
+  if (propagation === 'PROPAGATION_PRIVATE') return
+  const mount = mountOf(source, mountinfo)
+  if (mount?.shared) return
+  if (propagation === 'PROPAGATION_HOST_TO_CONTAINER' && mount?.slave) return
+  const wanted = propagation === 'PROPAGATION_BIDIRECTIONAL' ? 'shared' : 'shared or slave'
+  throw impossible(
+    field,
+    `${source} is on the mount ${mount?.point ?? '(none)'}, which is not ${wanted}`,
+  )
+}

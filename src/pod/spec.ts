@@ -1,0 +1,119 @@
+import type { Account } from '../engine/users.ts'
+import { absolute, list } from '../plan/check.ts'
+import type { HostFacts } from '../plan/index.ts'
+import type { PodSandboxConfig } from '../spec/cri.ts'
+import type { ImageConfig } from '../spec/image.ts'
+import type { Linux, Process, Spec } from '../spec/runtime.ts'
+import { containerDevices } from './devices.ts'
+import type { ContainerMounts } from './mounts.ts'
+import type { ContainerNamespaces } from './namespaces.ts'
+import { commandOf, environmentOf, workingDirectory } from './process.ts'
+import { ociResources } from './resources.ts'
+import { apparmorOf, capabilitySets, checkPrivileged, checkSelinux, seccompOf } from './security.ts'
+import type { ContainerRecord, Mappings, StoredConfig } from './types.ts'
+
+const PATHS_MAX = 1024
+
+export interface ContainerSpecInput {
+  readonly pod: {
+    readonly id: string
+    readonly config: PodSandboxConfig
+    readonly hostname: string
+    readonly mappings: Mappings | undefined
+  }
+  readonly config: StoredConfig
+  readonly image: ImageConfig['config']
+  /** A name of the image for people. */
+  readonly imageRef: string
+  readonly account: Pick<Account, 'uid' | 'gid' | 'groups' | 'home'>
+  readonly resources: ContainerRecord['resources']
+  readonly namespaces: ContainerNamespaces['namespaces']
+  readonly mounts: ContainerMounts
+  readonly facts: Pick<HostFacts, 'apparmor' | 'selinux'>
+  readonly rootPath: string
+  readonly cgroupsPath: string
+  /** Told once each (`onceEach`): what the host lacks is so for every container. */
+  readonly warn: (message: string) => void
+}
+
+/** The OCI configuration of a pod's container. Refuses what the CRI does not allow or berth cannot do, by the name of the CRI's field. */
+export function containerSpec(input: ContainerSpecInput): Spec {
+  const { pod, config, facts, warn } = input
+  const context = config.linux?.securityContext ?? null
+  const privileged = checkPrivileged(context, pod.config.linux?.securityContext ?? null)
+  checkSelinux(context, facts, warn)
+  const { devices, rules } = containerDevices(config, privileged)
+  const process = processOf(input)
+  const seccomp = seccompOf(context, process.capabilities?.bounding ?? [])
+  const linux: Linux = {
+    namespaces: input.namespaces,
+    cgroupsPath: input.cgroupsPath,
+    resources: { ...ociResources('linux.resources', input.resources), devices: rules },
+    devices,
+    maskedPaths: privileged ? [] : paths('masked_paths', context?.maskedPaths),
+    readonlyPaths: privileged ? [] : paths('readonly_paths', context?.readonlyPaths),
+    ...(seccomp ? { seccomp } : {}),
+    ...(input.mounts.rootfsPropagation
+      ? { rootfsPropagation: input.mounts.rootfsPropagation }
+      : {}),
+  }
+  // Of a joined namespace they say what it maps: owners are set from outside.
+  if (pod.mappings) {
+    linux.uidMappings = [...pod.mappings.uidMappings]
+    linux.gidMappings = [...pod.mappings.gidMappings]
+  }
+  return {
+    ociVersion: '1.3.0',
+    process,
+    root: { path: input.rootPath, readonly: context?.readonlyRootfs ?? false },
+    mounts: input.mounts.mounts,
+    annotations: markers(input),
+    linux,
+  }
+}
+
+/** As given, also where none are: that is how the kubelet asks for an unmasked /proc. */
+function paths(name: string, given: readonly string[] | undefined): string[] {
+  const field = `linux.security_context.${name}`
+  return list(field, given, PATHS_MAX).map((path, i) => absolute(`${field}[${i}]`, path))
+}
+
+function processOf({
+  config,
+  image,
+  account,
+  pod,
+  resources,
+  facts,
+  warn,
+}: ContainerSpecInput): Process {
+  const context = config.linux?.securityContext ?? null
+  const { uid, gid, groups, home } = account
+  const apparmorProfile = apparmorOf(context, facts, warn)
+  return {
+    terminal: config.tty,
+    user: { uid, gid, additionalGids: [...groups] },
+    args: commandOf(config, image),
+    env: environmentOf({ config, image, hostname: pod.hostname, home }),
+    cwd: workingDirectory(config, image),
+    capabilities: capabilitySets(context),
+    noNewPrivileges: context?.noNewPrivs ?? false,
+    // Also 0: a daemon's own, often far below, is not for its containers.
+    oomScoreAdj: Number(resources.oomScoreAdj),
+    ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
+  }
+}
+
+/** The names that containerd gave these, which tools read. Nothing of the image's labels gets in here (CVE-2026-53488). */
+function markers({ pod, config, imageRef }: ContainerSpecInput): Record<string, string> {
+  const { metadata } = pod.config
+  return {
+    'io.kubernetes.cri.container-type': 'container',
+    'io.kubernetes.cri.sandbox-id': pod.id,
+    'io.kubernetes.cri.sandbox-name': metadata?.name ?? '',
+    'io.kubernetes.cri.sandbox-namespace': metadata?.namespace ?? '',
+    'io.kubernetes.cri.sandbox-uid': metadata?.uid ?? '',
+    'io.kubernetes.cri.container-name': config.metadata?.name ?? '',
+    'io.kubernetes.cri.image-name': imageRef,
+  }
+}
