@@ -3,7 +3,7 @@ import {
   closeSync,
   createReadStream,
   fstatSync,
-  fsyncSync,
+  fsync as fsyncCallback,
   ftruncateSync,
   mkdirSync,
   openSync,
@@ -12,10 +12,12 @@ import {
   renameSync,
   rmSync,
   statSync,
+  write as writeCallback,
   writeSync,
 } from 'node:fs'
 import { open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { Fault, isErrno } from '../base/fault.ts'
 import { syncDirectory } from '../base/file.ts'
 import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
@@ -29,6 +31,10 @@ import {
   mismatch,
   verifyBytes,
 } from './digest.ts'
+
+// Not the synchronous ones: a daemon answers others while a large blob goes to a slow disk.
+const write = promisify(writeCallback)
+const fsync = promisify(fsyncCallback)
 
 const READ_CHUNK_BYTES = 1024 * 1024
 /** Prefix of scratch files, whose content nobody can name after their owner's death. */
@@ -114,7 +120,7 @@ export class BlobStore {
     if (ingest.isStored && this.#isGood(digest, bytes.length)) return
     ingest.restart()
     await ingest.write(bytes)
-    ingest.commit()
+    await ingest.commit()
   }
 
   /** Whether a stored blob of any size still is what its name says; false where there is none. */
@@ -272,6 +278,11 @@ export class Ingest {
     this.#hash = hasherOf(options.digest)
   }
 
+  /** The file that is being written. */
+  get path(): string {
+    return this.#partial
+  }
+
   /** Bytes written and hashed so far: where a transfer goes on. */
   get offset(): number {
     return this.#offset
@@ -317,7 +328,9 @@ export class Ingest {
       )
     }
     try {
-      for (let done = 0; done < chunk.length; ) done += writeSync(this.#lock.fd, chunk, done)
+      for (let done = 0; done < chunk.length; ) {
+        done += (await write(this.#lock.fd, chunk, done)).bytesWritten
+      }
     } catch (error) {
       throw diskFault(error, `blob ${this.digest}`)
     }
@@ -339,9 +352,9 @@ export class Ingest {
   }
 
   /** Verifies and gives the blob its name, both on the disk when this returns. */
-  commit(): void {
+  async commit(): Promise<void> {
     this.verify()
-    fsyncSync(this.#lock.fd)
+    await fsync(this.#lock.fd)
     renameSync(this.#partial, this.#path)
     syncDirectory(this.#directory)
     this.#end()

@@ -4,7 +4,7 @@ import { Fault } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
 import { lockFile, tryLockFile } from '../kernel/lock.ts'
 import { LayerStore } from '../layer/store.ts'
-import { unpackLayer } from '../layer/unpack.ts'
+import { isThreadWanted, takeThread, unpackLayer } from '../layer/unpack.ts'
 import type { Descriptor, Digest } from '../spec/image.ts'
 import { BlobStore, type Ingest } from './blobs.ts'
 import { Catalog } from './catalog.ts'
@@ -143,7 +143,7 @@ export async function storeLayer(
     return
   }
   await fetchAndUnpack(store, ingest, { ...options, id })
-  ingest.commit()
+  await ingest.commit()
   progress({ id, phase: 'done', done: total, total })
 }
 
@@ -175,9 +175,10 @@ async function unpack(
     diffId: Digest
     signal: AbortSignal | undefined
     onProgress?: (bytes: number) => void
+    thread?: Disposable
   },
 ): Promise<void> {
-  const { source, descriptor, diffId, signal, onProgress } = options
+  const { source, descriptor, diffId, signal, onProgress, thread } = options
   const { digest, size, mediaType } = descriptor
   if (algorithmOf(diffId) !== 'sha256') {
     throw new Fault('UNIMPLEMENTED', `layer ${digest} has a diff id that is no sha256: ${diffId}`)
@@ -192,6 +193,7 @@ async function unpack(
     mediaType,
     signal,
     onProgress,
+    thread,
   })
 }
 
@@ -224,12 +226,16 @@ async function fetchOnce(
 ): Promise<{ resumed: number; error: unknown }> {
   const { descriptor, diffId, progress, phase, id, signal } = options
   const channel = new Channel()
+  // Where all threads are at work, the bytes go to the disk and are unpacked from there: a transfer waits for no other image's.
+  using thread = takeThread()
+  if (thread === undefined) channel.leave()
   const report = (): void => progress({ id, phase, done: ingest.offset, total: descriptor.size })
   let resumed = 0
   let isStopped = false
   const feed = async (): Promise<void> => {
     try {
       for await (const chunk of ingest.resume()) await channel.push(chunk)
+      signal?.throwIfAborted()
       resumed = ingest.offset
       report()
       await options.feed(ingest.offset, async (chunk) => {
@@ -246,14 +252,18 @@ async function fetchOnce(
     }
   }
   const take = async (): Promise<void> => {
+    if (thread === undefined) return
     try {
-      await unpack(store, { source: channel, descriptor, diffId, signal })
+      const source = givingWay(channel)
+      await unpack(store, { source, descriptor, diffId, signal, thread })
     } catch (error) {
+      if (error instanceof GaveWay) return
       isStopped = true
       throw error
     } finally {
       // Also where another image's blob has just made the same tree, and ours is not read: the blob goes on without it.
       channel.leave()
+      thread[Symbol.dispose]()
     }
   }
   const [fed, unpacked] = await Promise.allSettled([feed(), take()])
@@ -261,7 +271,46 @@ async function fetchOnce(
   const unpackError: unknown = unpacked.status === 'rejected' ? unpacked.reason : undefined
   // The side that failed first made the other fail.
   const error = feedError === undefined || feedError instanceof Stopped ? unpackError : feedError
-  return { resumed, error }
+  if (error !== undefined || store.layers.has(diffId)) return { resumed, error }
+  const onProgress = (done: number): void =>
+    progress({ id, phase: 'unpacking', done, total: descriptor.size })
+  try {
+    await unpack(store, { source: ingest.path, descriptor, diffId, signal, onProgress })
+    return { resumed, error: undefined }
+  } catch (late) {
+    return { resumed, error: late }
+  }
+}
+
+/** A source that says nothing for so long gives its thread to a layer that waits for one. */
+const GIVE_WAY_MS = 5_000
+
+class GaveWay extends Error {}
+
+async function* givingWay(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const iterator = source[Symbol.asyncIterator]()
+  for (;;) {
+    const coming = iterator.next()
+    // After giving way nobody waits for it.
+    coming.catch(() => undefined)
+    const next = await inTime(coming)
+    if (next.done === true) return
+    yield next.value
+  }
+}
+
+async function inTime<T>(coming: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const wanted = new Promise<never>((_, reject) => {
+    timer = setInterval(() => {
+      if (isThreadWanted()) reject(new GaveWay())
+    }, GIVE_WAY_MS)
+  })
+  try {
+    return await Promise.race([coming, wanted])
+  } finally {
+    clearInterval(timer)
+  }
 }
 
 /** Ends a feed whose consumer has failed. */

@@ -111,14 +111,14 @@ export class LayerStore {
   }
 
   /** Waits for whoever unpacks or removes this layer. */
-  async lock(diffId: string): Promise<Disposable> {
-    return this.lockName(digestHex(diffId))
+  async lock(diffId: string, signal?: AbortSignal): Promise<Disposable> {
+    return this.lockName(digestHex(diffId), signal)
   }
 
   /** A lock of any name of hexadecimal digits and dashes; its file goes with it. */
-  async lockName(name: string): Promise<Disposable> {
+  async lockName(name: string, signal?: AbortSignal): Promise<Disposable> {
     const path = join(this.directory, 'locks', name)
-    const lock = await lockFile(path, { exclusive: true })
+    const lock = await lockFile(path, { exclusive: true, signal })
     return {
       [Symbol.dispose]: () => {
         rmSync(path, { force: true })

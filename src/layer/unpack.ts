@@ -19,6 +19,8 @@ export interface UnpackOptions {
   /** Compressed bytes taken so far. */
   readonly onProgress?: ((bytes: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
+  /** Of takeThread; without it one is waited for. */
+  readonly thread?: Disposable | undefined
 }
 
 /** From the worker, about what it read and made. */
@@ -64,7 +66,7 @@ export async function unpackLayer(options: UnpackOptions): Promise<LayerInfo> {
   if (diffId === undefined) return unpackUnknown(options)
   const known = store.get(diffId)
   if (known) return known
-  using _lock = await store.lock(diffId)
+  using _lock = await store.lock(diffId, options.signal)
   return store.get(diffId) ?? (await unpackNew(options))
 }
 
@@ -123,23 +125,68 @@ function check(result: UnpackResult, expected: UnpackOptions): void {
 }
 
 /** Layers unpacked at the same time by this process. */
-const WORKERS_MAX = Math.max(2, availableParallelism())
-let workers = 0
+const THREADS_MAX = Math.max(2, availableParallelism())
+let threads = 0
 const waiting: (() => void)[] = []
+let takenBytes = 0
+
+/** The right to one of this process's unpacking threads, to be disposed; undefined where all are at work. */
+export function takeThread(): Disposable | undefined {
+  if (threads >= THREADS_MAX) return undefined
+  threads++
+  return heldThread()
+}
+
+/** Whether somebody waits for a thread to be free. */
+export function isThreadWanted(): boolean {
+  return waiting.length > 0
+}
+
+/** Compressed bytes that all threads of this process have taken so far: whether anything moves. */
+export function unpackedBytes(): number {
+  return takenBytes
+}
+
+/** May be disposed again. */
+function heldThread(): Disposable {
+  let isHeld = true
+  return {
+    [Symbol.dispose]: () => {
+      if (!isHeld) return
+      isHeld = false
+      const next = waiting.shift()
+      if (next) next()
+      else threads--
+    },
+  }
+}
+
+async function waitForThread(signal: AbortSignal | undefined): Promise<Disposable> {
+  signal?.throwIfAborted()
+  const free = takeThread()
+  if (free) return free
+  await new Promise<void>((resolve, reject) => {
+    const go = (): void => {
+      signal?.removeEventListener('abort', leave)
+      resolve()
+    }
+    const leave = (): void => {
+      waiting.splice(waiting.indexOf(go), 1)
+      reject(signal?.reason)
+    }
+    waiting.push(go)
+    signal?.addEventListener('abort', leave, { once: true })
+  })
+  return heldThread()
+}
 
 async function runWorker(
   work: { tree: string; trash: string },
   options: UnpackOptions,
 ): Promise<UnpackResult> {
-  if (workers >= WORKERS_MAX) await new Promise<void>((resolve) => waiting.push(resolve))
-  else workers++
-  try {
-    return await converse(work, options)
-  } finally {
-    const next = waiting.shift()
-    if (next) next()
-    else workers--
-  }
+  if (options.thread) return converse(work, options)
+  using _thread = await waitForThread(options.signal)
+  return await converse(work, options)
 }
 
 /** Compressed bytes on their way to the worker. */
@@ -175,6 +222,7 @@ async function converse(
       else {
         ahead -= message.bytes
         taken += message.bytes
+        takenBytes += message.bytes
         onProgress?.(taken)
         wake?.()
       }

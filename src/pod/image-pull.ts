@@ -8,6 +8,7 @@ import { pullImage as fetchImage, type Pulled, type PullOptions } from '../image
 import { formatReference, parseReference, type Reference } from '../image/reference.ts'
 import { holdContent, type ImageStore } from '../image/store.ts'
 import { prepareChain } from '../layer/chain.ts'
+import { unpackedBytes } from '../layer/unpack.ts'
 import { type AuthConfig, requestCredentials } from './image-auth.ts'
 import { collectIfWanted, collectSoon } from './image-collect.ts'
 import {
@@ -296,10 +297,10 @@ async function afterFailure(engine: Engine, name: string, error: unknown): Promi
   })
 }
 
-/** Stops a transfer in which nothing has moved for too long. What other processes fetch for it counts: it may wait for their blob. */
+/** Stops a transfer in which nothing has moved for too long. What others fetch and unpack counts: it may wait for their blob, or for a thread. */
 function watch(store: ImageStore, transfer: Transfer, stallMs: number): Disposable {
   const { progress, controller, name } = transfer
-  const state = (): string => `${progress.events} ${store.blobs.partial().bytes}`
+  const state = (): string => `${progress.events} ${store.blobs.partial().bytes} ${unpackedBytes()}`
   let seen = state()
   let sinceMs = performance.now()
   const timer = setInterval(() => {

@@ -70,7 +70,7 @@ test('a part is taken up where it ended', async () => {
   for await (const chunk of ingest.resume()) resumed.push(chunk)
   assert.equal(Buffer.concat(resumed), BYTES.subarray(0, 4))
   await ingest.write(BYTES.subarray(ingest.offset))
-  ingest.commit()
+  await ingest.commit()
   assert.equal(blobs.read(DIGEST, 100), BYTES)
   assert.equal(readdirSync(folder), [])
 })
@@ -80,7 +80,7 @@ test('who waits for a blob finds it stored', async () => {
   const first = await blobs.ingest(DIGEST, { bytesMax: 100 })
   const second = blobs.ingest(DIGEST, { bytesMax: 100 })
   await first.write(BYTES)
-  first.commit()
+  await first.commit()
   await using waited = await second
   assert.ok(waited.isStored)
 })
