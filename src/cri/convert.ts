@@ -1,7 +1,8 @@
 import type { Container, Pod } from '../pod/index.ts'
 import { DEFAULT_HANDLER } from '../pod/index.ts'
+import { statusMounts } from '../pod/mounts.ts'
+import { signalOf } from '../pod/signals.ts'
 import type * as cri from '../spec/cri.ts'
-import { signalOfNumber } from './signals.ts'
 import type { Reply } from './wire.ts'
 
 /** The node's words into the CRI's. */
@@ -73,7 +74,7 @@ export function containerStatus(of: Container): Reply<cri.ContainerStatus> {
     message: status.message,
     labels: config.labels,
     annotations: config.annotations,
-    mounts: mountsOf(of),
+    mounts: statusMounts(config.mounts, record.imageMounts),
     logPath: record.logPath,
     resources: { linux: record.resources },
     user: {
@@ -83,16 +84,8 @@ export function containerStatus(of: Container): Reply<cri.ContainerStatus> {
         supplementalGroups: user.groups.map(String),
       },
     },
-    stopSignal: signalOfNumber(record.stopSignal),
+    stopSignal: signalOf(record.stopSignal),
   }
-}
-
-/** As they were asked for; of an image volume with the image's id, by which the kubelet keeps the image from being collected. */
-function mountsOf({ record }: Container): Reply<cri.Mount>[] {
-  return record.config.mounts.map((mount, index) => {
-    const image = record.imageMounts.find((each) => each.index === index)
-    return image ? { ...mount, image: { ...mount.image, image: image.imageId } } : mount
-  })
 }
 
 export const handlerName = (pod: Pod): string => pod.record.runtimeHandler || DEFAULT_HANDLER

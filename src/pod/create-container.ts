@@ -1,4 +1,4 @@
-import { chownSync, mkdirSync } from 'node:fs'
+import { chownSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
@@ -11,17 +11,23 @@ import { copyFromImage } from '../engine/volume-fill.ts'
 import { readFileInside } from '../kernel/inside.ts'
 import { overlayMount } from '../kernel/mount-api.ts'
 import { prepareUpper } from '../layer/chain.ts'
+import { hostFacts } from '../plan/index.ts'
 import type { ContainerConfig } from '../spec/cri.ts'
 import { imageStatus, imageVolume, useImage } from './images.ts'
 import type { UsableImage } from './image-use.ts'
 import { Container, type Pod } from './model.ts'
+import { containerMounts } from './mounts.ts'
 import { containerName, invalid } from './names.ts'
 import { containerNamespaces } from './namespaces.ts'
 import type { Node } from './node.ts'
+import { storedConfig } from './process.ts'
+import { checkedResources } from './resources.ts'
+import { stopSignal } from './signals.ts'
 import { containerSpec } from './spec.ts'
 import { CREATED } from './status.ts'
 import type { ContainerRecord, ImageMount, StoredConfig } from './types.ts'
 import { containerUser } from './user.ts'
+import { imageVolumes } from './volumes.ts'
 
 /** Containers of one pod; the kubelet's own limit is far below. */
 const CONTAINERS_MAX = 1000
@@ -59,19 +65,6 @@ export function mustBeReady(pod: Pod): void {
   throw new Fault('FAILED_PRECONDITION', `pod ${pod.id.slice(0, 12)} is not ready: it has stopped`)
 }
 
-/** Values of the environment are bytes on the wire; a process gets text. */
-function storedConfig(config: ContainerConfig): StoredConfig {
-  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-  const envs = config.envs.map(({ key, value }) => {
-    try {
-      return { key, value: decoder.decode(value) }
-    } catch {
-      throw invalid(`config.envs "${key}"`, 'is no UTF-8, which berth needs')
-    }
-  })
-  return { ...config, envs }
-}
-
 async function makeContainer(node: Node, pod: Pod, config: StoredConfig): Promise<string> {
   const ref = config.image?.image ?? ''
   if (ref === '') throw invalid('config.image.image', 'is missing')
@@ -90,36 +83,67 @@ async function makeOfImage(
   const names = imageStatus(engine, image.id)?.image
   const imageRef = names?.repoTags[0] ?? names?.repoDigests[0] ?? image.id
   const absolute = image.lower.map((path) => join(engine.root, path))
-  const user = userIn(absolute, config, image.config.config?.User ?? '')
+  const imageConfig = image.config.config
+  const context = config.linux?.securityContext ?? null
+  const facts = hostFacts()
+  const { namespaces, network, sharedMemory } = containerNamespaces(context, {
+    pod: pod.record.config,
+    held: pod.held,
+    target: targetPid(node, pod, context?.namespaceOptions?.targetId ?? ''),
+  })
+  const account = userIn(absolute, config, imageConfig?.User ?? '')
+  const resources = checkedResources('linux.resources', config.linux?.resources ?? null)
+  const signal = stopSignal(config.stopSignal, imageConfig?.StopSignal)
+  const imageMounts = await imageMountsOf(node, config)
+  const volumes = imageVolumes(imageConfig, config).map((target, index) => ({
+    target,
+    path: at.volume(pod.id, id, index),
+  }))
+  const mounts = containerMounts({
+    config,
+    privileged: context?.privileged ?? false,
+    readonlyRootfs: context?.readonlyRootfs ?? false,
+    namespaces: { network, sharedMemory },
+    mappings: pod.record.mappings,
+    files: {
+      '/etc/hosts': at.etc(pod.id, 'hosts'),
+      '/etc/hostname': at.etc(pod.id, 'hostname'),
+      '/etc/resolv.conf': at.etc(pod.id, 'resolv.conf'),
+    },
+    images: imageMounts.map((each) => ({
+      ...each,
+      lower: each.lower.map((path) => join(engine.root, path)),
+    })),
+    volumes,
+    mountinfo: readFileSync('/proc/self/mountinfo', 'utf8'),
+    selinux: facts.selinux,
+    warn: node.warnOnce,
+  })
+  const spec = containerSpec({
+    pod: {
+      id: pod.id,
+      config: pod.record.config,
+      hostname: pod.record.hostname,
+      mappings: pod.record.mappings,
+    },
+    config,
+    image: imageConfig,
+    imageRef: config.image?.userSpecifiedImage || imageRef,
+    account,
+    resources,
+    namespaces,
+    mounts,
+    facts,
+    rootPath: at.upper(pod.id, id),
+    cgroupsPath: join(pod.record.cgroupParent, id),
+    warn: node.warnOnce,
+  })
 
   await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))
   mkdirSync(at.container(pod.id, id), { mode: 0o700 })
   undo.push('the container', () => removeTree(at.container(pod.id, id)))
   makeUpper(at.upper(pod.id, id), at.work(pod.id, id), absolute, pod)
-  const imageMounts = await imageMountsOf(node, config)
-  const { spec, volumes, stopSignal } = containerSpec({
-    id,
-    pod: pod.record,
-    config,
-    image: image.config,
-    imageName: config.image?.userSpecifiedImage || imageRef,
-    account: user,
-    namespaces: containerNamespaces(pod.record, config, pod.held, (target) =>
-      targetPid(node, pod, target),
-    ),
-    etc: {
-      hosts: at.etc(pod.id, 'hosts'),
-      hostname: at.etc(pod.id, 'hostname'),
-      resolv: at.etc(pod.id, 'resolv.conf'),
-    },
-    upper: at.upper(pod.id, id),
-    volume: (index) => at.volume(pod.id, id, index),
-    imageMounts,
-    seccompProfile: node.settings.seccompProfile,
-    warn: (text) => node.warn(text),
-  })
-  for (const [index, { target }] of volumes.entries()) {
-    const path = at.volume(pod.id, id, index)
+  for (const { target, path } of volumes) {
     mkdirSync(path, { mode: 0o755 })
     await copyFromImage(path, target, absolute)
   }
@@ -133,10 +157,11 @@ async function makeOfImage(
     imageRef,
     imageDigestRef: names?.repoDigests[0] ?? image.id,
     lower: image.lower,
-    user: { uid: user.uid, gid: user.gid, groups: user.groups },
-    stopSignal,
+    user: { uid: account.uid, gid: account.gid, groups: account.groups },
+    stopSignal: signal,
     logPath: logPath(pod, config),
-    resources: config.linux?.resources ?? NO_RESOURCES,
+    resources,
+    sharedMemory,
     imageMounts,
   }
   writeFileAtomic(at.config(pod.id, id), JSON.stringify(spec))
@@ -152,27 +177,14 @@ async function makeOfImage(
   return id
 }
 
-const NO_RESOURCES: ContainerRecord['resources'] = {
-  cpuPeriod: '0',
-  cpuQuota: '0',
-  cpuShares: '0',
-  memoryLimitInBytes: '0',
-  oomScoreAdj: '0',
-  cpusetCpus: '',
-  cpusetMems: '',
-  hugepageLimits: [],
-  unified: {},
-  memorySwapLimitInBytes: '0',
-}
-
 /** The user of the first process, by the account files of the image. */
 function userIn(lower: readonly string[], config: StoredConfig, imageUser: string) {
   using view = overlayMount({ lower })
   const read = (path: string): string =>
     readFileInside(view.number, path, ACCOUNT_FILE_BYTES_MAX)?.toString('utf8') ?? ''
   return containerUser(config.linux?.securityContext ?? null, imageUser, {
-    passwd: () => read('/etc/passwd'),
-    group: () => read('/etc/group'),
+    passwd: read('/etc/passwd'),
+    group: read('/etc/group'),
   })
 }
 
@@ -216,14 +228,10 @@ async function imageMountsOf(node: Node, config: StoredConfig): Promise<ImageMou
   return found
 }
 
-/** The first process of another container of the pod, whose pid namespace is joined (ephemeral containers of `kubectl debug --target`). */
-function targetPid(node: Node, pod: Pod, id: string): number {
-  const target = node.container(id)
-  if (!target || target.pod !== pod)
-    throw invalid('linux.security_context.namespace_options.target_id', `"${id}" is no container of the pod`)
-  if (target.status.state !== 'running')
-    throw new Fault('FAILED_PRECONDITION', `the target container ${id.slice(0, 12)} is not running`)
-  return target.status.pid
+/** The first process of another container of the pod, whose namespaces are joined (ephemeral containers of `kubectl debug --target`). */
+function targetPid(node: Node, pod: Pod, id: string): number | undefined {
+  const target = id === '' ? undefined : node.container(id)
+  return target?.pod === pod && target.status.state === 'running' ? target.status.pid : undefined
 }
 
 /** Below the pod's log directory, and nowhere else. */

@@ -2,6 +2,7 @@ import { Joins, Turns } from '../base/turns.ts'
 import { Fault } from '../base/fault.ts'
 import { nowNs } from '../base/clock.ts'
 import type { Engine } from '../engine/open.ts'
+import { onceEach } from './check.ts'
 import { EventBus, type PodEventType } from './events.ts'
 import type { Container, Pod } from './model.ts'
 import type { Networks } from './network.ts'
@@ -44,6 +45,7 @@ export class Node {
     this.at = podPaths(engine)
     this.settings = settings
     this.networks = networks
+    this.warnOnce = onceEach(engine.warn)
   }
 
   pod(id: string): Pod | undefined {
@@ -70,6 +72,9 @@ export class Node {
     pod.changedNs = String(nowNs())
     this.events.emit({ type, id, podId: pod.id, timeNs: pod.changedNs })
   }
+
+  /** What is so for every container, such as a kernel without AppArmor, is told once. */
+  readonly warnOnce: (message: string) => void
 
   /** For what went wrong and makes no difference to the call. */
   warn(message: string): void {

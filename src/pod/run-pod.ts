@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { hostname as hostHostname } from 'node:os'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
@@ -17,6 +18,7 @@ import { attachPod, detachPod, writePodFiles } from './network.ts'
 import type { Node } from './node.ts'
 import { endPodMonitor } from './stop-pod.ts'
 import type { PodRecord } from './types.ts'
+import { checkPodUser } from './user.ts'
 
 /** The name of the one handler that is always there; '' is it, too. */
 export const DEFAULT_HANDLER = 'berth'
@@ -57,7 +59,8 @@ async function makePod(
   const { at } = node
   const id = newId()
   const parent = config.linux?.cgroupParent || DEFAULT_PARENT
-  const { plan, mappings, network } = podNamespaces(config)
+  checkPodUser(config.linux?.securityContext ?? null)
+  const { plan, mappings, hostname } = podNamespaces(config, { id, hostname: hostHostname() })
   const record: PodRecord = {
     version: 1,
     id,
@@ -65,6 +68,7 @@ async function makePod(
     config,
     runtimeHandler,
     cgroupParent: parent,
+    hostname,
     ownsParent: parent !== DEFAULT_PARENT && !existsSync(join(cgroupHost().root, parent)),
     ...(mappings ? { mappings } : {}),
   }
@@ -82,9 +86,9 @@ async function makePod(
   pod.monitor = monitor
   undo.push('the monitor', () => endPodMonitor(node, pod))
   pod.held = await monitor.holdNamespaces(plan)
-  if (network === 'own') {
+  if (pod.held.network !== undefined) {
     undo.push('the network', () => detachPod(node.networks, at.networks(id), record, ''))
-    pod.addresses = await attachPod(node.networks, at.networks(id), record, pod.held.network ?? '')
+    pod.addresses = await attachPod(node.networks, at.networks(id), record, pod.held.network)
   }
   writePodFiles(record, pod.addresses, (file) => at.etc(id, file))
   // Last: a pod without a record is one that was never made.

@@ -12,7 +12,7 @@ import { readExit, type RunMark, watch } from './adopt.ts'
 import { mustBeReady } from './create-container.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
-import { containerResources } from './resources.ts'
+import { ociResources } from './resources.ts'
 import { exitedStatus } from './status.ts'
 
 /** Runs a created container's program. Only once in its life. */
@@ -48,7 +48,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
   // As changed by UpdateContainerResources since the creation.
   if (spec.linux) {
     spec.linux.resources = {
-      ...containerResources(record.resources),
+      ...ociResources('linux.resources', record.resources),
       ...(spec.linux.resources?.devices ? { devices: spec.linux.resources.devices } : {}),
     }
   }

@@ -14,6 +14,8 @@ export interface PodRecord {
   readonly cgroupParent: string
   /** The cgroup parent was not there before the pod, so it goes with it: on a host whose kubelet uses another hierarchy nobody else removes it. */
   readonly ownsParent: boolean
+  /** What programs of the pod find as their host's name. */
+  readonly hostname: string
   /** Of the pod's user namespace; undefined where it has none. */
   readonly mappings?: Mappings
 }
@@ -48,6 +50,8 @@ export interface ContainerRecord {
   readonly logPath: string
   /** In force, or to be at the start: changed by UpdateContainerResources. */
   readonly resources: LinuxContainerResources
+  /** Whose /dev/shm it sees. */
+  readonly sharedMemory: 'pod' | 'own' | 'node' | 'target'
   /** The image of each mount that is one, by its place in `config.mounts`. */
   readonly imageMounts: readonly ImageMount[]
 }

@@ -3,7 +3,7 @@ import { Fault } from '../base/fault.ts'
 import { updateCgroup } from '../container/index.ts'
 import type { LinuxContainerResources } from '../spec/cri.ts'
 import type { Node } from './node.ts'
-import { containerResources, mergeResources } from './resources.ts'
+import { checkedResources, mergedResources, ociResources } from './resources.ts'
 
 /** Changes limits: all of them or none, and what ContainerStatus says with them. */
 export async function updateContainer(
@@ -21,9 +21,9 @@ export async function updateContainer(
       )
     }
     const before = record.resources
-    const resources = mergeResources(before, asked)
+    const resources = mergedResources(before, checkedResources('linux', asked))
     const changed = { ...record, resources }
-    const limits = containerResources(resources)
+    const limits = ociResources('linux', resources)
     const path = node.at.record(pod.id, container.id)
     // The record first: a limit that is in force and not on record would be gone with the daemon's next look at it.
     writeFileAtomic(path, JSON.stringify(changed))
