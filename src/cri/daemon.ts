@@ -5,8 +5,6 @@ import type { Streams } from './streams.ts'
 export interface Daemon {
   readonly node: Node
   readonly streams: Streams
-  /** The address range that the cluster gave this node, from UpdateRuntimeConfig. */
-  podCidr: string
   /** The effective configuration, for Status. */
   readonly configuration: () => unknown
 }

@@ -64,7 +64,6 @@ export async function serve(roots: Roots, options: Omit<LoadOptions, 'state'>): 
   const daemon: Daemon = {
     node,
     streams,
-    podCidr: '',
     configuration: () => loaded.values,
   }
   const server = new CriServer(daemon, loaded.values.socket, operations, loaded.values.limits)

@@ -20,8 +20,8 @@ export function podPaths({ root, state }: Roots) {
     podRecord: (id: string) => join(pods, id, 'record.json'),
     /** A mark: the pod was asked to stop. */
     stopped: (id: string) => join(pods, id, 'stopped'),
-    /** What CNI was asked and has answered, a file an interface. */
-    networks: (id: string) => join(pods, id, 'networks'),
+    /** What CNI was asked and has answered, a file a pod. */
+    networks: join(root, 'pod-networks'),
     /** Files berth makes for the containers' /etc. */
     etc: (id: string, file: 'hosts' | 'hostname' | 'resolv.conf') => join(pods, id, file),
     containers: (id: string) => join(pods, id, 'containers'),

@@ -15,7 +15,6 @@ import { removeTree } from '../engine/trees.ts'
 import { type FileLock, tryLockFile } from '../kernel/lock.ts'
 import { adopt, endLost, readExit, readRunMark, watch } from './adopt.ts'
 import { Container, Pod } from './model.ts'
-import { detachPod, podAddresses, releaseNetworks } from './network.ts'
 import type { Node } from './node.ts'
 import { CREATED, exitedStatus } from './status.ts'
 import { endPodMonitor, stopPod } from './stop-pod.ts'
@@ -40,6 +39,8 @@ export async function recoverNode(node: Node): Promise<FileLock> {
     await Promise.all(readdirSync(at.pods).map((name) => recoverOrTell(node, name)))
     const abandoned = readdirSync(at.live).filter((name) => isId(name) && !node.pods.has(name))
     for (const name of abandoned) await endAbandoned(node, name)
+    // With what debris and damaged pods have left.
+    await node.networks.collect([...node.pods.keys()])
   } catch (error) {
     lock.release()
     throw error
@@ -78,7 +79,7 @@ async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   const pod = new Pod(record)
   pod.stopped = existsSync(at.stopped(record.id))
   const live = await living(node, pod)
-  if (live) pod.addresses = podAddresses(at.networks(record.id), record)
+  if (live) pod.addresses = node.networks.of(record.id)?.addresses ?? []
   for (const id of readdirSync(at.containers(record.id))) {
     const path = at.container(record.id, id)
     try {
@@ -93,9 +94,9 @@ async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   }
   adopt(node, pod)
   if (!live) {
-    await detachPod(node.networks, at.networks(record.id), record, '').catch((error) =>
-      node.warn(`pod ${record.id}: ${describe(error)}`),
-    )
+    await node.networks
+      .detach(record.id, { netnsGone: true })
+      .catch((error) => node.warn(`pod ${record.id}: ${describe(error)}`))
     rmSync(at.monitor(record.id), { recursive: true, force: true })
   } else if (pod.stopped) {
     // The daemon before was killed in the middle of it.
@@ -173,7 +174,6 @@ async function recoverContainer(
 /** A pod that was being made or removed when the daemon was killed. */
 async function removeDebris(node: Node, id: string): Promise<void> {
   await endAbandoned(node, id)
-  await releaseNetworks(node.networks, node.at.networks(id), id)
   await removeTree(node.at.pod(id))
 }
 
@@ -215,7 +215,6 @@ async function quarantine(node: Node, name: string, path: string, error: unknown
   try {
     if (isId(name)) {
       await endAbandoned(node, name)
-      await releaseNetworks(node.networks, at.networks(name), name)
       node.pods.delete(name)
     }
     mkdirSync(at.quarantine, { recursive: true, mode: 0o700 })

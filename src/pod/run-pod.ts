@@ -9,12 +9,13 @@ import { cgroupHost, DEFAULT_PARENT } from '../cgroup/index.ts'
 import { startMonitor } from '../container/index.ts'
 import { newId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
+import type { NetworkResult } from '../network/index.ts'
 import type { PodSandboxConfig } from '../spec/cri.ts'
 import { adopt } from './adopt.ts'
 import { Pod } from './model.ts'
 import { invalid, podName } from './names.ts'
 import { podNamespaces } from './namespaces.ts'
-import { attachPod, detachPod, writePodFiles } from './network.ts'
+import { writePodEtc } from './network-etc.ts'
 import type { Node } from './node.ts'
 import { endPodMonitor } from './stop-pod.ts'
 import type { PodRecord } from './types.ts'
@@ -86,11 +87,15 @@ async function makePod(
   pod.monitor = monitor
   undo.push('the monitor', () => endPodMonitor(node, pod))
   pod.held = await monitor.holdNamespaces(plan)
+  let result: NetworkResult | undefined
   if (pod.held.network !== undefined) {
-    undo.push('the network', () => detachPod(node.networks, at.networks(id), record, ''))
-    pod.addresses = await attachPod(node.networks, at.networks(id), record, pod.held.network)
+    undo.push('the network', () => node.networks.detach(id, { netnsGone: false }))
+    const attached = await node.networks.attach(record, { netns: pod.held.network })
+    pod.addresses = attached.addresses
+    result = attached.result
   }
-  writePodFiles(record, pod.addresses, (file) => at.etc(id, file))
+  const warning = writePodEtc(at.pod(id), { ...record, result, addresses: pod.addresses })
+  if (warning !== undefined) node.warn(`pod ${id}: ${warning}`)
   // Last: a pod without a record is one that was never made.
   writeFileAtomic(at.podRecord(id), JSON.stringify(record))
   undo.keep()

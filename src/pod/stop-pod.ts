@@ -3,7 +3,6 @@ import { describe, Fault, isErrno } from '../base/fault.ts'
 import { connectMonitor, isMonitorAlive } from '../container/monitor.ts'
 import { eventuallyGone } from './wait.ts'
 import type { Pod } from './model.ts'
-import { detachPod } from './network.ts'
 import type { Node } from './node.ts'
 import { stopContainerNow } from './stop-container.ts'
 
@@ -21,7 +20,7 @@ export async function stopPod(node: Node, id: string): Promise<void> {
 export async function stopPodInTurn(node: Node, pod: Pod): Promise<void> {
   markStopped(node, pod)
   await Promise.all([...pod.containers.values()].map((each) => stopContainerNow(node, each)))
-  await detachPod(node.networks, node.at.networks(pod.id), pod.record, pod.held.network ?? '')
+  await node.networks.detach(pod.id, { netnsGone: pod.held.network === undefined })
   pod.addresses = []
   if (!pod.monitor) return
   await endPodMonitor(node, pod)

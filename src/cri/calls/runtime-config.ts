@@ -6,11 +6,11 @@ export async function runtimeConfig(): Promise<Reply<cri.RuntimeConfigResponse>>
   return { linux: { cgroupDriver: 'CGROUPFS' } }
 }
 
-/** The address range is for CNI configurations that want it; a network's own configuration decides. */
+/** The address range that the cluster gives this node: for CNI plugins that declare that they take it. */
 export async function updateRuntimeConfig(
-  daemon: Daemon,
+  { node }: Daemon,
   { runtimeConfig: given }: cri.UpdateRuntimeConfigRequest,
 ): Promise<Reply<cri.UpdateRuntimeConfigResponse>> {
-  daemon.podCidr = given?.networkConfig?.podCidr ?? daemon.podCidr
+  node.networks.setPodCidr(given?.networkConfig?.podCidr ?? '')
   return {}
 }

@@ -43,7 +43,7 @@ function information(daemon: Daemon): Record<string, string> {
   return {
     config: JSON.stringify(daemon.configuration()),
     roots: JSON.stringify({ root: node.engine.root, state: node.engine.state }),
-    podCidr: JSON.stringify(daemon.podCidr),
+    podCidr: JSON.stringify(node.networks.podCidrs),
     missingControllers: JSON.stringify(node.settings.missingControllers),
   }
 }
