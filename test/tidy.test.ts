@@ -113,8 +113,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'smol-toml': ['image', 'network', 'cri'],
   '@grpc/grpc-js': ['cri'],
   '@grpc/proto-loader': ['cri'],
-  // CNI plugins; credential helpers of registries.
-  'node:child_process': ['network', 'image'],
+  // Credential helpers of registries.
+  'node:child_process': ['image'],
 }
 
 test('each package is imported in its own folder only', () => {
