@@ -116,6 +116,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   ws: ['stream'],
   // CNI plugins; credential helpers of registries.
   'node:child_process': ['network', 'image'],
+  // Credential helpers of registries.
+  'node:child_process': ['image'],
 }
 
 test('each package is imported in its own folder only', () => {

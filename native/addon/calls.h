@@ -35,6 +35,7 @@ void MountSetattr(const Napi::CallbackInfo& info);
 
 // process.cc
 Napi::Value Spawn(const Napi::CallbackInfo& info);
+Napi::Value Pipe(const Napi::CallbackInfo& info);
 Napi::Value PidfdOpen(const Napi::CallbackInfo& info);
 void PidfdSendSignal(const Napi::CallbackInfo& info);
 

@@ -40,6 +40,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<MountSetattr>(exports, "mountSetattr");
 
   Export<Spawn>(exports, "spawn");
+  Export<Pipe>(exports, "pipe");
   Export<PidfdOpen>(exports, "pidfdOpen");
   Export<PidfdSendSignal>(exports, "pidfdSendSignal");
 

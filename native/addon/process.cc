@@ -23,12 +23,15 @@ constexpr unsigned kCloseRangeCloexec = 1u << 2;
 
 // Shared with the child, which runs in this memory until its exec.
 struct Launch {
+  // Executed by its name where there is one (a script can only be), else by `file`.
+  const char* path;
   int file;
   char* const* args;
   char* const* env;
   // Room for the child to work in, as long as the number of fds.
   int* fds;
   int count;
+  bool session;
   const char* failed_call = nullptr;
   int failed_errno = 0;
 };
@@ -48,9 +51,14 @@ int Child(void* argument) {
   standard.sa_handler = SIG_DFL;
   for (int signal = 1; signal < NSIG; signal++) sigaction(signal, &standard, nullptr);
 
+  if (launch->session) {
+    setsid();
+    if (chdir("/") != 0) fail("chdir");
+  }
+
   // First all out of the way, above the numbers that are given out.
-  const int file = fcntl(launch->file, F_DUPFD_CLOEXEC, launch->count);
-  if (file < 0) fail("fcntl");
+  const int file = launch->path != nullptr ? -1 : fcntl(launch->file, F_DUPFD_CLOEXEC, launch->count);
+  if (launch->path == nullptr && file < 0) fail("fcntl");
   for (int i = 0; i < launch->count; i++) {
     launch->fds[i] = fcntl(launch->fds[i], F_DUPFD_CLOEXEC, launch->count);
     if (launch->fds[i] < 0) fail("fcntl");
@@ -63,6 +71,10 @@ int Child(void* argument) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (launch->path != nullptr) {
+    execve(launch->path, launch->args, launch->env);
+    fail("execve");
+  }
   syscall(SYS_execveat, file, "", launch->args, launch->env, AT_EMPTY_PATH);
   fail("execveat");
   return 127;
@@ -116,8 +128,15 @@ Napi::Value Spawn(const Napi::CallbackInfo& info) {
   std::vector<int> fds = Ints(options.Get("fds"), "fds");
   const std::vector<char*> arg_pointers = Pointers(args);
   const std::vector<char*> env_pointers = Pointers(environment);
-  Launch launch{Int(options.Get("file"), "file"), arg_pointers.data(), env_pointers.data(), fds.data(),
-                static_cast<int>(fds.size())};
+  const Napi::Value file = options.Get("file");
+  const std::string path = file.IsString() ? Text(file, "file").str() : "";
+  Launch launch{file.IsString() ? path.c_str() : nullptr,
+                file.IsString() ? -1 : Int(file, "file"),
+                arg_pointers.data(),
+                env_pointers.data(),
+                fds.data(),
+                static_cast<int>(fds.size()),
+                options.Has("session") && Bool(options.Get("session"), "session")};
   const Stack stack;
   if (!stack) throw SystemError(env, errno, "mmap");
 
@@ -152,6 +171,15 @@ Napi::Value Spawn(const Napi::CallbackInfo& info) {
                              value.Set("signal", Napi::Number::New(env, exited ? 0 : status));
                              return value;
                            }));
+  return result;
+}
+
+Napi::Value Pipe(const Napi::CallbackInfo& info) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) throw SystemError(info.Env(), errno, "pipe2");
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("read", Napi::Number::New(info.Env(), ends[0]));
+  result.Set("write", Napi::Number::New(info.Env(), ends[1]));
   return result;
 }
 

@@ -82,15 +82,19 @@ export interface Binding {
 
   // -- processes -------------------------------------------------------------------------------------------
   /**
-   * clone(CLONE_VM|CLONE_VFORK|CLONE_PIDFD) + execveat of `file` (an fd), nothing else. `fds[i]` becomes fd i of the child, all
-   * others are closed; its signals are all at their defaults and unblocked. Throws where the exec fails.
+   * clone(CLONE_VM|CLONE_VFORK|CLONE_PIDFD) + execveat of `file` (an fd, or a path: a script needs its name), nothing else. `fds[i]` becomes
+   * fd i of the child, all others are closed; its signals are all at their defaults and unblocked. With `session` it leads a session and
+   * process group of its own and stands in `/`. Throws where the exec fails.
    */
   spawn(options: {
-    file: number
+    file: number | string
     args: readonly string[]
     env: readonly string[]
     fds: readonly number[]
+    session?: boolean
   }): { pid: number; status: Promise<ExitStatus> }
+  /** pipe2(2). */
+  pipe(): { read: number; write: number }
   pidfdOpen(pid: number): number
   pidfdSendSignal(pidfd: number, signal: number): void
 

@@ -1,8 +1,10 @@
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
 import {
+  AddFault,
+  type Attached,
   type Attachment,
   addNetwork,
   type ChainOptions,
@@ -38,12 +40,20 @@ export async function attachNetwork(
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const record: AttachmentRecord = { version: 1, conf, attachment }
   write(path, record)
+  let attached: Attached | undefined
   try {
-    const { result, raw, version } = await addNetwork(conf, attachment, options)
+    attached = await addNetwork(conf, attachment, options)
+    const { result, raw, version } = attached
     write(path, { ...record, added: { raw, cniVersion: version }, result })
     return result
   } catch (error) {
-    rmSync(path, { force: true })
+    // Taken back also when the caller has gone, or when the disk is too full for the record.
+    const { signal: _, ...rest } = options
+    let left: readonly Fault[] = []
+    if (attached) left = await deleteNetwork(conf, attachment, attached, rest)
+    else if (error instanceof AddFault) left = error.left
+    // What is left of it is for a later detachNetworks.
+    if (left.length === 0) rmSync(path, { force: true })
     throw error
   }
 }
@@ -112,6 +122,42 @@ export function attachedContainers(directory: string): string[] {
   return [...new Set(names(directory).map((name) => name.slice(0, name.lastIndexOf('@'))))]
 }
 
+/** The networks of all records, as they were when they were used: one for each name and content. */
+export function recordedNetworks(directory: string): NetworkConf[] {
+  const found = new Map<string, NetworkConf>()
+  for (const id of attachedContainers(directory)) {
+    for (const { record } of readable(directory, id)) {
+      found.set(JSON.stringify(record.conf), record.conf)
+    }
+  }
+  return [...found.values()]
+}
+
+/** The path of the namespace that a container was attached with; undefined where it has no record. */
+export function attachedNamespace(directory: string, containerId: string): string | undefined {
+  return records(directory, containerId)[0]?.record.attachment.netns
+}
+
+/** Drops a container's records: what they tell cannot be undone any more. */
+export function forgetNetworks(directory: string, containerId: string): void {
+  for (const name of namesOf(directory, containerId)) rmSync(join(directory, name), { force: true })
+}
+
+/** Sets damaged records of a container aside, as `NAME.damaged`; gives the paths that they had. */
+export function setDamagedAside(directory: string, containerId: string): string[] {
+  return namesOf(directory, containerId).flatMap((name) => {
+    const path = join(directory, name)
+    try {
+      readRecord(path)
+      return []
+    } catch (error) {
+      if (!(error instanceof Fault) || error.code !== 'DATA_LOSS') throw error
+      renameSync(path, `${path}.damaged`)
+      return [path]
+    }
+  })
+}
+
 // '@' is in no container id and sorts interfaces of one container together.
 function recordPath(directory: string, containerId: string, ifname: string): string {
   const name = `${containerId}@${ifname}.json`
@@ -134,19 +180,38 @@ function names(directory: string): string[] {
   }
 }
 
-function records(
-  directory: string,
-  containerId: string,
-): { path: string; record: AttachmentRecord }[] {
-  return names(directory)
-    .filter((name) => name.slice(0, name.lastIndexOf('@')) === containerId)
-    .flatMap((name) => {
-      const path = join(directory, name)
-      const record = readJsonIfAny(path)
-      if (record === undefined) return []
-      if (!isObject(record) || record['version'] !== 1 || !isObject(record['conf'])) {
-        throw new Fault('DATA_LOSS', `${path} is damaged: it is no record of a network attachment`)
-      }
-      return [{ path, record: record as unknown as AttachmentRecord }]
-    })
+function namesOf(directory: string, containerId: string): string[] {
+  return names(directory).filter((name) => name.slice(0, name.lastIndexOf('@')) === containerId)
+}
+
+interface ReadRecord {
+  readonly path: string
+  readonly record: AttachmentRecord
+}
+
+function records(directory: string, containerId: string): ReadRecord[] {
+  return namesOf(directory, containerId).flatMap((name) => {
+    const path = join(directory, name)
+    const record = readRecord(path)
+    return record === undefined ? [] : [{ path, record }]
+  })
+}
+
+/** Those of the records that are not damaged. */
+function readable(directory: string, containerId: string): ReadRecord[] {
+  try {
+    return records(directory, containerId)
+  } catch (error) {
+    if (error instanceof Fault && error.code === 'DATA_LOSS') return []
+    throw error
+  }
+}
+
+function readRecord(path: string): AttachmentRecord | undefined {
+  const record = readJsonIfAny(path)
+  if (record === undefined) return undefined
+  if (!isObject(record) || record['version'] !== 1 || !isObject(record['conf'])) {
+    throw new Fault('DATA_LOSS', `${path} is damaged: it is no record of a network attachment`)
+  }
+  return record as unknown as AttachmentRecord
 }

@@ -57,9 +57,20 @@ export interface Attached {
   readonly version: string
 }
 
+/** A failed ADD, and what could not be taken back of it: empty where nothing is left. */
+export class AddFault extends Fault {
+  readonly left: readonly Fault[]
+
+  constructor(subject: string, cause: unknown, left: readonly Fault[]) {
+    const undoing = left.map((failure) => `; while undoing: ${failure.message}`).join('')
+    super(cause instanceof Fault ? cause.code : 'INTERNAL', `${subject}${undoing}`, { cause })
+    this.left = left
+  }
+}
+
 /**
- * ADD of all plugins in order, each given its predecessor's result. After a failure DEL of all of them has run, as the
- * specification asks, and nothing is left; what DEL says then is in the error's text.
+ * ADD of all plugins in order, each given its predecessor's result. After a failure (an AddFault) DEL of all of them has run, as the
+ * specification asks.
  */
 export async function addNetwork(
   conf: NetworkConf,
@@ -80,13 +91,9 @@ export async function addNetwork(
     const result = parseResult(raw, version, `network ${conf.name}`)
     return { result, raw, version }
   } catch (error) {
-    const failures = await deleteAll(conf, version, attachment, raw, { ...options, signal: NEVER })
-    const left = failures.map((failure) => `; while undoing: ${failure.message}`).join('')
-    throw new Fault(
-      error instanceof Fault ? error.code : 'INTERNAL',
-      `cannot attach container ${attachment.containerId} to network ${conf.name}${left}`,
-      { cause: error },
-    )
+    const left = await deleteAll(conf, version, attachment, raw, { ...options, signal: NEVER })
+    const subject = `cannot attach container ${attachment.containerId} to network ${conf.name}`
+    throw new AddFault(subject, error, left)
   }
 }
 
@@ -100,7 +107,7 @@ export async function deleteNetwork(
   attached: { readonly raw: unknown; readonly version: string } | undefined,
   options: ChainOptions = {},
 ): Promise<Fault[]> {
-  const version = attached?.version ?? (await chainVersion(conf, options))
+  const version = attached?.version ?? (await anyVersion(conf, options))
   return deleteAll(conf, version, attachment, attached?.raw, options)
 }
 
@@ -179,6 +186,15 @@ export async function chainVersion(conf: NetworkConf, options: ChainOptions): Pr
     'FAILED_PRECONDITION',
     `network ${conf.name} offers CNI ${conf.cniVersions.join(', ')}; its plugins share none of them (${known})`,
   )
+}
+
+/** For DEL, which goes on where a plugin that would be asked is gone. */
+async function anyVersion(conf: NetworkConf, options: ChainOptions): Promise<string> {
+  try {
+    return await chainVersion(conf, options)
+  } catch {
+    return conf.cniVersion
+  }
 }
 
 /** What a plugin reads on stdin: its own part, and what the runtime adds. */

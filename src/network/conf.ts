@@ -32,6 +32,7 @@ export interface BadConf {
 
 export const CONF_DIRECTORY = '/etc/cni/net.d'
 export const CONF_BYTES_MAX = 1024 * 1024
+export const CONF_FILES_MAX = 256
 export const PLUGINS_MAX = 64
 const EXTENSIONS = ['.conflist', '.conf', '.json']
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,255}$/
@@ -72,16 +73,16 @@ export const BUILT_IN: NetworkConf = {
  * All networks of a directory, in lexical order of their files; of two with one name the first counts. A file that
  * cannot be used does not hide the others: it is listed in `bad`. A missing directory holds nothing.
  */
-export function loadNetworks(directory: string = CONF_DIRECTORY): {
-  networks: NetworkConf[]
-  bad: BadConf[]
-} {
+export function loadNetworks(
+  directory: string = CONF_DIRECTORY,
+  read: (file: string) => NetworkConf = readConf,
+): { networks: NetworkConf[]; bad: BadConf[] } {
   const networks: NetworkConf[] = []
   const bad: BadConf[] = []
   for (const name of confFiles(directory)) {
     const file = join(directory, name)
     try {
-      const conf = readConf(file)
+      const conf = read(file)
       const other = networks.find((network) => network.name === conf.name)
       if (other) bad.push({ file, reason: `network ${conf.name} is already in ${other.file}` })
       else networks.push(conf)
@@ -147,16 +148,19 @@ export function parseConf(text: string, file: string): NetworkConf {
 
 function confFiles(directory: string): string[] {
   try {
-    return readdirSync(directory)
+    const names = readdirSync(directory)
       .filter((name) => EXTENSIONS.some((extension) => name.endsWith(extension)))
       .sort()
+    if (names.length <= CONF_FILES_MAX) return names
+    throw new Fault('RESOURCE_EXHAUSTED', `${directory} holds more than ${CONF_FILES_MAX} networks`)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
     throw error
   }
 }
 
-function readConf(file: string): NetworkConf {
+/** The network of one file. */
+export function readConf(file: string): NetworkConf {
   const stat = statSync(file)
   if (!stat.isFile()) throw new Fault('INVALID_ARGUMENT', 'not a file')
   if (stat.size > CONF_BYTES_MAX) {

@@ -7,10 +7,14 @@
  */
 export {
   attachedContainers,
+  attachedNamespace,
   attachedNetworks,
   attachNetwork,
   checkNetworks,
   detachNetworks,
+  forgetNetworks,
+  recordedNetworks,
+  setDamagedAside,
 } from './attachment.ts'
 export {
   type Attached,
@@ -31,7 +35,7 @@ export {
   type NetworkConf,
 } from './conf.ts'
 export { type HostsOptions, hostnameFile, hostsFile, parseHost } from './hosts.ts'
-export { PLUGIN_DIRECTORIES, PluginFault } from './plugin.ts'
+export { findPlugin, MissingPlugin, PLUGIN_DIRECTORIES, PluginFault } from './plugin.ts'
 export {
   isLoopback,
   parseResolv,
@@ -41,3 +45,4 @@ export {
   resolvFile,
 } from './resolv.ts'
 export type { NetworkAddress, NetworkInterface, NetworkResult } from './result.ts'
+export { NetworkDirectory } from './watch.ts'

@@ -1,4 +1,12 @@
-import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -94,6 +102,43 @@ test('what cannot be executed is an error of execveat, and leaves no child', () 
   assert.throws(spawn(99999), fails('EBADF'))
   assert.throws(spawn(shell.number, [99999]), fails('EBADF'))
   assert.is(readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim(), '')
+})
+
+test('a child by its path may be a script, leads a session, stands in /, and answers through pipes', async () => {
+  const script = join(directory, 'script')
+  writeFileSync(
+    script,
+    '#!/bin/sh\nread -r word\necho "$word $0 $(pwd) $$ $(cut -d" " -f6 /proc/$$/stat)"\n',
+    {
+      mode: 0o755,
+    },
+  )
+  const [stdin, stdout] = [binding.pipe(), binding.pipe()]
+  const { pid, status } = binding.spawn({
+    file: script,
+    args: [script],
+    env: ['PATH=/usr/bin:/bin'],
+    fds: [stdin.read, stdout.write, nullDevice.number],
+    session: true,
+  })
+  closeSync(stdin.read)
+  closeSync(stdout.write)
+  writeSync(stdin.write, 'hello\n')
+  closeSync(stdin.write)
+  assert.equal(await status, { code: 0, signal: 0 })
+  assert.equal(readFileSync(stdout.read, 'utf8').trim().split(/\s+/), [
+    'hello',
+    script,
+    '/',
+    `${pid}`,
+    `${pid}`,
+  ])
+  closeSync(stdout.read)
+  const none = { file: `${script}.none`, args: ['x'], env: [], fds: [] }
+  assert.throws(
+    () => binding.spawn(none),
+    (error: unknown) => isErrno(error, 'ENOENT'),
+  )
 })
 
 test('many children are waited for at once, and files still work meanwhile', async () => {

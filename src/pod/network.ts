@@ -1,0 +1,369 @@
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, Fault } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
+import {
+  type Attachment,
+  attachedContainers,
+  attachedNamespace,
+  attachedNetworks,
+  attachNetwork,
+  type BadConf,
+  CONF_DIRECTORY,
+  checkNetworks,
+  collectNetwork,
+  deleteNetwork,
+  detachNetworks,
+  forgetNetworks,
+  MissingPlugin,
+  type NetworkConf,
+  NetworkDirectory,
+  type NetworkResult,
+  PLUGIN_DIRECTORIES,
+  recordedNetworks,
+  setDamagedAside,
+} from '../network/index.ts'
+import type { PodSandboxConfig } from '../spec/cri.ts'
+import { type AddressPreference, orderAddresses, parseCidrs, readCidrs } from './network-address.ts'
+import { missingPlugins, type NetworkReadiness, NetworkStatus, notReady } from './network-ready.ts'
+import { POD_INTERFACE, podRequest } from './network-request.ts'
+
+export interface NetworksOptions {
+  /** Of the records: a file a pod. Made where it is missing. Outlives a reboot, as the pods' records do. */
+  readonly directory: string
+  readonly confDirectory?: string
+  readonly pluginDirectories?: readonly string[]
+  /** Of one plugin's call. */
+  readonly timeoutMs?: number
+  readonly addressPreference?: AddressPreference
+  /** Record directories of others with containers in the same networks (the command line's): collect() lets theirs be. */
+  readonly neighbours?: readonly string[]
+  /** Something to log: what was not wholly taken down, another default network. */
+  readonly warn: (message: string) => void
+}
+
+/** What a pod has from its network. */
+export interface PodNetwork {
+  readonly network: string
+  /** Without prefix length; the primary one first. */
+  readonly addresses: readonly string[]
+  readonly result: NetworkResult
+}
+
+/**
+ * The networks of a node's pods. The default one is that of the first usable file of the configuration directory, as it is at the moment of an
+ * attach; a pod is detached with the configuration that it was attached with, whatever has become of the file.
+ *
+ * Calls for one pod are done one after the other.
+ */
+export class Networks {
+  #options: NetworksOptions
+  #directory: NetworkDirectory
+  #podCidrs: readonly string[] | undefined
+  readonly #status = new NetworkStatus()
+  #told: string | undefined
+  #collecting: Promise<unknown> = Promise.resolve()
+  readonly #turns = new Map<string, Promise<unknown>>()
+
+  constructor(options: NetworksOptions) {
+    this.#options = options
+    this.#directory = this.#watch()
+    this.#tell()
+  }
+
+  /** Takes other options for all later calls; the directory of records must stay. */
+  configure(options: NetworksOptions): void {
+    if (options.directory !== this.#options.directory) {
+      throw new Fault('INVALID_ARGUMENT', 'the directory of network records cannot change')
+    }
+    const moved = options.confDirectory !== this.#options.confDirectory
+    this.#options = options
+    this.#status.forget()
+    if (!moved) return
+    this.#directory.close()
+    this.#directory = this.#watch()
+  }
+
+  close(): void {
+    this.#directory.close()
+  }
+
+  /** The network that pods are attached to now. */
+  get current(): NetworkConf | undefined {
+    return this.#load().conf
+  }
+
+  /** The ranges of pod addresses that the client has given to this node (UpdateRuntimeConfig), kept over restarts. */
+  get podCidrs(): readonly string[] {
+    this.#podCidrs ??= readCidrs(this.#cidrFile)
+    return this.#podCidrs
+  }
+
+  /** One range or, separated by commas, one of each family. '' changes nothing: the node has none yet. */
+  setPodCidr(text: string): void {
+    if (text.trim() === '') return
+    const cidrs = parseCidrs(text)
+    this.#podCidrs = cidrs
+    mkdirSync(this.#options.directory, { recursive: true, mode: 0o700 })
+    writeFileAtomic(this.#cidrFile, `${JSON.stringify(cidrs)}\n`)
+  }
+
+  /** Whether pods can be attached, and why not. Answers within half a second, however long a plugin takes. */
+  async ready(): Promise<NetworkReadiness> {
+    const { conf, bad } = this.#load()
+    const broken = bad.map(({ file, reason }) => `${file} cannot be used: ${reason}`).join('; ')
+    if (conf === undefined) {
+      return notReady(`no CNI network in ${this.#confDirectory}${broken && `; ${broken}`}`)
+    }
+    const missing = missingPlugins(conf, this.#pluginDirectories)
+    if (missing.length > 0) return notReady(`network ${conf.name}: ${missing.join('; ')}`)
+    const failure = await this.#status.of(conf, this.#chain)
+    if (failure !== undefined) return notReady(failure)
+    return { ready: true, reason: '', message: broken }
+  }
+
+  /**
+   * Attaches a pod's namespace to the default network. A record of an earlier attempt is taken back first. Killed at any point, detach() takes
+   * back what was done.
+   */
+  async attach(
+    pod: { readonly id: string; readonly config: PodSandboxConfig },
+    options: { readonly netns: string; readonly signal?: AbortSignal },
+  ): Promise<PodNetwork> {
+    await this.#collecting
+    return this.#turn(pod.id, async () => {
+      const { conf, bad } = this.#load()
+      if (conf === undefined) {
+        const broken = bad.map(({ file, reason }) => `; ${file}: ${reason}`).join('')
+        throw new Fault('UNAVAILABLE', `no CNI network in ${this.#confDirectory}${broken}`)
+      }
+      const { attachment, undeclared } = podRequest(conf, pod, {
+        netns: options.netns,
+        podCidrs: this.podCidrs,
+      })
+      for (const what of undeclared) {
+        this.#options.warn(
+          `no plugin of network ${conf.name} takes ${what} from berth for pod ${pod.id}`,
+        )
+      }
+      await this.#detachEarlier(pod.id, attachment)
+      const { directory } = this.#options
+      const result = await attachNetwork(directory, conf, attachment, {
+        ...this.#chain,
+        ...(options.signal ? { signal: options.signal } : {}),
+      })
+      const addresses = orderAddresses(result, this.#preference)
+      if (addresses.length === 0) {
+        await this.#takeDown(pod.id, { netnsGone: false })
+        throw new Fault('INTERNAL', `network ${conf.name} gave pod ${pod.id} no address`)
+      }
+      return { network: conf.name, addresses, result }
+    })
+  }
+
+  /**
+   * Gives a pod's addresses and ports back; never attached is success. DEL of all plugins has run when this returns or fails, each within its
+   * time. What keeps a pod from being deleted is only the failure of a plugin that is there, for a pod that was attached: everything else is
+   * told, and tried again by collect() at the next start.
+   */
+  async detach(id: string, options: { readonly netnsGone: boolean }): Promise<void> {
+    await this.#turn(id, async () => {
+      const failures = await this.#takeDown(id, options)
+      const [first] = failures
+      if (first === undefined) return
+      throw new Fault(
+        first.code,
+        `cannot take down the network of pod ${id}: ${failures.map(describe).join('; ')}`,
+      )
+    })
+  }
+
+  /**
+   * At the start of a daemon: takes down what is recorded for pods that are not among `pods`, and lets plugins that can (CNI 1.1) look for more.
+   * Failures are told. An attach waits for it.
+   */
+  async collect(pods: readonly string[]): Promise<void> {
+    const collecting = this.#collect(pods)
+    this.#collecting = collecting.catch(() => {})
+    await collecting
+  }
+
+  /** CHECK: a Fault says what of a pod's network is not as it was attached. */
+  async check(id: string): Promise<void> {
+    await this.#turn(id, () => checkNetworks(this.#options.directory, id, this.#chain))
+  }
+
+  /** What a pod has, from its record; undefined where it is not attached. */
+  of(id: string): PodNetwork | undefined {
+    const [first] = attachedNetworks(this.#options.directory, id)
+    if (first === undefined) return undefined
+    const { network, result } = first
+    return { network, addresses: orderAddresses(result, this.#preference), result }
+  }
+
+  get #chain(): { directories: readonly string[]; timeoutMs?: number } {
+    const { timeoutMs } = this.#options
+    return {
+      directories: this.#pluginDirectories,
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    }
+  }
+
+  get #pluginDirectories(): readonly string[] {
+    return this.#options.pluginDirectories ?? PLUGIN_DIRECTORIES
+  }
+
+  get #confDirectory(): string {
+    return this.#options.confDirectory ?? CONF_DIRECTORY
+  }
+
+  get #preference(): AddressPreference {
+    return this.#options.addressPreference ?? 'ipv4'
+  }
+
+  get #cidrFile(): string {
+    return join(this.#options.directory, 'pod-cidr.json')
+  }
+
+  #watch(): NetworkDirectory {
+    return new NetworkDirectory(this.#confDirectory, () => this.#tell())
+  }
+
+  #load(): { conf: NetworkConf | undefined; bad: readonly BadConf[] } {
+    try {
+      const { networks, bad } = this.#directory.load()
+      // A loopback alone gives no pod an address: guides for Kubernetes used to put such a file beside the real one.
+      const conf = networks.find(({ plugins }) => plugins.some(({ type }) => type !== 'loopback'))
+      return { conf, bad }
+    } catch (error) {
+      // Not readable at all: no reason for a daemon to end.
+      return { conf: undefined, bad: [{ file: this.#confDirectory, reason: describe(error) }] }
+    }
+  }
+
+  /** Says it where the default network has changed. */
+  #tell(): void {
+    const { conf, bad } = this.#load()
+    const parts = [
+      conf
+        ? `pods are now attached to network ${conf.name} of ${conf.file}`
+        : `there is no CNI network in ${this.#confDirectory} any more`,
+      ...bad.map(({ file, reason }) => `${file} cannot be used: ${reason}`),
+    ]
+    const told = JSON.stringify([conf, parts])
+    if (told !== this.#told && this.#told !== undefined) this.#options.warn(parts.join('; '))
+    this.#told = told
+  }
+
+  /** Takes back what an attach that did not end has left. */
+  async #detachEarlier(id: string, attachment: Attachment): Promise<void> {
+    const { directory } = this.#options
+    if (!attachedContainers(directory).includes(id)) return
+    // Another namespace's path may by now be that of somebody else's.
+    const same = attachedNamespace(directory, id) === attachment.netns
+    const failures = await this.#takeDown(id, { netnsGone: !same })
+    if (failures[0]) throw failures[0]
+  }
+
+  /** DEL of what is recorded for a pod. Gives the failures that count; tells the others. */
+  async #takeDown(id: string, options: { readonly netnsGone: boolean }): Promise<Fault[]> {
+    const { counted, others } = await this.#delete(id, options)
+    for (const failure of others) this.#tellLeft(id, failure)
+    return counted
+  }
+
+  async #delete(
+    id: string,
+    options: { readonly netnsGone: boolean },
+  ): Promise<{ counted: Fault[]; others: Fault[] }> {
+    const { directory } = this.#options
+    const others: Fault[] = []
+    for (const path of setDamagedAside(directory, id)) {
+      this.#options.warn(`${path} is damaged: its pod is detached by the network as it is now`)
+      others.push(...(await this.#deleteBlindly(id)))
+    }
+    const attached = attachedNetworks(directory, id).length > 0
+    const failures = await detachNetworks(directory, id, { ...this.#chain, ...options })
+    const counts = (failure: Fault): boolean => attached && !(failure instanceof MissingPlugin)
+    others.push(...failures.filter((failure) => !counts(failure)))
+    return { counted: failures.filter(counts), others }
+  }
+
+  /** DEL without a record: all that plugins need to find a container's leases and rules is its id. */
+  async #deleteBlindly(id: string): Promise<Fault[]> {
+    const { conf } = this.#load()
+    if (conf === undefined) return []
+    return deleteNetwork(
+      conf,
+      {
+        containerId: id,
+        netns: '',
+        ifname: POD_INTERFACE,
+        args: ['IgnoreUnknown=1'],
+        capabilities: {},
+      },
+      undefined,
+      this.#chain,
+    )
+  }
+
+  async #collect(pods: readonly string[]): Promise<void> {
+    const { directory, neighbours = [] } = this.#options
+    const kept = new Set(pods)
+    for (const id of attachedContainers(directory)) {
+      if (kept.has(id)) continue
+      const { counted, others } = await this.#turn(id, () => this.#delete(id, { netnsGone: true }))
+      const failures = [...counted, ...others]
+      for (const failure of failures) this.#tellLeft(id, failure)
+      // Of a network that was uninstalled; any other failure may be none at the next start.
+      if (failures.every((failure) => failure instanceof MissingPlugin)) {
+        forgetNetworks(directory, id)
+      }
+    }
+    const valid = [directory, ...neighbours]
+      .flatMap((path) => attachedContainers(path))
+      .map((containerID) => ({ containerID, ifname: POD_INTERFACE }))
+    for (const conf of this.#collectable()) {
+      for (const failure of await this.#gc(conf, valid)) {
+        this.#options.warn(`garbage of network ${conf.name} is not collected: ${describe(failure)}`)
+      }
+    }
+  }
+
+  /** The default network and those of records, each name once. */
+  #collectable(): NetworkConf[] {
+    const { conf } = this.#load()
+    const found = new Map<string, NetworkConf>()
+    for (const network of [...(conf ? [conf] : []), ...recordedNetworks(this.#options.directory)]) {
+      if (!found.has(network.name)) found.set(network.name, network)
+    }
+    return [...found.values()]
+  }
+
+  async #gc(
+    conf: NetworkConf,
+    valid: readonly { containerID: string; ifname: string }[],
+  ): Promise<readonly Fault[]> {
+    try {
+      return await collectNetwork(conf, valid, this.#chain)
+    } catch (error) {
+      return [error instanceof Fault ? error : new Fault('INTERNAL', describe(error))]
+    }
+  }
+
+  #tellLeft(id: string, failure: Fault): void {
+    this.#options.warn(`the network of pod ${id} is not wholly taken down: ${describe(failure)}`)
+  }
+
+  /** Runs `act` when all earlier calls for this pod have ended. */
+  #turn<T>(id: string, act: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(id) ?? Promise.resolve()
+    const own = before.then(act, act)
+    const over = own.catch(() => {})
+    this.#turns.set(id, over)
+    over.then(() => {
+      if (this.#turns.get(id) === over) this.#turns.delete(id)
+    })
+    return own
+  }
+}
