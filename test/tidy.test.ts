@@ -113,6 +113,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'smol-toml': ['image', 'network', 'cri'],
   '@grpc/grpc-js': ['cri'],
   '@grpc/proto-loader': ['cri'],
+  'prom-client': ['cri'],
   // CNI plugins; credential helpers of registries.
   'node:child_process': ['network', 'image'],
 }
