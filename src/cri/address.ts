@@ -1,4 +1,5 @@
 import { isIP } from 'node:net'
+import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 
 /** unix(7): sun_path holds 108 bytes with the NUL at its end. */
@@ -35,4 +36,9 @@ export function checkSocketPath(path: string): string {
     )
   }
   return path
+}
+
+/** Where a daemon answers `berth debug`. */
+export function debugSocket(state: string): string {
+  return join(state, 'debug.sock')
 }
