@@ -114,8 +114,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   '@grpc/grpc-js': ['cri'],
   '@grpc/proto-loader': ['cri'],
   ws: ['stream'],
-  // CNI plugins; credential helpers of registries.
-  'node:child_process': ['network', 'image'],
+  'prom-client': ['cri'],
   // Credential helpers of registries.
   'node:child_process': ['image'],
 }

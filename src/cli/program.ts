@@ -58,6 +58,8 @@ const removeImage = entry('rmi', 'remove images', () => import('./rmi.ts'))
 const tag = entry('tag', 'give an image a further name', () => import('./tag.ts'))
 const events = entry('events', 'what happens, as it happens', () => import('./events.ts'))
 const info = entry('info', 'about this berth and its host', () => import('./info.ts'))
+const config = entry('config', 'the configuration of the daemon', () => import('./config.ts'))
+const debug = entry('debug', 'what the running daemon is doing', () => import('./debug.ts'))
 const version = entry('version', 'versions', () => import('./version.ts'))
 
 const as = (names: string, other: Entry, summary = other.summary): Entry => {
@@ -100,6 +102,8 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
       events,
       info,
       version,
+      config,
+      debug,
       {
         name: 'container',
         summary: 'the commands for containers, and prune',

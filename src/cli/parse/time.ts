@@ -1,27 +1,7 @@
+import { parseDuration } from '../../base/duration.ts'
 import { Fault } from '../../base/fault.ts'
 
-const NANOSECONDS: Readonly<Record<string, bigint>> = {
-  ns: 1n,
-  us: 1_000n,
-  ms: 1_000_000n,
-  s: 1_000_000_000n,
-  m: 60_000_000_000n,
-  h: 3_600_000_000_000n,
-  d: 86_400_000_000_000n,
-}
-
-/** Nanoseconds of a duration such as 90s, 1h30m, 1.5h; undefined where the text is none. */
-export function parseDuration(text: string): bigint | undefined {
-  if (!/^(\d+(\.\d+)?(ns|us|ms|s|m|h|d))+$/.test(text)) return undefined
-  let total = 0n
-  for (const [, number = '', , unit = ''] of text.matchAll(/(\d+(\.\d+)?)(ns|us|ms|s|m|h|d)/g)) {
-    const one = NANOSECONDS[unit] ?? 0n
-    const [whole = '0', part = ''] = number.split('.')
-    const digits = part.slice(0, 9)
-    total += BigInt(whole) * one + (BigInt(digits || '0') * one) / 10n ** BigInt(digits.length)
-  }
-  return total
-}
+export { parseDuration }
 
 /**
  * A moment in nanoseconds since 1970: a duration before now (10m), seconds since 1970 (1700000000.5), or a date
