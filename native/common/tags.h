@@ -128,6 +128,8 @@ enum class Tag : uint16_t {
   kRequestRestartPolicy = 162,
   kRequestRestartMaximum = 163,
   kRequestStop = 164,
+  kRequestPauseProgram = 165,
+  kRequestSharedMemoryBytes = 166,
 };
 
 enum class Frame : uint8_t {

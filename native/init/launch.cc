@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +15,7 @@
 
 #include "call.h"
 #include "child.h"
+#include "clone.h"
 #include "path.h"
 #include "sync.h"
 
@@ -23,48 +23,6 @@ namespace berth {
 namespace {
 
 constexpr size_t kProcBytesMax = 4096;
-// How long a child may take to its first instruction before it is taken for one that will get there.
-constexpr int kBirthMs = 100;
-
-// A fork into new namespaces and, when `cgroup` is not -1, into that cgroup.
-pid_t Clone(uint64_t flags, int* pidfd, int cgroup) {
-  clone_args arguments = {};
-  arguments.flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0);
-  arguments.pidfd = reinterpret_cast<uint64_t>(pidfd);
-  arguments.exit_signal = SIGCHLD;
-  arguments.cgroup = cgroup >= 0 ? static_cast<uint64_t>(cgroup) : 0;
-  return static_cast<pid_t>(Call(SYS_clone3, &arguments, sizeof(arguments)));
-}
-
-// Clone into a cgroup that may have been killed before. Newer kernels (measured: 6.1.176, 6.18.44, 7.2.7) kill whatever is cloned into a
-// cgroup that cgroup.kill was ever used on: at once, every time, also when it was empty then. Such a child is made again outside, and moves
-// itself in before it does anything else.
-pid_t CloneInto(uint64_t flags, int* pidfd, int cgroup) {
-  if (cgroup < 0) return Clone(flags, pidfd, cgroup);
-  int born[2];
-  if (::pipe2(born, O_CLOEXEC) != 0) return -1;
-  Fd read_end(born[0]);
-  Fd write_end(born[1]);
-  const pid_t pid = Clone(flags, pidfd, cgroup);
-  if (pid < 0) return pid;
-  if (pid == 0) {
-    if (::write(born[1], "", 1) != 1) ::_exit(1);
-    return 0;
-  }
-  write_end.Reset();
-  // End of file is a child that never ran. One that is frozen or throttled says nothing for a while: nobody waits for it.
-  pollfd sign = {born[0], POLLIN, 0};
-  char byte;
-  if (::poll(&sign, 1, kBirthMs) != 1 || ::read(born[0], &byte, 1) != 0) return pid;
-  ::waitpid(pid, nullptr, 0);
-  ::close(*pidfd);
-  *pidfd = -1;
-  const Fd members(::openat(cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC));
-  if (!members) return -1;
-  const pid_t again = Clone(flags, pidfd, -1);
-  if (again == 0 && ::write(members.get(), "0", 1) != 1) ::_exit(1);
-  return again;
-}
 
 uint64_t NewFlags(const ContainerPlan& plan) {
   uint64_t flags = 0;
@@ -192,8 +150,6 @@ void Fill(Launched* launched, pid_t pid, int pidfd, Pair* pair) {
   launched->pidfd = Fd(pidfd);
   launched->sync = std::move(pair->monitor);
 }
-
-int OpenCgroup(const char* path) { return ::open(path, O_PATH | O_DIRECTORY | O_CLOEXEC); }
 
 // Reads a small file below /proc as text; its length, or -1.
 ssize_t ReadProc(int proc, const char* path, char (*text)[kProcBytesMax]) {

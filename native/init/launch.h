@@ -4,6 +4,8 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+
 #include "../common/fd.h"
 #include "../common/plan.h"
 
@@ -32,17 +34,30 @@ bool LaunchContainer(const ContainerPlan& plan, const ChildStdio& stdio, Launche
 bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgroup, const ChildStdio& stdio,
                 Launched* launched, const char** stage);
 
-// Namespaces that processes of several containers share: a pod's. Held by these fds, without any process in them.
+// What the containers of a pod share. Held by these fds; without any process, but PID 1 of the PID namespace.
 struct HeldNamespaces {
   Fd user;
   Fd network;
   Fd ipc;
   Fd uts;
+  Fd pid;
+  // A mount namespace with the pod's tmpfs at /dev/shm, in an otherwise empty root.
+  Fd shared_memory;
+  pid_t pause_pid = -1;
+  Fd pause;  // Its pidfd. A direct child.
 };
 
-// Makes the plan's namespaces (of the four types; others are EINVAL), all owned by the user namespace where there is one, and sets what they say
-// about themselves: names, lo, sysctls. Waits for it. On failure returns false with errno, the stage and the text set.
-bool HoldNamespaces(const ContainerPlan& plan, HeldNamespaces* held, char (&stage)[32], char (&text)[984]);
+struct HoldOptions {
+  // What becomes PID 1 of a PID namespace, in the plan's cgroup (docs/native.md).
+  const char* pause_program = "";
+  // 0: no shared memory.
+  uint64_t shared_memory_bytes = 0;
+};
+
+// Makes the plan's namespaces (of these types; others are EINVAL), all owned by the user namespace where there is one, and sets what they say
+// about themselves: names, lo, sysctls. Waits for it. On failure returns false with errno, the stage and the text set, and nothing is left.
+bool HoldNamespaces(const ContainerPlan& plan, const HoldOptions& options, HeldNamespaces* held, char (&stage)[32],
+                    char (&text)[984]);
 
 }  // namespace berth
 

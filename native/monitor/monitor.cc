@@ -13,10 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../init/launch.h"
 #include "connection.h"
 #include "container.h"
 #include "exec.h"
+#include "held.h"
 #include "log.h"
 #include "loop.h"
 #include "stdio.h"
@@ -31,8 +31,6 @@ constexpr uint64_t kUnusedMs = 30000;
 Fd g_directory;
 Fd g_listener;
 Fd g_alive;
-HeldNamespaces g_held;
-bool g_holds = false;
 Fd g_child_event;
 Watch g_listener_watch;
 Watch g_child_watch;
@@ -58,7 +56,7 @@ void OnChild(void*, uint32_t) {
     if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
     Process::Ending(info.si_pid);
     const pid_t pid = waitpid(info.si_pid, &status, WNOHANG);
-    if (pid > 0) Process::Reaped(pid, status);
+    if (pid > 0 && !HeldReaped(pid, status)) Process::Reaped(pid, status);
   }
 }
 
@@ -87,12 +85,19 @@ void Handle(int signal, void (*handler)(int)) {
 
 void Nothing(int) {}
 
-bool IsOver() {
+bool IsDone() {
   if (Container::AnyLive() || Exec::Any() || Connection::AnyOwed(g_quit)) return false;
-  if (Container::first() != nullptr) return !g_holds || g_quit;
+  if (Container::first() != nullptr) return !HeldAny() || g_quit;
   if (g_quit) return true;
   // Nothing was ever made here, or all of it was removed.
-  return g_used && !Connection::Any() && !g_holds;
+  return g_used && !Connection::Any() && !HeldAny();
+}
+
+// What is held ends last: the containers were its guests.
+bool IsOver() {
+  if (!IsDone()) return false;
+  HeldEnd();
+  return !HeldAlive();
 }
 
 }  // namespace
@@ -112,7 +117,7 @@ void WriteStatus(JsonWriter* json) {
   json->Flag("ok", true);
   json->Number("protocol", kProtocol);
   json->Number("monitor", getpid());
-  WriteNamespaces(json);
+  HeldWrite(json);
   json->Key("containers");
   json->BeginObject();
   for (Container* c = Container::first(); c != nullptr; c = c->next()) {
@@ -120,33 +125,6 @@ void WriteStatus(JsonWriter* json) {
   }
   json->EndObject();
   json->EndObject();
-}
-
-void WriteNamespaces(JsonWriter* json) {
-  json->Key("namespaces");
-  json->BeginObject();
-  const struct {
-    const char* type;
-    const Fd& fd;
-  } all[] = {{"user", g_held.user}, {"network", g_held.network}, {"ipc", g_held.ipc}, {"uts", g_held.uts}};
-  for (const auto& [type, fd] : all) {
-    if (!fd) continue;
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/fd/%d", getpid(), fd.get());
-    json->Text(type, path);
-  }
-  json->EndObject();
-}
-
-bool MonitorHold(const ContainerPlan& plan, Failure* failure) {
-  if (g_holds) return true;
-  if (!HoldNamespaces(plan, &g_held, failure->stage, failure->text)) {
-    failure->error = errno;
-    return false;
-  }
-  g_holds = true;
-  StatusChanged();
-  return true;
 }
 
 void MonitorQuit() { g_quit = true; }

@@ -17,10 +17,6 @@ void StatusChanged();
 void SaveStatus();
 void WriteStatus(JsonWriter* json);
 
-// Makes the namespaces that the containers here share, once: where some are held already that is a success.
-bool MonitorHold(const ContainerPlan& plan, Failure* failure);
-// Writes the member "namespaces": the paths of those that are held.
-void WriteNamespaces(JsonWriter* json);
 // The end was asked for: the monitor goes when nothing of it lives.
 void MonitorQuit();
 

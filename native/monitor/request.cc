@@ -8,6 +8,7 @@
 #include "connection.h"
 #include "container.h"
 #include "exec.h"
+#include "held.h"
 #include "monitor.h"
 
 namespace berth {
@@ -17,10 +18,12 @@ struct Request {
   const char* id = "";
   const char* plan_path = "";
   const char* exec_id = "";
+  const char* pause_program = "";
   Bytes process;
   Bytes namespaces;
   int64_t signal = 0;
   int64_t timeout_ms = 0;
+  int64_t shared_memory_bytes = 0;
   int64_t restart_policy = 0;
   int64_t restart_maximum = 0;
   bool all = false;
@@ -29,6 +32,7 @@ struct Request {
   bool out = false;
   bool err = false;
   bool detach = false;
+  bool shares_memory = false;
 };
 
 bool TakeText(Arena* arena, const Field& field, const char** text) {
@@ -58,6 +62,11 @@ bool TakeField(Arena* arena, const Field& field, Request* request) {
     case Tag::kRequestProcess:
       request->process = field.bytes;
       return true;
+    case Tag::kRequestPauseProgram:
+      return TakeText(arena, field, &request->pause_program);
+    case Tag::kRequestSharedMemoryBytes:
+      request->shares_memory = true;
+      return field.Number(&request->shared_memory_bytes);
     case Tag::kRequestSignal:
       return field.Number(&request->signal);
     case Tag::kRequestTimeoutMs:
@@ -176,12 +185,19 @@ void Namespaces(Connection* connection, const Request& request) {
   const char* error = nullptr;
   const ContainerPlan* plan = DecodeNamespaces(request.namespaces, &arena, &error);
   if (plan == nullptr) return Refuse(connection, "plan", EBADMSG, error);
+  // 0 would be a tmpfs without a limit.
+  if (request.shares_memory && request.shared_memory_bytes <= 0) {
+    return Refuse(connection, "shared memory", EINVAL, "shared memory of no size");
+  }
+  HoldOptions options;
+  options.pause_program = request.pause_program;
+  options.shared_memory_bytes = static_cast<uint64_t>(request.shared_memory_bytes);
   Failure failure;
-  if (!MonitorHold(*plan, &failure)) return connection->ReplyFailure(failure);
+  if (!HeldMake(*plan, options, &failure)) return connection->ReplyFailure(failure);
   JsonWriter json;
   json.BeginObject();
   json.Flag("ok", true);
-  WriteNamespaces(&json);
+  HeldWrite(&json);
   json.EndObject();
   connection->Reply(json);
 }

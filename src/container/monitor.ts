@@ -17,6 +17,8 @@ import { MonitorSession } from './session.ts'
 /** A socket's path may have 107 bytes (unix(7)). */
 const SOCKET_PATH_BYTES_MAX = 100
 const ERROR_BYTES_MAX = 1000
+/** The first process of a pid namespace that a monitor holds. */
+const PAUSE_PROGRAM = fileURLToPath(new URL('berth-pause', NATIVE_DIRECTORY))
 
 /** What a monitor says of one container; times are nanoseconds of CLOCK_REALTIME as text. */
 export interface MonitorContainer {
@@ -33,12 +35,23 @@ export interface MonitorContainer {
 }
 
 /** Paths that open as the namespaces that a monitor holds, as long as it lives. */
-export type HeldNamespaces = Readonly<Partial<Record<'user' | 'network' | 'ipc' | 'uts', string>>>
+export interface HeldNamespaces {
+  readonly user?: string
+  readonly network?: string
+  readonly ipc?: string
+  readonly uts?: string
+  /** Gone when its first process has died: `MonitorStatus.pause` says so. */
+  readonly pid?: string
+  /** None to join, but one whose /dev/shm is the containers' (`sharedMemory` of a CreateRequest). */
+  readonly sharedMemory?: string
+}
 
 export interface MonitorStatus {
   readonly protocol: number
   readonly monitor: number
   readonly namespaces: HeldNamespaces
+  /** The first process of the pid namespace that is held. Dead (pid 0, and how it ended), it has taken along all that were in there. */
+  readonly pause?: { readonly pid: number; readonly code?: number; readonly signal?: number }
   readonly containers: Readonly<Record<string, MonitorContainer>>
 }
 
@@ -317,13 +330,20 @@ export class Monitor {
   }
 
   /**
-   * Has the monitor make namespaces that live without a process, and hold them until `quit`: once, whatever later calls ask for, so that a call may be
-   * repeated. All are owned by the user namespace where there is one.
+   * Has the monitor make what the containers of a pod share, and hold it until `quit`: once, whatever later calls ask for, so that a call may be
+   * repeated. All is owned by the user namespace where there is one.
    */
   async holdNamespaces(plan: NamespacesPlan): Promise<HeldNamespaces> {
-    const reply = await this.#request('namespaces', 'make the namespaces', (m) =>
-      m.group(TAG.requestNamespaces, (g) => encodeNamespaces(g, plan)),
-    )
+    const { namespaces, cgroup, sharedMemoryBytes } = plan
+    const reply = await this.#request('namespaces', 'make the namespaces', (m) => {
+      m.group(TAG.requestNamespaces, (g) => {
+        encodeNamespaces(g, plan)
+        if (cgroup !== undefined) g.text(TAG.containerCgroup, cgroup)
+      })
+      if (namespaces.some(({ type }) => type === 'pid'))
+        m.text(TAG.requestPauseProgram, PAUSE_PROGRAM)
+      if (sharedMemoryBytes !== undefined) m.number(TAG.requestSharedMemoryBytes, sharedMemoryBytes)
+    })
     return reply['namespaces'] as HeldNamespaces
   }
 

@@ -35,7 +35,7 @@ export interface Place extends ProcessPlace {
   readonly reaper?: boolean | undefined
   /** What relative sources of bind mounts are below. */
   readonly bundle?: string | undefined
-  /** A mount namespace (its path) whose /dev/shm takes the place of a tmpfs there: of the container whose ipc namespace is joined. */
+  /** A mount namespace (its path) whose /dev/shm takes the place of a tmpfs there: of the container whose ipc namespace is joined, or what a monitor holds. */
   readonly sharedMemory?: string | undefined
   /** Joined namespaces that are the host's own (`namespacesOfHost`). */
   readonly hostNamespaces?: ReadonlySet<NamespaceType> | undefined

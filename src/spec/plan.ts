@@ -201,8 +201,16 @@ export interface ExecPlan {
   readonly timeoutMs: number
 }
 
-/** Namespaces (user, network, ipc, uts) that live without a process, shared by the containers of a pod; and what they say about themselves. */
+/**
+ * What the containers of a pod share (user, network, ipc, uts and pid namespaces, shared memory), and what it says about itself. It lives without a
+ * process in it, but the first of a pid namespace.
+ */
 export type NamespacesPlan = Pick<
   ContainerPlan,
   'namespaces' | 'idMappings' | 'hostname' | 'domainname' | 'sysctls' | 'loopback'
->
+> & {
+  /** Of the pid namespace's first process; as a container's. */
+  readonly cgroup?: string
+  /** The size of the tmpfs that is the containers' /dev/shm. */
+  readonly sharedMemoryBytes?: number
+}

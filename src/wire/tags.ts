@@ -124,6 +124,8 @@ export const TAG = {
   requestRestartPolicy: 162,
   requestRestartMaximum: 163,
   requestStop: 164,
+  requestPauseProgram: 165,
+  requestSharedMemoryBytes: 166,
 } as const
 
 /** MountPlan.kind on the wire. */

@@ -129,7 +129,7 @@ for (const [what, plan, error] of [
   [
     'a mount namespace',
     pod({ namespaces: [{ type: 'mount' }] }),
-    /only user, network, ipc and uts/,
+    /only user, network, ipc, uts and pid/,
   ],
   ['a name that is too long', pod({ hostname: 'x'.repeat(65) }), /hostname/],
   ['a sysctl that is not there', pod({ sysctls: [['net/no/such', '1']] }), /net\/no\/such/],
