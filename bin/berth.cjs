@@ -7,11 +7,6 @@ const { readFileSync, statSync } = require('node:fs')
 const { join } = require('node:path')
 const { Script } = require('node:vm')
 
-/** The text of a CommonJS file as Node compiles it. */
-function wrapped(path) {
-  return `(function (exports, require, module, __filename, __dirname) {${readFileSync(path, 'utf8')}\n})`
-}
-
 function start() {
   const dist = join(__dirname, '../dist')
   const directory = join(dist, 'src/bundle')
@@ -25,14 +20,9 @@ function start() {
   } catch {
     // It starts without, slower.
   }
-  new Script(wrapped(path), { filename: path, cachedData }).runInThisContext()(
-    exports,
-    require,
-    module,
-    path,
-    directory,
-  )
+  // ASCII, as esbuild writes it: nothing to decode.
+  const script = new Script(readFileSync(path, 'latin1'), { filename: path, cachedData })
+  script.runInThisContext()(exports, require, module, path, directory)
 }
 
-if (require.main === module) start()
-else module.exports = { wrapped }
+start()

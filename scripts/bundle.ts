@@ -13,16 +13,24 @@ import { type BuildOptions, build, type Plugin } from 'esbuild'
 const repository = fileURLToPath(new URL('../../', import.meta.url))
 // As deep as dist/src/FOLDER/: paths relative to a module lead to the same places.
 const directory = `${repository}dist/src/bundle`
+const require = createRequire(import.meta.url)
 
-/** commander loads node:child_process at its start, 4 ms, for sub-commands in programs of their own: berth has none. */
-const lateChildProcess: Plugin = {
-  name: 'late child_process',
+/**
+ * Modules of Node that are loaded at their first use and not where they are imported: a command uses few of those it could, and crypto alone takes 3 ms.
+ * Those that Node itself has loaded at its start (fs, path …) are not among them.
+ */
+const LATE = `child_process crypto dgram fs/promises http https net readline/promises stream string_decoder timers/promises tls worker_threads zlib`
+
+const lateModules: Plugin = {
+  name: 'late modules',
   setup(build) {
-    build.onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
-      importer.includes('/commander/') ? { path: 'late', namespace: 'late' } : undefined,
+    const filter = new RegExp(`^node:(${LATE.replaceAll(' ', '|')})$`)
+    build.onResolve({ filter }, ({ path, namespace }) =>
+      namespace === 'late' ? { path, external: true } : { path, namespace: 'late' },
     )
-    build.onLoad({ filter: /.*/, namespace: 'late' }, () => ({
-      contents: "module.exports = { spawn: (...args) => require('child_process').spawn(...args) }",
+    build.onLoad({ filter: /.*/, namespace: 'late' }, ({ path }) => ({
+      contents: `for (const name of ${JSON.stringify(Object.keys(require(path) as object))})
+        Object.defineProperty(exports, name, { enumerable: true, get: () => require('${path}')[name] })`,
     }))
   },
 }
@@ -46,9 +54,15 @@ await build({
   // CommonJS, since only that can be run from V8's cache.
   format: 'cjs',
   outExtension: { '.js': '.cjs' },
-  plugins: [lateChildProcess],
+  plugins: [lateModules],
+  // A sixth of the whole, for few commands: these load them from node_modules.
+  external: ['fzstd', 'smol-toml', 'tar'],
   define: { 'import.meta.url': 'berthUrl' },
-  banner: { js: "const berthUrl = require('node:url').pathToFileURL(__filename).href;" },
+  // A function, as Node makes one of a CommonJS file: bin/berth.cjs has no text to put together.
+  banner: {
+    js: "(function (exports, require, module, __filename, __dirname) { const berthUrl = require('node:url').pathToFileURL(__filename).href;",
+  },
+  footer: { js: '})' },
 })
 
 await build({
@@ -62,12 +76,9 @@ await build({
 })
 
 const path = `${directory}/berth.cjs`
-const { wrapped } = createRequire(import.meta.url)(`${repository}bin/berth.cjs`) as {
-  wrapped: (path: string) => string
-}
 // Every function, not only those that run at once. The flag is part of what V8 compares, so it must be back when the cache is made.
 setFlagsFromString('--no-lazy')
-const script = new Script(wrapped(path), { filename: path })
+const script = new Script(readFileSync(path, 'latin1'), { filename: path })
 setFlagsFromString('--lazy')
 writeFileSync(`${directory}/berth.cache`, script.createCachedData())
 process.stdout.write(`bundle: ${Math.round(readFileSync(path).length / 1024)} KiB\n`)

@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { describe, exitCode, harmless, isErrno } from './base/fault.ts'
-import { type Context, print } from './cli/context.ts'
+import { type Context, print, stdio } from './cli/context.ts'
 import { program, rootsOf } from './cli/program.ts'
 
 /** The exit code of a program that its reader has left: 128 + SIGPIPE. */
@@ -18,11 +18,8 @@ async function main(args: readonly string[]): Promise<void> {
     exit: (wanted) => {
       code = wanted
     },
-    warn: (message) => process.stderr.write(`berth: ${harmless(message)}\n`),
+    warn: (message) => stdio('stderr').write(`berth: ${harmless(message)}\n`),
   }
-  // Whoever reads our errors may be gone too: nothing is left to tell him.
-  process.stderr.on('error', () => {})
-  process.stdout.on('error', () => {})
   let root = new Command()
   try {
     root = await program(args, context)
@@ -34,7 +31,8 @@ async function main(args: readonly string[]): Promise<void> {
   } catch (error) {
     code = await failed(error, args.includes('--debug'))
   }
-  process.exitCode = code
+  // All that was printed is written: Linux takes it at once, and print waits. Nothing that is left open holds us up, nor does taking the heap down.
+  process.exit(code)
 }
 
 class VersionAsked extends Error {}
@@ -50,10 +48,10 @@ async function failed(error: unknown, debug: boolean): Promise<number> {
   if (isErrno(error, 'EPIPE') && (error as NodeJS.ErrnoException).syscall === 'write') {
     return READER_GONE
   }
-  process.stderr.write(`berth: ${harmless(describe(error))}\n`)
+  stdio('stderr').write(`berth: ${harmless(describe(error))}\n`)
   if (debug) {
     for (let e: unknown = error; e instanceof Error; e = e.cause) {
-      process.stderr.write(`${harmless(e.stack ?? '')}\n`)
+      stdio('stderr').write(`${harmless(e.stack ?? '')}\n`)
     }
   }
   return exitCode(error)

@@ -15,3 +15,8 @@ export function nowNs(): bigint {
     offset = wall - monotonic
   return (offset ?? 0n) + monotonic
 }
+
+/** Milliseconds since some moment, never set back. As `performance.now()`, which takes some milliseconds to load. */
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6
+}

@@ -1,5 +1,6 @@
 import { openSync, readdirSync, readFileSync, readSync } from 'node:fs'
 import { join } from 'node:path'
+import { monotonicMs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
 import { binding } from '../kernel/binding.ts'
@@ -101,7 +102,7 @@ async function waitForEvent(
   wanted: string,
   timeoutMs: number,
 ): Promise<boolean> {
-  const deadline = performance.now() + timeoutMs
+  const deadline = monotonicMs() + timeoutMs
   let fd: number
   try {
     fd = openSync(join(directory, 'cgroup.events'), 'r')
@@ -115,7 +116,7 @@ async function waitForEvent(
     const text = readEvents(events)
     if (text === undefined) return wanted === '0'
     if (eventValue(text, key) === wanted) return true
-    const left = Math.ceil(deadline - performance.now())
+    const left = Math.ceil(deadline - monotonicMs())
     if (left <= 0) return false
     await binding.pollPriority(events.number, left)
   }

@@ -1,5 +1,6 @@
 import { rmdirSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
+import { monotonicMs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
 import { binding } from '../kernel/binding.ts'
 import {
@@ -21,10 +22,10 @@ const WAIT_MS = 10_000
  * DEADLINE_EXCEEDED after `timeoutMs`. No error where it is gone.
  */
 export async function removeGroup(directory: string, timeoutMs = WAIT_MS): Promise<void> {
-  const deadline = performance.now() + timeoutMs
+  const deadline = monotonicMs() + timeoutMs
   for (;;) {
     if (removeNow(directory)) return
-    const left = deadline - performance.now()
+    const left = deadline - monotonicMs()
     const empty = left > 0 && (await waitEmpty(directory, left))
     if (!empty) {
       throw new Fault(

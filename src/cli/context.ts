@@ -16,15 +16,23 @@ export interface Context {
   warn(message: string): void
 }
 
+/** Our stdout or stderr. Node makes each at its first use, which takes a command that prints nothing some milliseconds less. */
+export function stdio(name: 'stdout' | 'stderr'): NodeJS.WriteStream {
+  const stream = process[name]
+  // A reader that has gone is told of by the write itself (see below). Otherwise nothing is left to tell him.
+  if (stream.listenerCount('error') === 0) stream.on('error', () => {})
+  return stream
+}
+
 /** Writes to stdout; waits where the reader is slow. */
 export function print(text: string | Uint8Array): Promise<void> {
-  return write(process.stdout, text)
+  return write('stdout', text)
 }
 
 /** Resolves when the stream has taken the data; rejects with EPIPE when the reader has gone. */
-export function write(stream: NodeJS.WriteStream, data: string | Uint8Array): Promise<void> {
+export function write(name: 'stdout' | 'stderr', data: string | Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
-    stream.write(data, (error) => (error ? reject(error) : resolve()))
+    stdio(name).write(data, (error) => (error ? reject(error) : resolve()))
   })
 }
 

@@ -94,7 +94,7 @@ async function copyOut(
 ): Promise<void> {
   const { base, kind, tar } = await api.copyFromContainer(engine, from.container, from.path)
   if (path === '-') {
-    for await (const chunk of tar) await write(process.stdout, chunk as Buffer)
+    for await (const chunk of tar) await write('stdout', chunk as Buffer)
     return
   }
   const contents = /(^|\/)\.$/.test(from.path)

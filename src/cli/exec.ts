@@ -62,7 +62,7 @@ export function define(command: Command, context: Context): void {
         user: given.user,
         workdir: given.workdir,
         privileged: given.privileged === true,
-        ...terminalSize(),
+        ...terminalSize(how.terminal),
       })
       if ('pid' in session) return
       const outcome = await foreground(session, {

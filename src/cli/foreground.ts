@@ -18,9 +18,9 @@ export interface ForegroundOptions {
   readonly detachKeys: readonly number[]
 }
 
-/** Rows and columns of our terminal; 0 where there is none. */
-export function terminalSize(): { rows: number; columns: number } {
-  const { rows = 0, columns = 0 } = process.stdout.isTTY ? process.stdout : {}
+/** Rows and columns of our terminal, for a program with one; 0 where there is none. */
+export function terminalSize(terminal = true): { rows: number; columns: number } {
+  const { rows = 0, columns = 0 } = terminal && process.stdout.isTTY ? process.stdout : {}
   return { rows, columns }
 }
 
@@ -29,8 +29,10 @@ export function terminalSize(): { rows: number; columns: number } {
  * the program's.
  */
 export async function foreground(session: Session, options: ForegroundOptions): Promise<Outcome> {
-  const { stdin, stdout } = process
-  const raw = options.terminal && options.stdin && stdin.isTTY
+  // Node makes each at its first use.
+  const stdin = options.stdin ? process.stdin : undefined
+  const stdout = options.terminal ? process.stdout : undefined
+  const raw = options.terminal && stdin?.isTTY ? stdin : undefined
   let leave: (outcome: Outcome) => void = () => {}
   const left = new Promise<Outcome>((resolve) => {
     leave = resolve
@@ -43,17 +45,16 @@ export async function foreground(session: Session, options: ForegroundOptions): 
   session.exit.catch(() => {})
   try {
     if (raw) {
-      stdin.setRawMode(true)
+      raw.setRawMode(true)
       // Node leaves newline translation on: the program's own terminal has done it already.
-      binding.rawOutput(stdin.fd)
+      binding.rawOutput(raw.fd)
     }
-    if (options.terminal && stdout.isTTY) {
+    if (stdout?.isTTY) {
       stdout.on('resize', resized)
       // It may have changed since the program was started.
       resized()
     }
-    if (options.stdin)
-      void forwardInput(session, new DetachFilter(raw ? options.detachKeys : []), leave)
+    if (stdin) void forwardInput(session, new DetachFilter(raw ? options.detachKeys : []), leave)
     const output = forwardOutput(session).then(async (gone): Promise<Outcome> => {
       if (gone) return { kind: 'readerGone' }
       return { kind: 'exit', record: await session.exit }
@@ -62,10 +63,10 @@ export async function foreground(session: Session, options: ForegroundOptions): 
     if (outcome.kind !== 'exit') session.close()
     return outcome
   } finally {
-    stdout.off('resize', resized)
-    if (raw) stdin.setRawMode(false)
+    stdout?.off('resize', resized)
+    raw?.setRawMode(false)
     // An unread stdin would keep this process alive.
-    if (options.stdin) stdin.destroy()
+    stdin?.destroy()
   }
 }
 
@@ -73,7 +74,7 @@ export async function foreground(session: Session, options: ForegroundOptions): 
 async function forwardOutput(session: Session): Promise<boolean> {
   for await (const { stream, data } of session.output) {
     try {
-      await write(stream === 'stdout' ? process.stdout : process.stderr, data)
+      await write(stream, data)
     } catch (error) {
       if (!isErrno(error, 'EPIPE', 'ERR_STREAM_DESTROYED')) throw error
       if (stream === 'stdout') return true

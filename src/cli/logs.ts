@@ -98,7 +98,7 @@ async function show(
     const data = Buffer.concat(batch)
     batch = []
     bytes = 0
-    await write(of === 'stdout' ? process.stdout : process.stderr, data)
+    await write(of, data)
   }
   for await (const line of lines) {
     if (line.stream !== of) await flush()

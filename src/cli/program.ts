@@ -1,6 +1,6 @@
 import { Command, Help, Option } from 'commander'
 import { Fault, harmless } from '../base/fault.ts'
-import type { Context } from './context.ts'
+import { type Context, stdio } from './context.ts'
 
 /** What a command's file exports: adds arguments, options and the action. */
 interface CommandFile {
@@ -206,6 +206,8 @@ export async function program(args: readonly string[], context: Context): Promis
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
+      writeOut: (text) => stdio('stdout').write(text),
+      writeErr: (text) => stdio('stderr').write(text),
       outputError: (text, write) => write(harmless(text.replace(/^error: /, 'berth: '))),
     })
     .configureHelp({ optionDescription })

@@ -1,4 +1,5 @@
 import type { Progress } from '../engine/types.ts'
+import { stdio } from './context.ts'
 import { decimalBytes, shortId, truncate } from './table.ts'
 
 /** Often enough to look alive, seldom enough to cost nothing. */
@@ -18,12 +19,20 @@ export interface ProgressView {
   finish(): void
 }
 
-export function progressView(
-  quiet: boolean,
-  stream: NodeJS.WriteStream = process.stderr,
-): ProgressView {
+export function progressView(quiet: boolean): ProgressView {
   if (quiet) return { report: () => {}, finish: () => {} }
-  return stream.isTTY ? bars(stream) : lines(stream)
+  let view: ProgressView | undefined
+  const begun = (): ProgressView => {
+    const stream = stdio('stderr')
+    return stream.isTTY ? bars(stream) : lines(stream)
+  }
+  return {
+    report: (event) => {
+      view ??= begun()
+      view.report(event)
+    },
+    finish: () => view?.finish(),
+  }
 }
 
 function lines(stream: NodeJS.WriteStream): ProgressView {

@@ -1,6 +1,6 @@
 import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
-import { type Context, print } from './context.ts'
+import { type Context, print, stdio } from './context.ts'
 import { type Format, formatOption, printJson } from './output.ts'
 import { decimalBytes } from './table.ts'
 
@@ -43,7 +43,7 @@ async function confirmed(sentence: string): Promise<boolean> {
     const { Fault } = await import('../base/fault.ts')
     throw new Fault('FAILED_PRECONDITION', `${sentence} Say --force where nobody can be asked`)
   }
-  const lines = createInterface({ input: process.stdin, output: process.stderr })
+  const lines = createInterface({ input: process.stdin, output: stdio('stderr') })
   try {
     return /^y(es)?$/i.test((await lines.question(`${sentence} Go on? [y/N] `)).trim())
   } finally {

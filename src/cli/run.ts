@@ -89,7 +89,10 @@ async function attached(
   options: RunOptions,
   how: { detachKeys: number[]; signals: boolean },
 ): Promise<number> {
-  const start = api.startContainer(engine, id, { stdin: options.interactive, ...terminalSize() })
+  const start = api.startContainer(engine, id, {
+    stdin: options.interactive,
+    ...terminalSize(options.terminal),
+  })
   // In a raw terminal the keys reach the program by themselves.
   const stopProxy = how.signals
     ? proxySignals(

@@ -42,7 +42,8 @@ export function define(command: Command, context: Context): void {
         }
         const { record } = await api.findContainer(engine, name)
         const stdin = given.interactive === true && record.options.interactive
-        const start = api.startContainer(engine, record.id, { stdin, ...terminalSize() })
+        const size = terminalSize(record.options.terminal)
+        const start = api.startContainer(engine, record.id, { stdin, ...size })
         const kill = (signal: string): Promise<void> => api.killContainer(engine, record.id, signal)
         const stopProxy = proxySignals(start, kill, context.warn)
         try {

@@ -21,7 +21,8 @@ import { compiledSeccomp } from './seccomp.ts'
 const CHANGE_OWNERS = 'berth.chown'
 
 export interface CreateRequest {
-  readonly monitor: Monitor
+  /** One that is just starting is waited for when the plan is made. */
+  readonly monitor: Monitor | Promise<Monitor>
   readonly id: string
   readonly spec: Spec
   readonly root: Place['root']
@@ -72,6 +73,7 @@ export async function createProcess(
     writeFileAtomic(request.planPath, encodeContainer(plan))
   }
   writePlan(request.root)
+  const monitor = await request.monitor
   // First, so that whoever cleans up after us knows of the cgroup from its first moment on.
   request.beforeCreate(cgroup)
   const group = await createGroup(host, {
@@ -84,7 +86,7 @@ export async function createProcess(
     throw new Fault('INTERNAL', `the cgroup is ${group.directory}, not ${cgroup}`)
   for (const warning of group.warnings) warn(warning)
   try {
-    const { pid } = await createMapped(request, writePlan)
+    const { pid } = await createMapped(monitor, request, writePlan)
     return { pid, undo: () => destroyCgroup(cgroup) }
   } catch (error) {
     await destroyCgroup(cgroup).catch((failure: Error) => warn(failure.message))
@@ -97,7 +99,8 @@ export async function createProcess(
  * through the overlay instead, which copies each into the container.
  */
 async function createMapped(
-  { monitor, root, planPath, warn }: CreateRequest,
+  monitor: Monitor,
+  { root, planPath, warn }: CreateRequest,
   writePlan: (root: Place['root']) => void,
 ): Promise<{ pid: number }> {
   try {

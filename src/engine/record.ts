@@ -70,6 +70,8 @@ export function readConfig(engine: Engine, id: string): Spec {
 export function resolveId(engine: Engine, ref: string): string {
   const named = NAME.test(ref) ? idOfName(engine, ref) : undefined
   if (named !== undefined) return named
+  // A whole id needs no list of all.
+  if (isId(ref) && existsSync(engine.at.container(ref))) return ref
   if (/^[0-9a-f]{1,64}$/.test(ref)) {
     const matches = containerIds(engine).filter((id) => id.startsWith(ref))
     if (matches.length > 1) {

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { monotonicMs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { destroyCgroup } from '../container/index.ts'
 import { connectMonitor, isMonitorAlive } from '../container/monitor.ts'
@@ -82,9 +83,9 @@ const OWED_RECORD_MS = 2000
 
 /** Resolves when the monitor is gone. Not by waiting for the lock: a wait in the kernel cannot be given up. */
 async function monitorGone(live: string, id: string, patienceMs: number): Promise<void> {
-  const until = performance.now() + patienceMs
+  const until = monotonicMs() + patienceMs
   for (let pauseMs = 1; isMonitorAlive(live); pauseMs = Math.min(pauseMs * 2, 100)) {
-    if (performance.now() > until) {
+    if (monotonicMs() > until) {
       throw new Fault(
         'UNAVAILABLE',
         `the monitor of container ${id.slice(0, 12)} does not end; where the disk is full it waits for room for the exit record`,

@@ -73,6 +73,11 @@ async function startLocked(
   mkdirSync(live, { recursive: true, mode: 0o700 })
   undo.push('the state directory', () => rmSync(live, { recursive: true, force: true }))
 
+  // It starts while the plan is made. A failure is told where it is waited for.
+  const starting = startMonitor({ directory: live })
+  undo.push('the monitor', () => starting.then(endMonitor, () => {}))
+  starting.catch(() => {})
+
   const spec = readConfig(engine, id)
   await renewWork(engine.at.work(id))
   const root = rootPlan(engine, record)
@@ -84,9 +89,7 @@ async function startLocked(
   const sharedMemory = await fillNamespaces(engine, record, spec)
   fillHostname(engine, record, spec)
 
-  const monitor = await startMonitor({ directory: live })
-  undo.push('the monitor', () => endMonitor(monitor))
-  const result = await connect(engine, record, spec, monitor, undo)
+  const result = await connect(engine, record, spec, starting, undo)
   writeEtc(engine, {
     id,
     name: record.name,
@@ -102,7 +105,7 @@ async function startLocked(
   let session: MonitorSession<ContainerExit> | undefined
   try {
     const made = await createProcess({
-      monitor,
+      monitor: starting,
       id,
       spec,
       root,
@@ -123,6 +126,7 @@ async function startLocked(
       beforeCreate: (cgroup) => writeRunMark(engine, id, cgroup),
     })
     undo.push('the container', made.undo)
+    const monitor = await starting
     session = attach ? await monitor.attach(id, { stdin: attach.stdin }) : undefined
     await monitor.start(id)
   } catch (error) {
@@ -132,6 +136,7 @@ async function startLocked(
   }
   undo.keep()
   emit(engine, about(record, 'start'))
+  const monitor = await starting
   if (!session) {
     monitor.close()
     return
@@ -258,11 +263,12 @@ async function connect(
   engine: Engine,
   record: ContainerRecord,
   spec: Spec,
-  monitor: Monitor,
+  starting: Promise<Monitor>,
   undo: Undo,
 ): Promise<NetworkResult | undefined> {
   const mode = networkMode(engine, record.options)
   if (mode.kind !== 'cni') return
+  const monitor = await starting
   const { network: path } = await monitor.holdNamespaces({
     namespaces: [{ type: 'network' }],
     sysctls: [],

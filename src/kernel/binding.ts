@@ -1,4 +1,4 @@
-import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
 
 /** A path or file name. Bytes where it comes from a tar or a hostile directory: names need not be UTF-8. Holds no NUL. */
 export type Path = string | Uint8Array
@@ -159,6 +159,11 @@ export interface Binding {
 /** build/Release of the package, seen from dist/src/kernel/. */
 export const NATIVE_DIRECTORY = new URL('../../../build/Release/', import.meta.url)
 
-export const binding = createRequire(import.meta.url)(
-  new URL('berth.node', NATIVE_DIRECTORY).pathname,
-) as Binding
+function load(): Binding {
+  // What require() does in the end: without its search for a package around the file.
+  const addon = { exports: {} }
+  process.dlopen(addon, fileURLToPath(new URL('berth.node', NATIVE_DIRECTORY)))
+  return addon.exports as Binding
+}
+
+export const binding = load()
