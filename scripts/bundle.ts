@@ -35,6 +35,18 @@ const lateModules: Plugin = {
   },
 }
 
+/** The daemon is larger than all commands together and starts rarely: it runs as plain files. */
+const daemonApart: Plugin = {
+  name: 'daemon apart',
+  setup(build) {
+    build.onResolve({ filter: /^\.\/(serve|config|debug)\.ts$/ }, ({ path, importer }) =>
+      importer.endsWith('/cli/program.ts')
+        ? { path: `../cli/${path.slice(2, -3)}.js`, external: true }
+        : undefined,
+    )
+  },
+}
+
 const common: BuildOptions = {
   absWorkingDir: repository,
   outdir: directory,
@@ -54,7 +66,7 @@ await build({
   // CommonJS, since only that can be run from V8's cache.
   format: 'cjs',
   outExtension: { '.js': '.cjs' },
-  plugins: [lateModules],
+  plugins: [lateModules, daemonApart],
   // A sixth of the whole, for few commands: these load them from node_modules.
   external: ['fzstd', 'smol-toml', 'tar'],
   define: { 'import.meta.url': 'berthUrl' },

@@ -1,8 +1,8 @@
 import type { Command } from 'commander'
+import { packageVersion } from '../engine/version.ts'
 import { type Context, print } from './context.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { clean } from './table.ts'
-import { packageVersion } from '../engine/version.ts'
 
 export function define(command: Command, context: Context): void {
   command

@@ -59,6 +59,7 @@ const tag = entry('tag', 'give an image a further name', () => import('./tag.ts'
 const events = entry('events', 'what happens, as it happens', () => import('./events.ts'))
 const info = entry('info', 'about this berth and its host', () => import('./info.ts'))
 const config = entry('config', 'the configuration of the daemon', () => import('./config.ts'))
+const serve = entry('serve', 'answer the CRI: the runtime of a kubelet', () => import('./serve.ts'))
 const debug = entry('debug', 'what the running daemon is doing', () => import('./debug.ts'))
 const version = entry('version', 'versions', () => import('./version.ts'))
 
@@ -102,6 +103,7 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
       events,
       info,
       version,
+      serve,
       config,
       debug,
       {

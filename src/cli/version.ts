@@ -1,7 +1,7 @@
 import { release } from 'node:os'
 import type { Command } from 'commander'
-import { print } from './context.ts'
 import { packageVersion } from '../engine/version.ts'
+import { print } from './context.ts'
 import { type Format, formatOption, printJson } from './output.ts'
 
 export function define(command: Command): void {

@@ -28,7 +28,13 @@ export function podSandboxStatus(pod: Pod): Reply<cri.PodSandboxStatus> {
     network: { ip, additionalIps: additional.map((each) => ({ ip: each })) },
     linux: {
       namespaces: {
-        options: options ?? { network: 'POD', pid: 'POD', ipc: 'POD', targetId: '', usernsOptions: null },
+        options: options ?? {
+          network: 'POD',
+          pid: 'POD',
+          ipc: 'POD',
+          targetId: '',
+          usernsOptions: null,
+        },
       },
     },
   }
@@ -67,7 +73,11 @@ export function containerStatus(of: Container): Reply<cri.ContainerStatus> {
     startedAt: status.startedNs,
     finishedAt: status.finishedNs,
     exitCode: status.exitCode,
-    image: { ...config.image, image: record.imageRef, userSpecifiedImage: config.image?.userSpecifiedImage ?? '' },
+    image: {
+      ...config.image,
+      image: record.imageRef,
+      userSpecifiedImage: config.image?.userSpecifiedImage ?? '',
+    },
     imageRef: record.imageDigestRef,
     imageId: record.imageId,
     reason: status.reason,

@@ -1,24 +1,24 @@
-import { rmSync } from 'node:fs'
+import { fstatSync, readFileSync } from 'node:fs'
 import type { Server } from 'node:http'
 import { describe } from '../base/fault.ts'
-import { openEngine } from '../engine/open.ts'
+import { type Engine, openEngine } from '../engine/open.ts'
 import type { Roots } from '../engine/types.ts'
 import { packageVersion } from '../engine/version.ts'
-import { Networks } from '../pod/network.ts'
 import { Node, type NodeSettings, recoverNode } from '../pod/index.ts'
+import { Networks, type NetworksOptions } from '../pod/network.ts'
+import { podPaths } from '../pod/paths.ts'
 import { StreamServer } from '../stream/index.ts'
 import { parseAddress } from './address.ts'
 import {
-  compareConfigurations,
   type Configuration,
+  compareConfigurations,
   type LoadedConfiguration,
   type LoadOptions,
   loadConfiguration,
   withReloadable,
 } from './config.ts'
 import type { Daemon } from './daemon.ts'
-import { Debug, debugSocket } from './debug.ts'
-import { serveDebug } from './debug-server.ts'
+import { Debug } from './debug.ts'
 import { isJournal, Log } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { serveMetrics } from './metrics-server.ts'
@@ -34,14 +34,22 @@ const SHUTDOWN_MS = 5000
 export async function serve(roots: Roots, options: Omit<LoadOptions, 'state'>): Promise<void> {
   const loadOptions: LoadOptions = { ...options, state: roots.state }
   let loaded = loadConfiguration(loadOptions)
-  const log = Log.to(process.stderr, loaded.values.log, isJournal(process.env, process.stderr))
+  const log = Log.to(
+    process.stderr,
+    loaded.values.log,
+    isJournal(process.env['JOURNAL_STREAM'], fstatSync(2)),
+  )
   const manager = new ServiceManager(takeNotifyEnvironment(process.env, process.pid), log)
   const engine = openEngine({ ...roots, warn: (text) => log.warn(text) })
-  const node = new Node(engine, nodeSettings(loaded.values), new Networks(networkSettings(loaded.values)))
+  const node = new Node(
+    engine,
+    nodeSettings(loaded.values),
+    new Networks(networkSettings(engine, loaded.values)),
+  )
   const metrics = new Metrics({
     version: packageVersion(),
     log,
-    inFlight: () => operations.inFlight(),
+    inFlight: () => countBy(operations.list().map(({ method }) => method)),
     states: async () => states(node),
   })
   const operations: Operations = new Operations({
@@ -56,8 +64,15 @@ export async function serve(roots: Roots, options: Omit<LoadOptions, 'state'>): 
       host: stream.address,
       port: stream.port,
       idleTimeoutMs: stream.idleTimeoutMs,
-      ...(stream.tlsCert === '' ? {} : { tls: { cert: stream.tlsCert, key: stream.tlsKey } }),
-      warn: (text: string) => log.warn(text),
+      ...(stream.tlsCert === ''
+        ? {}
+        : {
+            tls: {
+              certificate: readFileSync(stream.tlsCert),
+              key: readFileSync(stream.tlsKey),
+            },
+          }),
+      report: (text, error) => log.error(text, { error: describe(error) }),
     },
     streamHandlers(node),
   )
@@ -66,9 +81,18 @@ export async function serve(roots: Roots, options: Omit<LoadOptions, 'state'>): 
     streams,
     configuration: () => loaded.values,
   }
-  const server = new CriServer(daemon, loaded.values.socket, operations, loaded.values.limits)
+  const server = new CriServer(daemon, loaded.values.socket, operations, () => loaded.values.limits)
   await server.listen()
-  const servers = await listenBeside(roots, { loaded: () => loaded, log, metrics, node, operations })
+  const debug = new Debug({
+    version: packageVersion(),
+    operations,
+    log,
+    configuration: () => loaded,
+    summary: async () => ({ ...states(node), damage: node.damage }),
+  })
+  const servers: Server[] = [await debug.serve(roots.state)]
+  const { address } = loaded.values.metrics
+  if (address !== '') servers.push(await serveMetrics(parseAddress(address), metrics, log))
 
   const reload = async (): Promise<void> => {
     await manager.reloading()
@@ -77,51 +101,28 @@ export async function serve(roots: Roots, options: Omit<LoadOptions, 'state'>): 
     log.set(values.log)
     operations.slowStageMs = values.log.slowStageMs
     node.settings = nodeSettings(values)
-    node.networks.configure(networkSettings(values))
+    node.networks.configure(networkSettings(engine, values))
     await manager.ready('reloaded')
   }
-  log.info('ready', { socket: loaded.values.socket, streams: streams.address, pods: node.pods.size })
+  log.info('ready', {
+    socket: loaded.values.socket,
+    streamPort: streams.port,
+    pods: node.pods.size,
+  })
   await manager.ready(`${node.pods.size} pods`)
   manager.startWatchdog(() => node.networks.ready())
   await untilTold(
     () => void reload().catch((error) => log.error('cannot reload', { error: describe(error) })),
-    () => {
-      for (const operation of operations.list()) log.info('in flight', { ...operation })
-    },
+    () => void debug.dump(),
   )
   await manager.stopping()
   await server.close(SHUTDOWN_MS)
   await streams.close()
+  debug.close()
   for (const each of servers) each.close()
-  rmSync(debugSocket(roots.state), { force: true })
   node.networks.close()
   for (const pod of node.pods.values()) pod.monitor?.close()
   lock.release()
-}
-
-/** What is not the CRI: metrics and the debug socket. */
-async function listenBeside(
-  { state }: Roots,
-  parts: {
-    loaded: () => LoadedConfiguration
-    log: Log
-    metrics: Metrics
-    node: Node
-    operations: Operations
-  },
-): Promise<Server[]> {
-  const { log, metrics, node, operations, loaded } = parts
-  const debug = new Debug({
-    version: packageVersion(),
-    operations,
-    log,
-    configuration: loaded,
-    summary: async () => ({ ...states(node), damage: node.damage }),
-  })
-  const servers = [await serveDebug(state, debug, log)]
-  const { address } = loaded().values.metrics
-  if (address !== '') servers.push(await serveMetrics(parseAddress(address), metrics, log))
-  return servers
 }
 
 function states(node: Node) {
@@ -130,6 +131,12 @@ function states(node: Node) {
   const containers = { created: 0, running: 0, exited: 0 }
   for (const { status } of node.containers.values()) containers[status.state]++
   return { pods, containers }
+}
+
+function countBy(names: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const name of names) counts[name] = (counts[name] ?? 0) + 1
+  return counts
 }
 
 /** What is in force after a reload: what needs a restart stays; a configuration that is wrong changes nothing. */
@@ -151,19 +158,21 @@ function nodeSettings(values: Configuration): NodeSettings {
   return {
     missingControllers: values.cgroup.missing,
     handlers: values.runtimeHandlers,
-    defaultHandler: values.container,
+    container: values.container,
     pinnedImages: values.image.pinned,
     pullProgressTimeoutMs: values.image.pullProgressTimeoutMs,
-    layersAtOnce: values.image.maxConcurrentDownloads,
   }
 }
 
-function networkSettings({ network }: Configuration) {
+function networkSettings(engine: Engine, { network }: Configuration): NetworksOptions {
   return {
+    directory: podPaths(engine).networks,
+    neighbours: [engine.at.networks],
+    warn: engine.warn,
     confDirectory: network.confDir,
     pluginDirectories: network.pluginDirs,
     timeoutMs: network.timeoutMs,
-    ipPreference: network.ipPreference,
+    addressPreference: network.ipPreference,
   }
 }
 

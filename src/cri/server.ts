@@ -1,48 +1,53 @@
-import { chmodSync, existsSync, mkdirSync, unlinkSync } from 'node:fs'
-import { connect } from 'node:net'
+import { chmodSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import {
   type handleServerStreamingCall,
   type handleUnaryCall,
-  type sendUnaryData,
   Server,
   ServerCredentials,
   type ServerUnaryCall,
   type ServerWritableStream,
+  type sendUnaryData,
 } from '@grpc/grpc-js'
-import { describe, Fault, grpcCode, isErrno } from '../base/fault.ts'
+import { describe, Fault, grpcCode } from '../base/fault.ts'
 import { CALLS, STREAMS } from './calls/index.ts'
 import type { Daemon } from './daemon.ts'
+import { freeSocketPath } from './listen.ts'
+import type { Operations } from './operations.ts'
 import { criServices } from './wire.ts'
 
-/** A kubelet takes 16 MiB (its maxMsgSize); what it sends is far below. */
-const RECEIVE_BYTES_MAX = 16 * 1024 * 1024
-/** A node with thousands of pods in one list. */
-const SEND_BYTES_MAX = 64 * 1024 * 1024
 const UNKNOWN = 2
 
-/** How a call is told of: its begin gives what is called at its end. */
-export type Observer = (method: string, request: unknown) => (error?: unknown) => void
+export interface ServerLimits {
+  /** Of one message. */
+  readonly messageBytes: number
+  readonly inFlightCalls: number
+}
 
 /** The CRI on a unix socket that root alone may open. */
 export class CriServer {
   readonly #server: Server
   readonly #socket: string
 
-  constructor(daemon: Daemon, socket: string, observe: Observer) {
+  constructor(daemon: Daemon, socket: string, operations: Operations, limits: () => ServerLimits) {
     this.#socket = socket
+    const { messageBytes } = limits()
     this.#server = new Server({
-      'grpc.max_receive_message_length': RECEIVE_BYTES_MAX,
-      'grpc.max_send_message_length': SEND_BYTES_MAX,
+      'grpc.max_receive_message_length': messageBytes,
+      'grpc.max_send_message_length': messageBytes,
     })
-    const handlers: Record<string, handleUnaryCall<unknown, unknown> | handleServerStreamingCall<unknown, unknown>> = {}
+    const context: Context = { daemon, operations, limits }
+    const handlers: Record<
+      string,
+      handleUnaryCall<unknown, unknown> | handleServerStreamingCall<unknown, unknown>
+    > = {}
     for (const [name, act] of Object.entries(CALLS)) {
       handlers[name] = (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) =>
-        void unary(name, act as Unary, daemon, observe, call, answer)
+        void unary(name, act as Unary, context, call, answer)
     }
     for (const [name, act] of Object.entries(STREAMS)) {
       handlers[name] = (call: ServerWritableStream<unknown, unknown>) =>
-        void stream(name, act as Stream, daemon, observe, call)
+        void stream(name, act as Stream, context, call)
     }
     for (const definition of Object.values(criServices())) {
       const missing = Object.keys(definition).filter((name) => !handlers[name])
@@ -52,14 +57,16 @@ export class CriServer {
   }
 
   async listen(): Promise<void> {
-    await removeStale(this.#socket)
     mkdirSync(dirname(this.#socket), { recursive: true, mode: 0o755 })
+    await freeSocketPath(this.#socket)
     // Between bind and chmod nobody else can connect either.
     const umask = process.umask(0o177)
     try {
       await new Promise<void>((resolve, reject) =>
-        this.#server.bindAsync(`unix:${this.#socket}`, ServerCredentials.createInsecure(), (error) =>
-          error ? reject(error) : resolve(),
+        this.#server.bindAsync(
+          `unix:${this.#socket}`,
+          ServerCredentials.createInsecure(),
+          (error) => (error ? reject(error) : resolve()),
         ),
       )
     } finally {
@@ -83,69 +90,94 @@ export class CriServer {
   }
 }
 
-/** A socket that a daemon left when it was killed. One that somebody listens on is not ours to take. */
-async function removeStale(path: string): Promise<void> {
-  if (!existsSync(path)) return
-  const isHeard = await new Promise<boolean>((resolve) => {
-    const socket = connect({ path })
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', () => resolve(false))
-  })
-  if (isHeard)
-    throw new Fault('FAILED_PRECONDITION', `another program listens on ${path}: stop it, or choose another socket`)
-  try {
-    unlinkSync(path)
-  } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error
-  }
-}
-
 type Unary = (daemon: Daemon, request: unknown, signal: AbortSignal) => Promise<unknown>
 type Stream = (daemon: Daemon, request: unknown, signal: AbortSignal) => AsyncIterable<unknown>
+
+interface Context {
+  readonly daemon: Daemon
+  readonly operations: Operations
+  readonly limits: () => ServerLimits
+}
 
 async function unary(
   name: string,
   act: Unary,
-  daemon: Daemon,
-  observe: Observer,
+  context: Context,
   call: ServerUnaryCall<unknown, unknown>,
   answer: sendUnaryData<unknown>,
 ): Promise<void> {
-  const end = observe(name, call.request)
   const abort = new AbortController()
   call.on('cancelled', () => abort.abort())
   try {
-    const reply = await act(daemon, call.request, abort.signal)
-    end()
+    mustHaveRoom(context)
+    const { daemon, operations } = context
+    const reply = await operations.run(
+      name,
+      subjectOf(call.request),
+      () => act(daemon, call.request, abort.signal),
+      PATIENCE[name] === undefined ? {} : { patienceMs: PATIENCE[name] },
+    )
     answer(null, reply)
   } catch (error) {
-    end(error)
     answer(status(error))
   }
+}
+
+/** Calls that last as long as somebody outside likes: a slow stage of theirs is no news. */
+const PATIENCE: Readonly<Record<string, number>> = {
+  ExecSync: Number.POSITIVE_INFINITY,
+  StopContainer: Number.POSITIVE_INFINITY,
+  PullImage: Number.POSITIVE_INFINITY,
+}
+
+function mustHaveRoom({ operations, limits }: Context): void {
+  const { inFlightCalls } = limits()
+  if (operations.size < inFlightCalls) return
+  throw new Fault(
+    'RESOURCE_EXHAUSTED',
+    `${inFlightCalls} calls are under way already (limits.in_flight_calls): try again`,
+  )
+}
+
+/** What a call is about, for the log: the ids and names that requests have. */
+function subjectOf(request: unknown): string {
+  const of = request as {
+    readonly containerId?: string
+    readonly podSandboxId?: string
+    readonly config?: {
+      readonly metadata?: { readonly name?: string; readonly namespace?: string }
+    }
+    readonly image?: { readonly image?: string }
+  }
+  const { name, namespace } = of.config?.metadata ?? {}
+  const named = name === undefined ? '' : `${namespace === undefined ? '' : `${namespace}/`}${name}`
+  return of.containerId || named || of.podSandboxId || of.image?.image || ''
 }
 
 async function stream(
   name: string,
   act: Stream,
-  daemon: Daemon,
-  observe: Observer,
+  context: Context,
   call: ServerWritableStream<unknown, unknown>,
 ): Promise<void> {
-  const end = observe(name, call.request)
   const abort = new AbortController()
   call.on('cancelled', () => abort.abort())
   try {
-    for await (const message of act(daemon, call.request, abort.signal)) {
-      if (abort.signal.aborted) break
-      if (!call.write(message)) await drained(call, abort.signal)
-    }
-    end()
+    mustHaveRoom(context)
+    const { daemon, operations } = context
+    await operations.run(
+      name,
+      '',
+      async () => {
+        for await (const message of act(daemon, call.request, abort.signal)) {
+          if (abort.signal.aborted) break
+          if (!call.write(message)) await drained(call, abort.signal)
+        }
+      },
+      { patienceMs: Number.POSITIVE_INFINITY },
+    )
     call.end()
   } catch (error) {
-    end(error)
     call.emit('error', status(error))
   }
 }
@@ -163,7 +195,8 @@ function drained(call: ServerWritableStream<unknown, unknown>, signal: AbortSign
 }
 
 /** Errors that the kubelet knows by the beginning of their text must come with the code UNKNOWN: only then it reads the text alone. */
-const KNOWN_PREFIX = /^(RegistryUnavailable|SignatureValidationFailed|ImageVolumeMountFailed|RROUnsupported)\b/
+const KNOWN_PREFIX =
+  /^(RegistryUnavailable|SignatureValidationFailed|ImageVolumeMountFailed|RROUnsupported)\b/
 
 function status(error: unknown): { code: number; details: string } {
   const details = describe(error)

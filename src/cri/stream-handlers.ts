@@ -47,7 +47,10 @@ async function connectInPod(namespace: string | undefined, port: number): Promis
       reasons.push(`${host}: ${describe(error)}`)
     }
   }
-  throw new Fault('UNAVAILABLE', `nothing answers on port ${port} of the pod (${reasons.join('; ')})`)
+  throw new Fault(
+    'UNAVAILABLE',
+    `nothing answers on port ${port} of the pod (${reasons.join('; ')})`,
+  )
 }
 
 async function connected(
@@ -56,7 +59,12 @@ async function connected(
   port: number,
 ): Promise<Duplex> {
   if (namespace !== undefined)
-    return new Socket({ fd: await binding.connectIn(namespace, host, port), allowHalfOpen: true })
+    return new Socket({
+      fd: await (
+        binding as unknown as { connectIn(n: string, h: string, p: number): Promise<number> }
+      ).connectIn(namespace, host, port),
+      allowHalfOpen: true,
+    })
   const socket = connect({ host, port, allowHalfOpen: true })
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)

@@ -1,4 +1,4 @@
-import { connectMonitor, type ContainerExit } from '../container/monitor.ts'
+import { type ContainerExit, connectMonitor } from '../container/monitor.ts'
 import type { MonitorSession } from '../container/session.ts'
 import { mustRun } from './exec.ts'
 import type { Container } from './model.ts'

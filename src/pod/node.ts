@@ -1,6 +1,6 @@
-import { Joins, Turns } from '../base/turns.ts'
-import { Fault } from '../base/fault.ts'
 import { nowNs } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { Joins, Turns } from '../base/turns.ts'
 import type { Engine } from '../engine/open.ts'
 import { onceEach } from './check.ts'
 import { EventBus, type PodEventType } from './events.ts'
@@ -9,16 +9,26 @@ import type { Networks } from './network.ts'
 import { type PodPaths, podPaths } from './paths.ts'
 import type { Rates } from './stats.ts'
 
+/** What a container gets that its pod says nothing about. */
+export interface HandlerSettings {
+  /** A file in place of the built-in profile for RuntimeDefault; '' for that one. */
+  readonly seccompProfile: string
+  /** Before a container's own `add` and `drop`. */
+  readonly capabilities: readonly string[]
+  /** NAME=SOFT[:HARD] */
+  readonly ulimits: readonly string[]
+  readonly privilegedWithoutHostDevices: boolean
+}
+
 /** What the daemon's configuration decides about pods; may be replaced while it runs. */
 export interface NodeSettings {
   /** A limit whose controller the host lacks: refused, or told and not in force (for development). */
   readonly missingControllers: 'refuse' | 'warn'
-  /** Names of RuntimeClass handlers, beside '' and 'berth'. */
-  readonly handlers: readonly string[]
+  /** Of RuntimeClass handlers, by name, beside '' and 'berth', which are `container`. */
+  readonly handlers: ReadonlyMap<string, HandlerSettings>
+  readonly container: HandlerSettings
   /** Images that are never collected, as patterns with `*`. */
   readonly pinnedImages: readonly string[]
-  /** A profile in place of the built-in one for RuntimeDefault. */
-  readonly seccompProfile: string | undefined
   /** A pull of which nothing has arrived for so long is given up. */
   readonly pullProgressTimeoutMs: number
 }
@@ -95,7 +105,10 @@ function byId<T>(all: ReadonlyMap<string, T>, id: string, what: string): T | und
   for (const [each, value] of all) {
     if (!each.startsWith(id)) continue
     if (found !== undefined)
-      throw new Fault('INVALID_ARGUMENT', `"${id}" is the beginning of several ids: give more of it`)
+      throw new Fault(
+        'INVALID_ARGUMENT',
+        `"${id}" is the beginning of several ids: give more of it`,
+      )
     found = value
   }
   return found

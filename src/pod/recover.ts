@@ -83,9 +83,7 @@ async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   for (const id of readdirSync(at.containers(record.id))) {
     const path = at.container(record.id, id)
     try {
-      const found = isId(id)
-        ? readRecord<ContainerRecord>(at.record(record.id, id), id)
-        : undefined
+      const found = isId(id) ? readRecord<ContainerRecord>(at.record(record.id, id), id) : undefined
       if (found) await recoverContainer(node, pod, found, live?.containers[id])
       else await removeContainerDebris(node, pod, id, path)
     } catch (error) {

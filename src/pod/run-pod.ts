@@ -5,12 +5,14 @@ import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
-import { cgroupHost, DEFAULT_PARENT } from '../cgroup/index.ts'
-import { startMonitor } from '../container/index.ts'
+import { cgroupHost, createGroup, DEFAULT_PARENT } from '../cgroup/index.ts'
+import { destroyCgroup, startMonitor } from '../container/index.ts'
 import { newId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import type { NetworkResult } from '../network/index.ts'
 import type { PodSandboxConfig } from '../spec/cri.ts'
+import { SHM_SIZE } from '../spec/defaults.ts'
+import type { NamespacesPlan, NamespaceType } from '../spec/plan.ts'
 import { adopt } from './adopt.ts'
 import { Pod } from './model.ts'
 import { invalid, podName } from './names.ts'
@@ -34,7 +36,11 @@ export async function runPod(
   runtimeHandler: string,
 ): Promise<string> {
   const name = podName(config.metadata)
-  if (runtimeHandler !== '' && ![DEFAULT_HANDLER, ...node.settings.handlers].includes(runtimeHandler))
+  if (
+    runtimeHandler !== '' &&
+    runtimeHandler !== DEFAULT_HANDLER &&
+    !node.settings.handlers.has(runtimeHandler)
+  )
     throw new Fault('NOT_FOUND', `no runtime handler "${runtimeHandler}" is configured`)
   return node.creations.join(`pod ${name}`, async () => {
     const made = [...node.pods.values()].find((pod) => podName(pod.record.config.metadata) === name)
@@ -86,7 +92,14 @@ async function makePod(
   const monitor = await startMonitor({ directory: at.monitor(id) })
   pod.monitor = monitor
   undo.push('the monitor', () => endPodMonitor(node, pod))
-  pod.held = await monitor.holdNamespaces(plan)
+  const held = { ...plan, ...(holds(plan, 'ipc') ? { sharedMemoryBytes: SHM_SIZE } : {}) }
+  if (holds(plan, 'pid')) {
+    const { directory } = await createGroup(cgroupHost(), { parent, name: id, resources: {} })
+    undo.push('the cgroup', () => destroyCgroup(directory))
+    pod.held = await monitor.holdNamespaces({ ...held, cgroup: directory })
+  } else {
+    pod.held = await monitor.holdNamespaces(held)
+  }
   let result: NetworkResult | undefined
   if (pod.held.network !== undefined) {
     undo.push('the network', () => node.networks.detach(id, { netnsGone: false }))
@@ -104,6 +117,9 @@ async function makePod(
   node.emit('started', pod, id)
   return id
 }
+
+const holds = ({ namespaces }: NamespacesPlan, type: NamespaceType): boolean =>
+  namespaces.some((each) => each.type === type)
 
 /** Where the containers' logs go: the kubelet makes it, crictl does not. */
 function makeLogDirectory({ logDirectory }: PodSandboxConfig): void {

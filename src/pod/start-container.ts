@@ -8,7 +8,7 @@ import type { ContainerExit } from '../container/monitor.ts'
 import { bootId } from '../engine/status.ts'
 import { renewWork } from '../engine/trees.ts'
 import type { Spec } from '../spec/runtime.ts'
-import { readExit, type RunMark, watch } from './adopt.ts'
+import { type RunMark, readExit, watch } from './adopt.ts'
 import { mustBeReady } from './create-container.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
@@ -68,6 +68,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     },
     planPath: at.plan(pod.id, id),
     programs: at.programs,
+    sharedMemory: sharedMemoryOf(node, container),
     cgroupParent: pod.record.cgroupParent,
     missingControllers: node.settings.missingControllers,
     io: {
@@ -104,6 +105,14 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
   if (own && own.startedNs !== '0' && container.status.state === 'running')
     container.status = { ...container.status, startedNs: own.startedNs }
   node.emit('started', pod, id)
+}
+
+/** The mount namespace whose /dev/shm it sees; undefined for one of its own, and where a mount of the configuration brings the host's. */
+function sharedMemoryOf(node: Node, { pod, record }: Container): string | undefined {
+  if (record.sharedMemory === 'pod') return pod.held.sharedMemory
+  if (record.sharedMemory !== 'target') return
+  const target = record.config.linux?.securityContext?.namespaceOptions?.targetId ?? ''
+  return `/proc/${node.mustContainer(target).status.pid}/ns/mnt`
 }
 
 /** Its OCI configuration, as it was made at the creation. */

@@ -1,10 +1,10 @@
 import { writeFileSync } from 'node:fs'
 import { describe, Fault, isErrno } from '../base/fault.ts'
 import { connectMonitor, isMonitorAlive } from '../container/monitor.ts'
-import { eventuallyGone } from './wait.ts'
 import type { Pod } from './model.ts'
 import type { Node } from './node.ts'
 import { stopContainerNow } from './stop-container.ts'
+import { eventuallyGone } from './wait.ts'
 
 /** Time that a monitor gets to end after its last process. */
 const MONITOR_END_MS = 10_000

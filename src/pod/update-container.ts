@@ -1,5 +1,5 @@
-import { writeFileAtomic } from '../base/file.ts'
 import { Fault } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
 import { updateCgroup } from '../container/index.ts'
 import type { LinuxContainerResources } from '../spec/cri.ts'
 import type { Node } from './node.ts'

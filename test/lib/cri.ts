@@ -35,14 +35,20 @@ export interface Calls {
   RemovePodSandbox: [cri.RemovePodSandboxRequest, cri.RemovePodSandboxResponse]
   PodSandboxStatus: [cri.PodSandboxStatusRequest, cri.PodSandboxStatusResponse]
   ListPodSandbox: [cri.ListPodSandboxRequest, cri.ListPodSandboxResponse]
-  UpdatePodSandboxResources: [cri.UpdatePodSandboxResourcesRequest, cri.UpdatePodSandboxResourcesResponse]
+  UpdatePodSandboxResources: [
+    cri.UpdatePodSandboxResourcesRequest,
+    cri.UpdatePodSandboxResourcesResponse,
+  ]
   CreateContainer: [cri.CreateContainerRequest, cri.CreateContainerResponse]
   StartContainer: [cri.StartContainerRequest, cri.StartContainerResponse]
   StopContainer: [cri.StopContainerRequest, cri.StopContainerResponse]
   RemoveContainer: [cri.RemoveContainerRequest, cri.RemoveContainerResponse]
   ListContainers: [cri.ListContainersRequest, cri.ListContainersResponse]
   ContainerStatus: [cri.ContainerStatusRequest, cri.ContainerStatusResponse]
-  UpdateContainerResources: [cri.UpdateContainerResourcesRequest, cri.UpdateContainerResourcesResponse]
+  UpdateContainerResources: [
+    cri.UpdateContainerResourcesRequest,
+    cri.UpdateContainerResourcesResponse,
+  ]
   ReopenContainerLog: [cri.ReopenContainerLogRequest, cri.ReopenContainerLogResponse]
   ExecSync: [cri.ExecSyncRequest, cri.ExecSyncResponse]
   Exec: [cri.ExecRequest, cri.ExecResponse]
@@ -74,7 +80,14 @@ export interface Streams {
   GetContainerEvents: [cri.GetEventsRequest, cri.ContainerEventResponse]
 }
 
-const IMAGE_CALLS = new Set(['ListImages', 'StreamImages', 'ImageStatus', 'PullImage', 'RemoveImage', 'ImageFsInfo'])
+const IMAGE_CALLS = new Set([
+  'ListImages',
+  'StreamImages',
+  'ImageStatus',
+  'PullImage',
+  'RemoveImage',
+  'ImageFsInfo',
+])
 
 type Stub = Record<string, (...args: unknown[]) => unknown> & { close(): void }
 
@@ -85,7 +98,11 @@ export class CriClient {
 
   constructor(socket: string) {
     const root = loadPackageDefinition(
-      loadSync(join(REPOSITORY, 'src/spec/cri.proto'), { longs: String, enums: String, defaults: true }),
+      loadSync(join(REPOSITORY, 'src/spec/cri.proto'), {
+        longs: String,
+        enums: String,
+        defaults: true,
+      }),
     ) as unknown as { runtime: { v1: Record<string, ServiceClientConstructor> } }
     const of = (name: string): Stub => {
       const Client = root.runtime.v1[name] as ServiceClientConstructor
@@ -231,7 +248,13 @@ conf_dir = "${this.netConf}"
 
   /** The image that all tests run, taken into this daemon's store by the command line. */
   async loadHello(): Promise<void> {
-    await this.berth.ok(['load', '--input', join(REPOSITORY, 'rootfs/images/hello')])
+    await this.berth.ok([
+      'load',
+      '--input',
+      join(REPOSITORY, 'dist/rootfs/images/hello'),
+      '--name',
+      HELLO,
+    ])
   }
 
   /** Removes every pod and everything below the directory. */

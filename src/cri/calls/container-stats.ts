@@ -32,8 +32,7 @@ export async function* streamContainerStats(
   daemon: Daemon,
   { filter }: cri.StreamContainerStatsRequest,
 ): AsyncIterable<Reply<cri.StreamContainerStatsResponse>> {
-  for (const part of inParts(find(daemon, filter)))
-    yield { containerStats: ofAll(daemon, part) }
+  for (const part of inParts(find(daemon, filter))) yield { containerStats: ofAll(daemon, part) }
 }
 
 const find = (daemon: Daemon, filter: cri.ContainerStatsFilter | null): Container[] =>

@@ -31,7 +31,10 @@ export function checkStreams(
 ): void {
   const { stdin, stdout, stderr, tty } = request
   if (tty && stderr)
-    throw new Fault('INVALID_ARGUMENT', 'tty and stderr go not together: a terminal carries both outputs')
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      'tty and stderr go not together: a terminal carries both outputs',
+    )
   if (!stdin && !stdout && !stderr)
     throw new Fault('INVALID_ARGUMENT', 'none of stdin, stdout and stderr is asked for')
 }

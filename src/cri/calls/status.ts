@@ -1,5 +1,5 @@
-import { DEFAULT_HANDLER } from '../../pod/index.ts'
 import { hostFacts } from '../../plan/index.ts'
+import { DEFAULT_HANDLER } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
 import type { Daemon } from '../daemon.ts'
 import type { Reply } from '../wire.ts'
@@ -10,9 +10,12 @@ export async function status(
 ): Promise<Reply<cri.StatusResponse>> {
   const { node } = daemon
   const network = await node.networks.ready()
-  const features = { recursiveReadOnlyMounts: true, userNamespaces: hostFacts().namespaces.has('user') }
+  const features = {
+    recursiveReadOnlyMounts: true,
+    userNamespaces: hostFacts().namespaces.has('user'),
+  }
   // The default one under both of its names; sorted, for the kubelet compares lists.
-  const handlers = ['', DEFAULT_HANDLER, ...node.settings.handlers].sort()
+  const handlers = ['', DEFAULT_HANDLER, ...node.settings.handlers.keys()].sort()
   return {
     status: {
       conditions: [

@@ -1,0 +1,26 @@
+import type { Command } from 'commander'
+import type { Context } from './context.ts'
+
+export function define(command: Command, context: Context): void {
+  command
+    .description(
+      "answer Kubernetes' Container Runtime Interface: the runtime of a kubelet, or of crictl",
+    )
+    .option('--config <file>', 'configuration, with drop-ins in FILE.d (/etc/berth/config.toml)')
+    .option('--socket <path>', 'where to listen, in place of the configuration’s `socket`')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  berth serve
+  berth serve --config ./berth.toml --socket /tmp/berth.sock
+  kubelet --container-runtime-endpoint unix:///run/berth/berth.sock …
+
+SIGHUP reads the configuration anew, SIGUSR1 logs what is under way, SIGTERM ends. Pods and their containers go on in any case.
+See docs/kubernetes.md.`,
+    )
+    .action(async (given: { config?: string; socket?: string }) => {
+      const { serve } = await import('../cri/serve.ts')
+      await serve(context.roots(), { file: given.config, socket: given.socket })
+    })
+}
