@@ -143,7 +143,7 @@ export class Debug {
   #eventLoop(): DebugReport['eventLoop'] {
     // Node counts from one of its timer's turns to the next.
     const ms = (ns: number): number =>
-      Math.max(0, Math.round(ns / 1e5) / 10 - LOOP_RESOLUTION_MS) || 0
+      Math.max(0, Math.round((ns / 1e6 - LOOP_RESOLUTION_MS) * 10) / 10) || 0
     const now = performance.now()
     const utilization = performance.eventLoopUtilization()
     const since = performance.eventLoopUtilization(utilization, this.#utilization)

@@ -83,13 +83,13 @@ export class Operation implements StageListener {
   }
 
   /** How long it has been in its stage, where that is longer than `slowMs` or its own patience and was not told yet; told again each time it has doubled. */
-  overdue(slowMs: number): { readonly stage: string; readonly ms: number } | undefined {
+  overdue(slowMs: number): { readonly stage: string | undefined; readonly ms: number } | undefined {
     const stage = this.#stages.at(-1)
     const ms = performance.now() - (stage?.startedMs ?? this.#startedMs)
     const patience = this.#stagePatienceMs ?? this.#patienceMs ?? slowMs
     if (ms < Math.max(patience, this.#toldMs * 2)) return undefined
     this.#toldMs = ms
-    return { stage: stage?.name ?? '', ms: round(ms) }
+    return { stage: stage?.name, ms: round(ms) }
   }
 }
 
