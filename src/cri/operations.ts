@@ -195,6 +195,8 @@ export function stageTimes(stages: readonly Stage[]): Readonly<Record<string, nu
 
 function codeOf(error: unknown): string {
   if (error === undefined) return 'OK'
+  // The client has called it off, or has gone.
+  if (error instanceof Error && error.name === 'AbortError') return 'CANCELLED'
   return error instanceof Fault ? error.code : 'INTERNAL'
 }
 

@@ -110,6 +110,7 @@ test('the level says who is to look: polls are for debugging, our own failures a
   end('UpdateRuntimeConfig')
   end('StartContainer', new Fault('INVALID_ARGUMENT', 'bad'))
   end('ListContainers', new Error('a bug'))
+  end('ExecSync', AbortSignal.abort().reason)
   assert.equal(
     lines.map(({ level, code }) => [level, code]),
     [
@@ -117,6 +118,7 @@ test('the level says who is to look: polls are for debugging, our own failures a
       ['info', 'OK'],
       ['warn', 'INVALID_ARGUMENT'],
       ['error', 'INTERNAL'],
+      ['warn', 'CANCELLED'],
     ],
   )
 })
