@@ -83,9 +83,12 @@ export class Operation implements StageListener {
   }
 
   /** How long it has been in its stage, where that is longer than `slowMs` or its own patience and was not told yet; told again each time it has doubled. */
-  overdue(slowMs: number): { readonly stage: string | undefined; readonly ms: number } | undefined {
+  overdue(
+    slowMs: number,
+    nowMs = performance.now(),
+  ): { readonly stage: string | undefined; readonly ms: number } | undefined {
     const stage = this.#stages.at(-1)
-    const ms = performance.now() - (stage?.startedMs ?? this.#startedMs)
+    const ms = nowMs - (stage?.startedMs ?? this.#startedMs)
     const patience = this.#stagePatienceMs ?? this.#patienceMs ?? slowMs
     if (ms < Math.max(patience, this.#toldMs * 2)) return undefined
     this.#toldMs = ms
