@@ -54,7 +54,9 @@ void NotifySocket(const Napi::CallbackInfo& info) {
   const std::string text = Text(info[1], "text").str();
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) Refuse(info.Env(), "path", "a socket's path of 1 to 107 bytes");
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    Refuse(info.Env(), "path", "a socket's path of 1 to 107 bytes");
+  }
   std::memcpy(address.sun_path, path.data(), path.size());
   // unix(7): an abstract name begins with NUL, and all bytes that the length covers belong to it.
   if (path[0] == '@') address.sun_path[0] = '\0';

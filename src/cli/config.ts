@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander'
 import { Fault } from '../base/fault.ts'
 import { type Context, print } from './context.ts'
-import { examples, parseFormat, printJson } from './output.ts'
+import { examples, printJson } from './output.ts'
 
 interface Given {
   readonly config?: string
@@ -13,9 +13,7 @@ export function define(command: Command, context: Context): void {
     .argument('[check]', 'the word "check": says what is wrong, prints nothing else')
     .option('--config <file>', 'in place of /etc/berth/config.toml, which may be missing')
     .addOption(
-      new Option('--format <format>', 'toml or json')
-        .default('toml')
-        .argParser((text) => (text === 'toml' ? text : parseFormat(text === 'table' ? '' : text))),
+      new Option('--format <format>', 'toml or json').default('toml').argParser(parseTomlFormat),
     )
     .addHelpText(
       'after',
@@ -48,4 +46,9 @@ export function define(command: Command, context: Context): void {
       }
       await print(configurationText(loaded))
     })
+}
+
+function parseTomlFormat(text: string): Given['format'] {
+  if (text === 'toml' || text === 'json') return text
+  throw new Fault('INVALID_ARGUMENT', `option --format ${text}: known are toml and json`)
 }

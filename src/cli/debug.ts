@@ -1,3 +1,4 @@
+import { request } from 'node:http'
 import { type Command, Option } from 'commander'
 import { Fault, isErrno } from '../base/fault.ts'
 import type { DebugReport } from '../cri/debug.ts'
@@ -41,8 +42,7 @@ export function define(command: Command, context: Context): void {
 }
 
 /** The JSON of an answer. UNAVAILABLE where no daemon is there. */
-async function ask(socketPath: string, method: string, path: string): Promise<unknown> {
-  const { request } = await import('node:http')
+function ask(socketPath: string, method: string, path: string): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const lost = (error: Error): void =>
       reject(
@@ -105,9 +105,11 @@ function reportText(report: DebugReport): string {
           .map(([name, count]) => `${count} ${name}`)
           .join(', '),
         log: `level ${report.log.level}, ${report.log.dropped} lines dropped`,
-        configuration: Object.fromEntries(
-          changed.map(({ key, value, origin }) => [key, `${JSON.stringify(value)} (${origin})`]),
-        ),
+        ...(changed.length > 0 && {
+          configuration: Object.fromEntries(
+            changed.map(({ key, value, origin }) => [key, `${JSON.stringify(value)} (${origin})`]),
+          ),
+        }),
       },
       '',
     ),

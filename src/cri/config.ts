@@ -257,7 +257,7 @@ function dropIns(directory: string): (readonly [path: string, text: string | und
   try {
     names = readdirSync(directory)
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
+    if (isErrno(error, 'ENOENT')) return []
     throw new Fault('FAILED_PRECONDITION', `configuration ${directory} cannot be read`, {
       cause: error,
     })
@@ -267,7 +267,13 @@ function dropIns(directory: string): (readonly [path: string, text: string | und
   if (wanted.length > DROP_INS_MAX) {
     throw new Fault('RESOURCE_EXHAUSTED', `${directory} holds more than ${DROP_INS_MAX} files`)
   }
-  return wanted.map((name) => [join(directory, name), readFile(join(directory, name))])
+  return wanted.map((name) => {
+    const path = join(directory, name)
+    const text = readFile(path)
+    // It is listed: a link that leads nowhere is a mistake, not a choice.
+    if (text === undefined) throw new Fault('NOT_FOUND', `configuration ${path}: a dead link`)
+    return [path, text]
+  })
 }
 
 /** One key of a configuration, as the file has it. */

@@ -1,7 +1,8 @@
 /** What the daemon says of itself to root: STATE/debug.sock, HTTP with JSON, for `berth debug`. */
 import type { Server } from 'node:http'
 import { type IntervalHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks'
-import { describe, Fault } from '../base/fault.ts'
+import { describe } from '../base/fault.ts'
+import { within } from '../base/within.ts'
 import { debugSocket } from './address.ts'
 import { type ConfigurationKey, type LoadedConfiguration, listConfiguration } from './config.ts'
 import { type Answer, listenHttp } from './listen.ts'
@@ -126,24 +127,17 @@ export class Debug {
   }
 
   async #summary(): Promise<Readonly<Record<string, unknown>>> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      const fault = new Fault('DEADLINE_EXCEEDED', `no answer within ${SUMMARY_TIMEOUT_MS} ms`)
-      timer = setTimeout(() => reject(fault), SUMMARY_TIMEOUT_MS)
-    })
     try {
-      return await Promise.race([this.#sources.summary(), late])
+      return await within(SUMMARY_TIMEOUT_MS, this.#sources.summary())
     } catch (error) {
       return { error: describe(error) }
-    } finally {
-      clearTimeout(timer)
     }
   }
 
   #eventLoop(): DebugReport['eventLoop'] {
     // Node counts from one of its timer's turns to the next.
     const ms = (ns: number): number =>
-      Math.max(0, Math.round(ns / 1e5) / 10 - LOOP_RESOLUTION_MS) || 0
+      Math.max(0, Math.round((ns / 1e6 - LOOP_RESOLUTION_MS) * 10) / 10) || 0
     const now = performance.now()
     const utilization = performance.eventLoopUtilization()
     const since = performance.eventLoopUtilization(utilization, this.#utilization)

@@ -1,5 +1,6 @@
 /** What Prometheus is told. Names and their help are here; the values come from whoever knows them. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { within } from '../base/within.ts'
 import type { Log } from './log.ts'
 import { type OperationReport, stageTimes } from './operations.ts'
 
@@ -10,6 +11,8 @@ const STAGE_SECONDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30, 120
 const STAGE_NAMES_MAX = 128
 /** Node's own default of 10 ms would wake an idle daemon 100 times a second. */
 const EVENT_LOOP_RESOLUTION_MS = 100
+/** Prometheus itself waits 10 s. */
+const STATES_TIMEOUT_MS = 5000
 
 export type Counts = Readonly<Record<string, number>>
 
@@ -80,7 +83,7 @@ export class Metrics {
     this.#pods.reset()
     this.#containers.reset()
     try {
-      const { pods, containers } = await this.#sources.states()
+      const { pods, containers } = await within(STATES_TIMEOUT_MS, this.#sources.states())
       for (const [state, count] of Object.entries(pods)) this.#pods.set({ state }, count)
       for (const [state, count] of Object.entries(containers))
         this.#containers.set({ state }, count)

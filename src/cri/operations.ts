@@ -83,13 +83,16 @@ export class Operation implements StageListener {
   }
 
   /** How long it has been in its stage, where that is longer than `slowMs` or its own patience and was not told yet; told again each time it has doubled. */
-  overdue(slowMs: number): { readonly stage: string; readonly ms: number } | undefined {
+  overdue(
+    slowMs: number,
+    nowMs = performance.now(),
+  ): { readonly stage: string | undefined; readonly ms: number } | undefined {
     const stage = this.#stages.at(-1)
-    const ms = performance.now() - (stage?.startedMs ?? this.#startedMs)
+    const ms = nowMs - (stage?.startedMs ?? this.#startedMs)
     const patience = this.#stagePatienceMs ?? this.#patienceMs ?? slowMs
     if (ms < Math.max(patience, this.#toldMs * 2)) return undefined
     this.#toldMs = ms
-    return { stage: stage?.name ?? '', ms: round(ms) }
+    return { stage: stage?.name, ms: round(ms) }
   }
 }
 
@@ -195,6 +198,8 @@ export function stageTimes(stages: readonly Stage[]): Readonly<Record<string, nu
 
 function codeOf(error: unknown): string {
   if (error === undefined) return 'OK'
+  // The client has called it off, or has gone.
+  if (error instanceof Error && error.name === 'AbortError') return 'CANCELLED'
   return error instanceof Fault ? error.code : 'INTERNAL'
 }
 

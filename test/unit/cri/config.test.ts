@@ -1,6 +1,7 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Writable } from 'node:stream'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Fault } from '../../../src/base/fault.ts'
@@ -13,6 +14,9 @@ import {
   withReloadable,
 } from '../../../src/cri/config.ts'
 import { checkFiles } from '../../../src/cri/config-check.ts'
+import { LiveConfiguration } from '../../../src/cri/live-config.ts'
+import { Log } from '../../../src/cri/log.ts'
+import { isPinned } from '../../../src/cri/pinned.ts'
 
 let directory = ''
 let file = ''
@@ -138,11 +142,17 @@ test('a drop-in is judged by itself and named', () => {
   assert.match(error.message, /config\.toml\.d\/a\.toml: log\.level = 1/)
 })
 
-test('a file that everybody may write to, or that is none, is refused', () => {
-  const error = fault(
-    () => load('', { 'a.toml': '' }) && loadConfiguration({ file: directory, state: '/' }),
+test('a file that is none, is open to everybody, or is a dead link is refused', () => {
+  load('', { 'a.toml': '' })
+  assert.match(
+    fault(() => loadConfiguration({ file: directory, state: '/' })).message,
+    /not a file/,
   )
-  assert.match(error.message, /not a file/)
+  chmodSync(join(`${file}.d`, 'a.toml'), 0o666)
+  assert.match(fault(() => loadConfiguration({ file, state: '/' })).message, /a\.toml.*chmod o-w/)
+  rmSync(join(`${file}.d`, 'a.toml'))
+  symlinkSync('/none', join(`${file}.d`, 'b.toml'))
+  assert.match(fault(() => loadConfiguration({ file, state: '/' })).message, /b\.toml: a dead link/)
 })
 
 test('a handler has what [container] has where it says nothing; its name may be anything', () => {
@@ -215,6 +225,63 @@ test('files that the configuration names are judged by check', () => {
   assert.match(problems[2] ?? '', /^runtime_handlers\.a\.seccomp_profile \/none: ENOENT/)
   writeFileSync(profile, '{"defaultAction": "SCMP_ACT_ALLOW"}')
   assert.is(checkFiles(values).length, 2)
+})
+
+test('an image is pinned by a name, a beginning or a part', () => {
+  const names = ['registry.k8s.io/pause:3.10', 'sha256:abc']
+  for (const pattern of [
+    'registry.k8s.io/pause:3.10',
+    'registry.k8s.io/*',
+    '*pause*',
+    'sha256:abc',
+  ]) {
+    assert.ok(isPinned([pattern], names), pattern)
+  }
+  for (const pattern of [
+    'pause',
+    'registry.k8s.io/pause',
+    'k8s.io/*',
+    '*PAUSE*',
+    'registry.k8s.io/pause:3.1',
+  ]) {
+    assert.not.ok(isPinned([pattern], names), pattern)
+  }
+  assert.not.ok(isPinned([], names))
+})
+
+test('a reload tells what has changed, keeps what needs a restart, and keeps all where a file is bad', async () => {
+  const lines: string[] = []
+  const log = Log.to(
+    new Writable({
+      write(chunk, _, done) {
+        lines.push(String(chunk))
+        done()
+      },
+    }),
+    { level: 'info', format: 'text' },
+  )
+  const live = new LiveConfiguration({ file, state: '/run/x' }, load('[stream]\nport = 1'), log)
+  const told: string[][] = []
+  live.onChange(() => {
+    throw new Error('this one fails')
+  })
+  live.onChange((values, changes) => {
+    told.push([values.log.level, String(values.stream.port), ...changes.map(({ key }) => key)])
+  })
+  load('[stream]\nport = 2\n[log]\nlevel = "debug"')
+  assert.is(await live.reload(), true)
+  assert.equal(told, [['debug', '1', 'log.level']])
+  assert.ok(lines.some((line) => /WARN .*next start key=stream\.port before=1 now=2/.test(line)))
+  assert.ok(lines.some((line) => /ERROR .*not in force error="this one fails"/.test(line)))
+
+  writeFileSync(file, '[log]\nlevel = "loud"')
+  assert.is(await live.reload(), false)
+  assert.is(live.values.log.level, 'debug')
+  writeFileSync(file, '[container]\nseccomp_profile = "/none"')
+  assert.is(await live.reload(), false)
+  assert.is(live.values.container.seccompProfile, '')
+  assert.is(told.length, 1)
+  assert.ok(lines.some((line) => /ERROR configuration not reloaded.*log\.level = /.test(line)))
 })
 
 test.run()

@@ -10,7 +10,7 @@ import { Fault } from '../../../src/base/fault.ts'
 import { closeServer } from '../../../src/cri/listen.ts'
 import { Log } from '../../../src/cri/log.ts'
 import { Metrics } from '../../../src/cri/metrics.ts'
-import { serveMetrics } from '../../../src/cri/metrics-server.ts'
+import { MetricsEndpoint, serveMetrics } from '../../../src/cri/metrics-server.ts'
 import { Operations } from '../../../src/cri/operations.ts'
 import { failure } from '../../lib/archive.ts'
 
@@ -175,6 +175,23 @@ test('on a port; one that is taken is an error that names it', async () => {
   await served(await serveMetrics({ host: '127.0.0.1', port }, metrics, log), async () => {
     assert.is((await get({ host: '127.0.0.1', port })).status, 200)
   })
+})
+
+test('the endpoint moves with the configuration', async () => {
+  const [first, second] = [join(directory, '1'), join(directory, '2')]
+  const endpoint = new MetricsEndpoint(metrics, log)
+  await endpoint.listen(`unix:${first}`)
+  await endpoint.listen(`unix:${first}`)
+  assert.is((await get({ socketPath: first })).status, 200)
+  await endpoint.listen(`unix:${second}`)
+  assert.is((await get({ socketPath: second })).status, 200)
+  assert.match((await failure(get({ socketPath: first }))).code, /ENOENT|ECONNREFUSED/)
+  const { code } = await failure(endpoint.listen(`unix:${directory}/none/x`))
+  assert.is(code, 'FAILED_PRECONDITION')
+  await endpoint.listen(`unix:${second}`)
+  assert.is((await get({ socketPath: second })).status, 200)
+  await endpoint.listen('')
+  assert.match((await failure(get({ socketPath: second }))).code, /ENOENT|ECONNREFUSED/)
 })
 
 test.run()
