@@ -35,13 +35,15 @@ const lateModules: Plugin = {
   },
 }
 
-/** The daemon is larger than all commands together and starts rarely: it runs as plain files. */
+/** The daemon is larger than all commands together and starts rarely: it has files of its own, required as bin/berth.cjs sees them. */
+const DAEMON = ['serve', 'config', 'debug']
 const daemonApart: Plugin = {
   name: 'daemon apart',
   setup(build) {
-    build.onResolve({ filter: /^\.\/(serve|config|debug)\.ts$/ }, ({ path, importer }) =>
+    const filter = new RegExp(`^\\./(${DAEMON.join('|')})\\.ts$`)
+    build.onResolve({ filter }, ({ path, importer }) =>
       importer.endsWith('/cli/program.ts')
-        ? { path: `../cli/${path.slice(2, -3)}.js`, external: true }
+        ? { path: `../dist/src/bundle/${path.slice(2, -3)}.cjs`, external: true }
         : undefined,
     )
   },
@@ -69,12 +71,24 @@ await build({
   plugins: [lateModules, daemonApart],
   // A sixth of the whole, for few commands: these load them from node_modules.
   external: ['fzstd', 'smol-toml', 'tar'],
+  // What is not in here is required: the script of a bundle that V8 has compiled before cannot import.
+  supported: { 'dynamic-import': false },
   define: { 'import.meta.url': 'berthUrl' },
   // A function, as Node makes one of a CommonJS file: bin/berth.cjs has no text to put together.
   banner: {
     js: "(function (exports, require, module, __filename, __dirname) { const berthUrl = require('node:url').pathToFileURL(__filename).href;",
   },
   footer: { js: '})' },
+})
+
+await build({
+  ...common,
+  entryPoints: DAEMON.map((name) => `src/cli/${name}.ts`),
+  format: 'cjs',
+  outExtension: { '.js': '.cjs' },
+  external: ['fzstd', 'tar'],
+  define: { 'import.meta.url': 'berthUrl' },
+  banner: { js: "const berthUrl = require('node:url').pathToFileURL(__filename).href;" },
 })
 
 await build({

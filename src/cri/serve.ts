@@ -1,51 +1,53 @@
 import { fstatSync, readFileSync } from 'node:fs'
-import type { Server } from 'node:http'
-import { describe } from '../base/fault.ts'
+import { describe, Fault } from '../base/fault.ts'
 import { type Engine, openEngine } from '../engine/open.ts'
 import type { Roots } from '../engine/types.ts'
 import { packageVersion } from '../engine/version.ts'
 import { Node, type NodeSettings, recoverNode } from '../pod/index.ts'
 import { Networks, type NetworksOptions } from '../pod/network.ts'
 import { podPaths } from '../pod/paths.ts'
-import { StreamServer } from '../stream/index.ts'
-import { parseAddress } from './address.ts'
-import {
-  type Configuration,
-  compareConfigurations,
-  type LoadedConfiguration,
-  type LoadOptions,
-  loadConfiguration,
-  withReloadable,
-} from './config.ts'
+import { StreamServer, type StreamServerOptions } from '../stream/index.ts'
+import { type Configuration, type LoadOptions, loadConfiguration } from './config.ts'
+import { checkFiles } from './config-check.ts'
 import type { Daemon } from './daemon.ts'
 import { Debug } from './debug.ts'
+import { LiveConfiguration } from './live-config.ts'
 import { isJournal, Log } from './log.ts'
 import { Metrics } from './metrics.ts'
-import { serveMetrics } from './metrics-server.ts'
+import { MetricsEndpoint } from './metrics-server.ts'
 import { ServiceManager, takeNotifyEnvironment } from './notify.ts'
 import { Operations } from './operations.ts'
+import { checkAnswers } from './self-check.ts'
 import { CriServer } from './server.ts'
 import { streamHandlers } from './stream-handlers.ts'
 
 /** Calls under way have so long to end when the daemon does; what is cut short is joined or finished by the next one. */
 const SHUTDOWN_MS = 5000
+const LOG_DRAIN_MS = 1000
 
 /** `berth serve`: answers the CRI until it is told to end. Resolves with its end. */
 export async function serve(roots: Roots, options: Omit<LoadOptions, 'state'>): Promise<void> {
+  // Before anything is started: plugins and monitors must not speak for the daemon.
+  const notify = takeNotifyEnvironment(process.env, process.pid)
+  const signals = new Signals()
   const loadOptions: LoadOptions = { ...options, state: roots.state }
-  let loaded = loadConfiguration(loadOptions)
+  const loaded = loadConfiguration(loadOptions)
+  const [problem] = checkFiles(loaded.values)
+  if (problem !== undefined) throw new Fault('FAILED_PRECONDITION', problem)
   const log = Log.to(
     process.stderr,
     loaded.values.log,
     isJournal(process.env['JOURNAL_STREAM'], fstatSync(2)),
   )
-  const manager = new ServiceManager(takeNotifyEnvironment(process.env, process.pid), log)
+  const live = new LiveConfiguration(loadOptions, loaded, log)
+  const manager = new ServiceManager(notify, log)
   const engine = openEngine({ ...roots, warn: (text) => log.warn(text) })
   const node = new Node(
     engine,
-    nodeSettings(loaded.values),
-    new Networks(networkSettings(engine, loaded.values)),
+    nodeSettings(live.values),
+    new Networks(networkSettings(engine, live.values)),
   )
+  const lock = await recoverNode(node)
   const metrics = new Metrics({
     version: packageVersion(),
     log,
@@ -55,74 +57,55 @@ export async function serve(roots: Roots, options: Omit<LoadOptions, 'state'>): 
   const operations: Operations = new Operations({
     log,
     metrics,
-    slowStageMs: loaded.values.log.slowStageMs,
+    slowStageMs: live.values.log.slowStageMs,
   })
-  const lock = await recoverNode(node)
-  const { stream } = loaded.values
-  const streams = await StreamServer.listen(
-    {
-      host: stream.address,
-      port: stream.port,
-      idleTimeoutMs: stream.idleTimeoutMs,
-      ...(stream.tlsCert === ''
-        ? {}
-        : {
-            tls: {
-              certificate: readFileSync(stream.tlsCert),
-              key: readFileSync(stream.tlsKey),
-            },
-          }),
-      report: (text, error) => log.error(text, { error: describe(error) }),
-    },
-    streamHandlers(node),
-  )
-  const daemon: Daemon = {
-    node,
-    streams,
-    configuration: () => loaded.values,
-  }
-  const server = new CriServer(daemon, loaded.values.socket, operations, () => loaded.values.limits)
-  await server.listen()
   const debug = new Debug({
     version: packageVersion(),
     operations,
     log,
-    configuration: () => loaded,
+    configuration: () => live.loaded,
     summary: async () => ({ ...states(node), damage: node.damage }),
   })
-  const servers: Server[] = [await debug.serve(roots.state)]
-  const { address } = loaded.values.metrics
-  if (address !== '') servers.push(await serveMetrics(parseAddress(address), metrics, log))
+  signals.dump = () => void debug.dump()
 
-  const reload = async (): Promise<void> => {
-    await manager.reloading()
-    loaded = reloaded(loaded, loadOptions, log)
-    const { values } = loaded
+  const streams = await StreamServer.listen(streamOptions(live.values, log), streamHandlers(node))
+  const daemon: Daemon = { node, streams, metrics, configuration: () => live.values }
+  const { socket } = live.values
+  const server = new CriServer(daemon, socket, operations, () => live.values.limits)
+  await server.listen()
+  const debugServer = await debug.serve(roots.state)
+  const endpoint = new MetricsEndpoint(metrics, log)
+  await endpoint.listen(live.values.metrics.address)
+
+  live.onChange(async (values) => {
     log.set(values.log)
     operations.slowStageMs = values.log.slowStageMs
     node.settings = nodeSettings(values)
     node.networks.configure(networkSettings(engine, values))
-    await manager.ready('reloaded')
-  }
-  log.info('ready', {
-    socket: loaded.values.socket,
-    streamPort: streams.port,
-    pods: node.pods.size,
+    await endpoint.listen(values.metrics.address)
   })
+  signals.reload = async () => {
+    await manager.reloading()
+    await live.reload()
+    await manager.ready(`${node.pods.size} pods`)
+  }
+  log.info('ready', { socket, streamPort: streams.port, pods: node.pods.size })
   await manager.ready(`${node.pods.size} pods`)
-  manager.startWatchdog(() => node.networks.ready())
-  await untilTold(
-    () => void reload().catch((error) => log.error('cannot reload', { error: describe(error) })),
-    () => void debug.dump(),
-  )
+  manager.startWatchdog(() => checkAnswers(socket))
+
+  await signals.end
+  log.info('ending')
   await manager.stopping()
   await server.close(SHUTDOWN_MS)
   await streams.close()
+  await endpoint.close()
   debug.close()
-  for (const each of servers) each.close()
+  debugServer.close()
   node.networks.close()
   for (const pod of node.pods.values()) pod.monitor?.close()
   lock.release()
+  await log.drain(LOG_DRAIN_MS)
+  signals.close()
 }
 
 function states(node: Node) {
@@ -137,21 +120,6 @@ function countBy(names: readonly string[]): Record<string, number> {
   const counts: Record<string, number> = {}
   for (const name of names) counts[name] = (counts[name] ?? 0) + 1
   return counts
-}
-
-/** What is in force after a reload: what needs a restart stays; a configuration that is wrong changes nothing. */
-function reloaded(
-  before: LoadedConfiguration,
-  options: LoadOptions,
-  log: Log,
-): LoadedConfiguration {
-  const after = loadConfiguration(options)
-  for (const change of compareConfigurations(before, after)) {
-    const words = { key: change.key, before: change.before, after: change.after }
-    if (change.takesEffect === 'reload') log.info('changed', words)
-    else log.warn('changed in the files, takes effect at a restart', words)
-  }
-  return withReloadable(before, after)
 }
 
 function nodeSettings(values: Configuration): NodeSettings {
@@ -176,17 +144,44 @@ function networkSettings(engine: Engine, { network }: Configuration): NetworksOp
   }
 }
 
+function streamOptions({ stream }: Configuration, log: Log): StreamServerOptions {
+  const { address, port, idleTimeoutMs, tlsCert, tlsKey } = stream
+  return {
+    host: address,
+    port,
+    idleTimeoutMs,
+    ...(tlsCert === ''
+      ? {}
+      : { tls: { certificate: readFileSync(tlsCert), key: readFileSync(tlsKey) } }),
+    report: (text, error) => log.error(text, { error: describe(error) }),
+  }
+}
+
 /** SIGHUP reloads, SIGUSR1 tells what is under way; SIGTERM and SIGINT end. */
-function untilTold(reload: () => void, dump: () => void): Promise<void> {
-  return new Promise((resolve) => {
-    process.on('SIGHUP', reload)
-    process.on('SIGUSR1', dump)
-    const end = (): void => {
-      process.off('SIGHUP', reload)
-      process.off('SIGUSR1', dump)
-      resolve()
-    }
-    process.once('SIGTERM', end)
-    process.once('SIGINT', end)
-  })
+class Signals {
+  reload: () => Promise<void> = async () => {}
+  dump: () => void = () => {}
+  readonly end: Promise<void>
+  #reloading: Promise<void> = Promise.resolve()
+  readonly #handlers: [NodeJS.Signals, () => void][]
+
+  constructor() {
+    let end = (): void => {}
+    this.end = new Promise((resolve) => {
+      end = resolve
+    })
+    this.#handlers = [
+      // One at a time.
+      ['SIGHUP', () => (this.#reloading = this.#reloading.then(() => this.reload()))],
+      // Node's own answer to it would be to open its debugger.
+      ['SIGUSR1', () => this.dump()],
+      ['SIGTERM', end],
+      ['SIGINT', end],
+    ]
+    for (const [name, handler] of this.#handlers) process.on(name, handler)
+  }
+
+  close(): void {
+    for (const [name, handler] of this.#handlers) process.off(name, handler)
+  }
 }

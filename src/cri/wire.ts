@@ -15,7 +15,10 @@ interface Service {
  * The services of runtime.v1. Messages are as src/spec/cri.ts has them: every field is there, 64-bit numbers are text, enums are names; of what is sent,
  * fields may be missing.
  */
+let services: Readonly<Record<ServiceName, ServiceDefinition>> | undefined
+
 export function criServices(): Readonly<Record<ServiceName, ServiceDefinition>> {
+  if (services) return services
   const definition = loadSync(PROTO, {
     longs: String,
     enums: String,
@@ -27,7 +30,8 @@ export function criServices(): Readonly<Record<ServiceName, ServiceDefinition>> 
     runtime: { v1: Record<ServiceName, Service> }
   }
   const { RuntimeService, ImageService } = root.runtime.v1
-  return { RuntimeService: RuntimeService.service, ImageService: ImageService.service }
+  services = { RuntimeService: RuntimeService.service, ImageService: ImageService.service }
+  return services
 }
 
 /** A message to be sent: what is missing is empty on the wire. */
