@@ -45,6 +45,11 @@ void BpfAttachDevice(const Napi::CallbackInfo& info);
 void BpfDetachDevice(const Napi::CallbackInfo& info);
 Napi::Value BpfQueryDevice(const Napi::CallbackInfo& info);
 
+// network.cc
+Napi::Value NetnsStats(const Napi::CallbackInfo& info);
+Napi::Value ConnectIn(const Napi::CallbackInfo& info);
+void NotifySocket(const Napi::CallbackInfo& info);
+
 // system.cc
 Napi::Value PollPriority(const Napi::CallbackInfo& info);
 void RawOutput(const Napi::CallbackInfo& info);

@@ -49,6 +49,10 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<BpfDetachDevice>(exports, "bpfDetachDevice");
   Export<BpfQueryDevice>(exports, "bpfQueryDevice");
 
+  Export<NetnsStats>(exports, "netnsStats");
+  Export<ConnectIn>(exports, "connectIn");
+  Export<NotifySocket>(exports, "notifySocket");
+
   Export<PollPriority>(exports, "pollPriority");
   Export<RawOutput>(exports, "rawOutput");
   Export<NotifySocket>(exports, "notifySocket");

@@ -148,6 +148,7 @@ enum class Frame : uint8_t {
   kStdin = 32,
   kStdinClose = 33,
   kResize = 34,
+  kDiscard = 35,
   kReply = 128,
   kStdout = 129,
   kStderr = 130,

@@ -25,7 +25,9 @@ constexpr int kConnectionsMax = 512;
 
 int g_count = 0;
 
-bool IsData(Frame type) { return type == Frame::kStdin || type == Frame::kStdinClose || type == Frame::kResize; }
+bool IsData(Frame type) {
+  return type == Frame::kStdin || type == Frame::kStdinClose || type == Frame::kResize || type == Frame::kDiscard;
+}
 
 }  // namespace
 
@@ -287,6 +289,10 @@ bool Connection::TakeFrame(Frame type, Bytes payload) {
         memcpy(size, payload.data, sizeof(size));
         target_.stdio->Resize(size[0], size[1]);
       }
+      return true;
+    case Frame::kDiscard:
+      target_.out = target_.err = false;
+      if (target_.stdio != nullptr) target_.stdio->Resume();
       return true;
     default:
       pending_ = true;

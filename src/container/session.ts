@@ -20,6 +20,7 @@ export class MonitorSession<Exit> {
   readonly #socket: Socket
   readonly #queue: Output[] = []
   #bytes = 0
+  #discards = false
   #ended = false
   #lost: Fault | undefined
   #wake: (() => void) | undefined
@@ -56,6 +57,17 @@ export class MonitorSession<Exit> {
     if (!this.#ended && !this.#lost) this.#socket.write(encodeFrame('stdinClose'))
   }
 
+  /** Nothing more of the output is wanted, only the exit: the monitor then reads it and throws it away. What has come and was not read is dropped. */
+  discard(): void {
+    if (this.#discards) return
+    this.#discards = true
+    this.#queue.length = 0
+    this.#bytes = 0
+    if (this.#ended || this.#lost) return
+    this.#socket.write(encodeFrame('discard'))
+    this.#socket.resume()
+  }
+
   resize(rows: number, columns: number): void {
     if (this.#ended || this.#lost) return
     const size = Buffer.alloc(4)
@@ -71,6 +83,7 @@ export class MonitorSession<Exit> {
 
   /** For the connection: a frame of output. */
   push(stream: Output['stream'], data: Buffer): void {
+    if (this.#discards) return
     this.#queue.push({ stream, data })
     this.#bytes += data.length
     if (this.#bytes > OUTPUT_BYTES_MAX) this.#socket.pause()

@@ -109,6 +109,17 @@ export interface Binding {
   /** poll(2) for POLLPRI on a cgroup events file, until it changes since it was last read or the timeout ends (false; -1 for none). */
   pollPriority(fd: number, timeoutMs: number): Promise<boolean>
 
+  // -- sockets ---------------------------------------------------------------------------------------------------
+  /** /proc/net/dev of the network namespace at `path` (setns(2)). Own thread, which ends with it. */
+  netnsStats(path: string): Promise<string>
+  /**
+   * A TCP connection made in the network namespace at `path`; the fd is non-blocking. `host` is an address; ETIMEDOUT after `timeoutMs` (-1: the
+   * kernel's own). Own thread, which ends with it.
+   */
+  connectIn(path: string, host: string, port: number, timeoutMs: number): Promise<number>
+  /** One datagram to a UNIX socket, as sd_notify(3) sends it: `path` is absolute, or an abstract name after '@'. EAGAIN where nobody reads. */
+  notifySocket(path: string, text: string): void
+
   // -- system ---------------------------------------------------------------------------------------------------
   /** Clears OPOST of a terminal (termios(3)): Node's raw mode leaves newline translation on. */
   rawOutput(fd: number): void

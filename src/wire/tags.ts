@@ -155,6 +155,7 @@ export const FRAME = {
   stdin: 32,
   stdinClose: 33,
   resize: 34,
+  discard: 35,
   reply: 128,
   stdout: 129,
   stderr: 130,

@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Fault } from '../../src/base/fault.ts'
@@ -101,6 +102,52 @@ test('a background child that keeps the output open does not hold up the end of 
   const { session } = await monitor.exec(bench.exec('c', 'sleep 1000 & echo started'))
   assert.is(await collect(session), 'started\n')
   assert.is((await session.exit).code, 0)
+})
+
+test('a timeout ends an exec whose children hold its output, and tells it at once', async () => {
+  using monitor = await connectMonitor(directory)
+  const begin = performance.now()
+  const script = 'trap "" TERM HUP INT; sleep 1000 & setsid sleep 1000 & while :; do sleep 1; done'
+  const { session } = await monitor.exec(bench.exec('c', script, { timeoutMs: 300 }))
+  assert.is(await collect(session), '')
+  assert.is((await session.exit).timedOut, true)
+  assert.ok(performance.now() - begin < 5000)
+})
+
+test('an exec that writes without end is over when its time is, though nothing of it is wanted', async () => {
+  using monitor = await connectMonitor(directory)
+  const { session } = await monitor.exec(bench.exec('c', 'yes', { timeoutMs: 1500 }))
+  for await (const { data } of session.output) {
+    assert.ok(data.length > 0)
+    break
+  }
+  session.discard()
+  session.discard()
+  let more = 0
+  for await (const { data } of session.output) more += data.length
+  assert.is(more, 0)
+  assert.is((await session.exit).timedOut, true)
+})
+
+test('a program whose output nobody wants runs to its end', async () => {
+  using monitor = await connectMonitor(directory)
+  // A file, because no shell tool writes fast enough.
+  const bytes = 40_000_000
+  const times = 10
+  writeFileSync(join(bench.root, 'tmp/bytes'), Buffer.alloc(bytes))
+  const script = `for i in $(seq ${times}); do cat /tmp/bytes; done; exit 7`
+  const { session } = await monitor.exec(bench.exec('c', script))
+  const begin = performance.now()
+  session.discard()
+  assert.is((await session.exit).code, 7)
+  console.log(
+    `# ${((times * bytes) / 1e6 / ((performance.now() - begin) / 1000)).toFixed(0)} MB/s thrown away`,
+  )
+  const { session: next } = await connectMonitor(directory).then((m) =>
+    m.exec(bench.exec('c', 'echo alive')),
+  )
+  assert.is(await collect(next), 'alive\n')
+  next.close()
 })
 
 test('a detached exec tells nobody of its end', async () => {

@@ -31,7 +31,16 @@ const NODE_CALLS = [
   'writeSync',
 ] as const
 /** Calls of the addon that give a promise. */
-const PROMISES = ['flockWait', 'syncfs', 'pidfdWait', 'pollPriority', 'removeTree', 'treeUsage']
+const PROMISES = [
+  'flockWait',
+  'syncfs',
+  'pidfdWait',
+  'pollPriority',
+  'removeTree',
+  'treeUsage',
+  'netnsStats',
+  'connectIn',
+]
 
 let count = 0
 let failAt = 0
