@@ -133,6 +133,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
     OpenSources(&child);
     MakeMountsPrivate();
     MakeRoot(&child);
+    MakeViews(&child);
     DropScratch(&child);
   }
   JoinNamespaces(&child);
@@ -158,6 +159,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
     OpenSources(&child);
     MakeMountsPrivate();
     MakeRoot(&child);
+    MakeViews(&child);
     MakeDevices(&child);
     DropScratch(&child);
     // Ours serves the container as well, unless a user namespace must own it.
