@@ -160,6 +160,7 @@ MountPlan DecodeMount(Decoder& d, Bytes message) {
       case Tag::kMountIdmap: m.idmap = DecodeIdMappings(d, f.bytes); return true;
       case Tag::kMountCopyUp: m.copy_up = d.Flag(f); return true;
       case Tag::kMountOptional: m.optional = d.Flag(f); return true;
+      case Tag::kMountLower: d.Add(&m.lower, message, f.tag, d.Text(f)); return true;
       case Tag::kMountSourceNamespace: m.source_namespace = d.Text(f); return true;
       default: return false;
     }

@@ -53,6 +53,7 @@ struct MountPlan {
   const IdMappings* idmap = nullptr;
   bool copy_up = false;
   const char* source_namespace = "";
+  Array<const char*> lower;  // Bind only: topmost first; the source is a path inside a view of them.
   bool optional = false;
 };
 

@@ -40,6 +40,7 @@ enum class Tag : uint16_t {
   kMountCopyUp = 43,
   kMountOptional = 44,
   kMountSourceNamespace = 45,
+  kMountLower = 46,
   // DevicePlan
   kDeviceTarget = 50,
   kDeviceType = 51,

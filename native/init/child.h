@@ -33,6 +33,7 @@ struct Child {
   int* devices = nullptr;  // One for each DevicePlan, where mknod will not be allowed inside.
   int host_sys = -1;       // Stands in where a sysfs cannot be mounted.
   int scratch = -1;        // A tmpfs in a private mount namespace.
+  int scratch_used = 0;    // Directories in it.
 
   // For the last stage.
   int apparmor = -1;
@@ -74,8 +75,12 @@ bool MapOut(const Array<IdMap>& maps, uint32_t inside, uint32_t* outside);
 void OpenSources(Child* child);
 void MakeMountsPrivate();
 void MakeScratch(Child* child);
+// A new directory in the scratch.
+int ScratchDirectory(Child* child);
 void DropScratch(Child* child);
 void MakeRoot(Child* child);
+// The sources that are views of layers.
+void MakeViews(Child* child);
 void MakeDevices(Child* child);
 // mount_setattr(2); -1 with errno set.
 long SetAttributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int idmap, bool recursive);
@@ -83,7 +88,7 @@ long SetAttributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, i
 int CloneTree(int fd, const char* path, bool recursive);
 
 // overlay.cc: a detached overlay.
-int MountOverlay(Child* child);
+int MountOverlay(Child* child, const RootPlan& root);
 // shift.cc: gives every inode below to the mapped owner.
 void ShiftTree(int tree, const IdMappings& ids);
 

@@ -91,6 +91,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
     OpenSources(&child);
     MakeMountsPrivate();
     MakeRoot(&child);
+    MakeViews(&child);
     DropScratch(&child);
   }
   JoinNamespaces(&child);
@@ -116,6 +117,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
     OpenSources(&child);
     MakeMountsPrivate();
     MakeRoot(&child);
+    MakeViews(&child);
     MakeDevices(&child);
     DropScratch(&child);
     // Ours serves the container as well, unless a user namespace must own it.

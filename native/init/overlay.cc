@@ -27,8 +27,7 @@ bool HasOption(const RootPlan& root, const char* name) {
 }
 
 // A detached mount of each layer, mapped to the user namespace.
-int* CloneLayers(Child* child, bool idmap) {
-  const Array<const char*>& lower = child->plan->root.lower;
+int* CloneLayers(Child* child, const Array<const char*>& lower, bool idmap) {
   int* layers = static_cast<int*>(child->arena.Take(lower.size * sizeof(int)));
   if (!layers) Die(ENOMEM, "root", "cannot hold %zu layers", lower.size);
   for (size_t i = 0; i < lower.size; i++) {
@@ -40,15 +39,17 @@ int* CloneLayers(Child* child, bool idmap) {
   return layers;
 }
 
-// Overlayfs of older kernels wants layers that are attached somewhere: each gets a short name in our scratch, which
-// also keeps a long list within one page.
-void AttachLayers(Child* child, const int* layers, size_t count) {
+// Overlayfs of older kernels wants layers that are attached somewhere: each gets a short name in a directory of our
+// scratch, which also keeps a long list within one page. Gives that directory.
+int AttachLayers(Child* child, const int* layers, size_t count) {
+  const int place = ScratchDirectory(child);
   char name[24];
   for (size_t i = 0; i < count; i++) {
     std::snprintf(name, sizeof(name), "%zu", i);
-    Must(Call(SYS_mkdirat, child->scratch, name, 0700), "root", "scratch directory");
-    Must(Call(SYS_move_mount, layers[i], "", child->scratch, name, MOVE_MOUNT_F_EMPTY_PATH), "root", "layer %zu", i);
+    Must(Call(SYS_mkdirat, place, name, 0700), "root", "scratch directory");
+    Must(Call(SYS_move_mount, layers[i], "", place, name, MOVE_MOUNT_F_EMPTY_PATH), "root", "layer %zu", i);
   }
+  return place;
 }
 
 long SetString(int context, const char* key, const char* value) {
@@ -95,10 +96,9 @@ int MountOneByOne(const RootPlan& root, By by, const int* layers) {
   return static_cast<int>(result);
 }
 
-// Before Linux 6.7, and for paths that fsconfig does not take: mount(2) with everything in one page, in our scratch,
-// and a detached clone of the result.
-int MountAtOnce(Child* child) {
-  const RootPlan& root = child->plan->root;
+// Before Linux 6.7, and for paths that fsconfig does not take: mount(2) with everything in one page, in the directory
+// of the layers, which is the working directory, and a detached clone of the result.
+int MountAtOnce(const RootPlan& root, int place) {
   OverlayData data;
   data.AddLayers(root.lower.size);
   if (root.upper) data.AddPath("upperdir=", root.upper);
@@ -107,10 +107,10 @@ int MountAtOnce(Child* child) {
     if (std::strcmp(option, kChownOption) != 0) data.AddOption(option);
   }
   if (!data.fits()) Die(E2BIG, "root", "overlay options are longer than a page");
-  Must(Call(SYS_mkdirat, child->scratch, "m", 0700), "root", "scratch directory");
+  Must(Call(SYS_mkdirat, place, "m", 0700), "root", "scratch directory");
   Must(Call(SYS_mount, "overlay", "m", "overlay", root.upper ? 0 : MS_RDONLY, data.text()), "root",
        "overlay of %zu layers", root.lower.size);
-  return static_cast<int>(Must(CloneTree(child->scratch, "m", false), "root", "overlay"));
+  return static_cast<int>(Must(CloneTree(place, "m", false), "root", "overlay"));
 }
 
 bool FitsFsconfig(const RootPlan& root, bool lower) {
@@ -124,14 +124,13 @@ bool FitsFsconfig(const RootPlan& root, bool lower) {
 
 }  // namespace
 
-int MountOverlay(Child* child) {
-  const RootPlan& root = child->plan->root;
+int MountOverlay(Child* child, const RootPlan& root) {
   const bool chown = HasOption(root, kChownOption);
   const bool idmap = child->user_namespace >= 0 && !chown;
   if (chown && !root.upper) Die(-EINVAL, "chown", "a read-only view of the layers cannot be given to other owners");
   if (root.lower.size == 1 && !root.upper) {
     // Overlayfs wants two: a single layer is its own read-only view.
-    const int layer = CloneLayers(child, idmap)[0];
+    const int layer = CloneLayers(child, root.lower, idmap)[0];
     Must(SetAttributes(layer, MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, -1, false), "root", "layer %s", root.lower[0]);
     return layer;
   }
@@ -144,15 +143,16 @@ int MountOverlay(Child* child) {
       for (const char* layer : root.lower) Must(Call(SYS_faccessat, AT_FDCWD, layer, F_OK), "root", "layer %s", layer);
       Die(ENOENT, "root", "overlay with upper %s", root.upper ? root.upper : "(none)");
     }
-    const int* layers = CloneLayers(child, idmap);
+    const int* layers = CloneLayers(child, root.lower, idmap);
     const bool fits = one_by_one && FitsFsconfig(root, false);
     if (fits) mount = MountOneByOne(root, By::kFd, layers);
     if (mount < 0) {
-      MakeScratch(child);
-      AttachLayers(child, layers, root.lower.size);
-      Must(Call(SYS_fchdir, child->scratch), "root", "scratch directory");
+      const int place = AttachLayers(child, layers, root.lower.size);
+      Must(Call(SYS_fchdir, place), "root", "scratch directory");
       if (fits) mount = MountOneByOne(root, By::kName, nullptr);
-      if (mount < 0) mount = MountAtOnce(child);
+      if (mount < 0) mount = MountAtOnce(root, place);
+      Must(Call(SYS_chdir, "/"), "root", "chdir");
+      ::close(place);
     }
     for (size_t i = 0; i < root.lower.size; i++) ::close(layers[i]);
   }

@@ -13,6 +13,7 @@
 
 #include "call.h"
 #include "child.h"
+#include "path.h"
 #include "sync.h"
 
 namespace berth {
@@ -99,7 +100,8 @@ void OpenSources(Child* child) {
   if (!child->sources) Die(ENOMEM, "mount", "cannot hold %zu mounts", mounts.size);
   bool sysfs = false;
   for (size_t i = 0; i < mounts.size; i++) {
-    child->sources[i] = mounts[i].kind == MountKind::kBind ? OpenSource(child, mounts[i]) : -1;
+    const bool of_host = mounts[i].kind == MountKind::kBind && mounts[i].lower.empty();
+    child->sources[i] = of_host ? OpenSource(child, mounts[i]) : -1;
     sysfs |= mounts[i].kind == MountKind::kNew && std::strcmp(mounts[i].type, "sysfs") == 0;
   }
   if (child->user_namespace >= 0) {
@@ -129,6 +131,15 @@ void MakeScratch(Child* child) {
   Must(Call(SYS_move_mount, child->scratch, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), "root", "scratch tmpfs");
 }
 
+int ScratchDirectory(Child* child) {
+  MakeScratch(child);
+  char name[24];
+  std::snprintf(name, sizeof(name), "p%d", child->scratch_used++);
+  Must(Call(SYS_mkdirat, child->scratch, name, 0700), "root", "scratch directory");
+  return static_cast<int>(
+      Must(Call(SYS_openat, child->scratch, name, O_PATH | O_DIRECTORY | O_CLOEXEC), "root", "scratch directory"));
+}
+
 void DropScratch(Child* child) {
   if (child->scratch < 0) return;
   Must(Call(SYS_fchdir, child->scratch), "root", "scratch tmpfs");
@@ -141,11 +152,38 @@ void DropScratch(Child* child) {
 void MakeRoot(Child* child) {
   const RootPlan& root = child->plan->root;
   if (root.overlay) {
-    child->root = MountOverlay(child);
+    child->root = MountOverlay(child, root);
     return;
   }
   child->root = static_cast<int>(Must(CloneTree(AT_FDCWD, root.directory, true), "root", "%s", root.directory));
   Must(SetAttributes(child->root, 0, 0, MS_PRIVATE, -1, true), "root", "%s", root.directory);
+}
+
+void MakeViews(Child* child) {
+  const Array<MountPlan>& mounts = child->plan->mounts;
+  for (size_t i = 0; i < mounts.size; i++) {
+    const MountPlan& mount = mounts[i];
+    if (mount.kind != MountKind::kBind || mount.lower.empty()) continue;
+    RootPlan view;
+    view.overlay = true;
+    view.lower = mount.lower;
+    int fd = MountOverlay(child, view);
+    if (std::strcmp(mount.source, "/") != 0) {
+      // A part of a mount can be cloned only where the mount is attached.
+      const int place = ScratchDirectory(child);
+      Must(Call(SYS_move_mount, fd, "", place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH), "mount",
+           "layers of the mount at %s", mount.target);
+      const int part = OpenIn(fd, mount.source, O_PATH);
+      Must(part, "mount", "%s in the layers of the mount at %s", mount.source, mount.target);
+      ::close(fd);
+      fd = static_cast<int>(Must(CloneTree(part, "", false), "mount", "%s of the mount at %s", mount.source, mount.target));
+      ::close(part);
+      ::close(place);
+    }
+    Must(SetAttributes(fd, 0, 0, MS_PRIVATE, -1, false), "mount", "propagation of the mount at %s", mount.target);
+    SetPlanned(mount, fd);
+    child->sources[i] = fd;
+  }
 }
 
 void MakeDevices(Child* child) {

@@ -176,6 +176,9 @@ function planMount(field: string, mount: Mount, context: MountContext): MountPla
       refuseData(field, 'remount', options, context)
       return plan
     case 'new':
+      if (type === 'overlay' && options.data.some((option) => option.startsWith(LAYER))) {
+        return layersMount(field, plan, options)
+      }
       return {
         ...plan,
         type,
@@ -184,6 +187,36 @@ function planMount(field: string, mount: Mount, context: MountContext): MountPla
         // A kernel may be built without POSIX message queues; nobody has asked for them by name.
         optional: type === 'mqueue',
       }
+  }
+}
+
+/** overlayfs's own option for one layer, and ours for a path inside all of them. */
+const LAYER = 'lowerdir+='
+const LAYERS_PATH = 'berth.path='
+/** overlayfs refuses more (OVL_MAX_STACK). */
+const LAYERS_MAX = 500
+
+/**
+ * Layers without an upper directory: a view of them that is made on the host, since a user namespace may not reach them, and bound; as long a list as the
+ * root's may be, on every kernel.
+ */
+function layersMount(field: string, plan: MountPlan, options: Options): MountPlan {
+  const lower: string[] = []
+  let source = '/'
+  for (const [i, option] of options.data.entries()) {
+    const at = `${field}.options[${i}]`
+    if (option.startsWith(LAYER)) lower.push(absolute(at, option.slice(LAYER.length)))
+    else if (option.startsWith(LAYERS_PATH)) source = absolute(at, option.slice(LAYERS_PATH.length))
+    else throw unsupported(`${at} ${show(option)}`, `goes not with ${LAYER}`)
+  }
+  return {
+    ...plan,
+    kind: 'bind',
+    source,
+    lower: list(`${field}.options`, lower, LAYERS_MAX),
+    setAttributes: plan.setAttributes | MOUNT_ATTR.RDONLY,
+    clearAttributes: plan.clearAttributes & ~MOUNT_ATTR.RDONLY,
+    propagation: plan.propagation || MS.PRIVATE,
   }
 }
 

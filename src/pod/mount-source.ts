@@ -1,9 +1,9 @@
-import { mkdirSync, openSync, readlinkSync, realpathSync } from 'node:fs'
+import { mkdirSync, realpathSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
-import { O_DIRECTORY, O_PATH } from '../kernel/constants.ts'
-import { Fd } from '../kernel/fd.ts'
+import { O_PATH } from '../kernel/constants.ts'
 import { openInside } from '../kernel/inside.ts'
-import { impossible, invalid, show } from '../plan/check.ts'
+import { overlayMount } from '../kernel/mount-api.ts'
+import { impossible, show } from '../plan/check.ts'
 import type { MountPropagation } from '../spec/cri.ts'
 
 /** Where a host path really is: what is mounted is what a link leads to (CRI). A missing directory is made, as containerd and CRI-O do and the kubelet counts on. */
@@ -24,15 +24,14 @@ export function hostSource(field: string, path: string): string {
   }
 }
 
-/** A path inside a layer, as a path of the host; no link of the image leads out of it (CVE-2022-23648). Layers do not change, so what is found stays. */
-export function pathInLayer(field: string, layer: string, path: string): string {
-  using root = new Fd(openSync(layer, O_PATH | O_DIRECTORY))
+/**
+ * That an image, by its layers, has something at the path that a mount asks for: looked up inside it, so no link leads out (CVE-2022-23648). Layers do not change; the
+ * start looks it up once more.
+ */
+export function checkImagePath(field: string, lower: readonly string[], path: string): void {
+  using image = overlayMount({ lower })
   try {
-    using found = openInside(root.number, path, O_PATH)
-    const real = readlinkSync(`/proc/self/fd/${found.number}`)
-    const top = readlinkSync(`/proc/self/fd/${root.number}`)
-    if (real !== top && !real.startsWith(`${top}/`)) throw invalid(field, 'leads out of the image')
-    return real
+    openInside(image.number, path === '' ? '.' : path, O_PATH).close()
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) throw error
     throw new Fault('NOT_FOUND', `${field}: no ${show(path)} in the image`, { cause: error })

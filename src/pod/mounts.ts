@@ -4,14 +4,12 @@ import { idMaps } from '../plan/namespaces.ts'
 import type { Mount as CriMount, IDMapping, MountPropagation } from '../spec/cri.ts'
 import type { Mount } from '../spec/runtime.ts'
 import { idMapping } from './check.ts'
-import { checkPropagation, hostSource, pathInLayer } from './mount-source.ts'
+import { checkPropagation, hostSource } from './mount-source.ts'
 import type { ContainerNamespaces } from './namespaces.ts'
 import type { ImageMount, Mappings, StoredConfig } from './types.ts'
 
 const MOUNTS_MAX = 2048
 const OPTIONS_MAX = 32
-/** What fsconfig(2) takes as one value. */
-const LAYER_BYTES_MAX = 256
 
 export interface MountInput {
   readonly config: Pick<StoredConfig, 'mounts'>
@@ -216,7 +214,7 @@ interface ImageContext {
   readonly input: MountInput
 }
 
-/** An image's files, read-only: its one layer, or an overlay of them. */
+/** An image's files, read-only: the overlay of its layers, or what is at a path inside it. */
 function imageMount(
   field: string,
   mount: CriMount,
@@ -232,28 +230,14 @@ function imageMount(
     throw invalid(`${field}.image_sub_path`, `${show(path)} is no path below the image's root`)
   }
   const lower = input.images.find((image) => image.index === index)?.lower ?? []
-  const [only] = lower
-  if (only === undefined) throw invalid(`${field}.image`, 'has no layers')
-  if (lower.length === 1) {
-    const idmap = input.mappings ? ['ridmap'] : []
-    return {
-      target,
-      make: () => ({
-        destination: target,
-        type: 'bind',
-        source: pathInLayer(`${field}.image_sub_path`, only, path || '.'),
-        options: ['bind', 'rprivate', ...options, ...idmap],
-      }),
-    }
+  if (lower.length === 0) throw invalid(`${field}.image`, 'has no layers')
+  const layers = lower.map((layer) => `lowerdir+=${absolute(`${field}.image`, layer)}`)
+  const inside = path === '' ? [] : [`berth.path=/${path}`]
+  const mounted = {
+    type: 'overlay',
+    source: 'overlay',
+    options: [...layers, ...inside, ...options],
   }
-  if (path !== '') {
-    throw unsupported(`${field}.image_sub_path`, 'the image has more than one layer')
-  }
-  if (input.mappings) {
-    throw unsupported(`${field}.image`, 'more than one layer in a pod with a user namespace')
-  }
-  const layers = lower.map((layer) => `lowerdir+=${text(`${field}.image`, layer, LAYER_BYTES_MAX)}`)
-  const mounted = { type: 'overlay', source: 'overlay', options: [...layers, ...options] }
   return { target, make: () => ({ destination: target, ...mounted }) }
 }
 

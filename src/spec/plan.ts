@@ -60,6 +60,8 @@ export interface MountPlan {
   readonly source: string
   /** bind only: a mount namespace (its path) in which `source` is; what is there is the container's of that namespace. */
   readonly sourceNamespace?: string
+  /** bind only: host directories, topmost first; `source` is a path inside a read-only view of them (an image's layers). */
+  readonly lower?: readonly string[]
   readonly target: string
   /** The file system's type; for kind 'new' only. */
   readonly type: string

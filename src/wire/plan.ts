@@ -126,6 +126,7 @@ function mountFields(m: Message, mount: MountPlan): Message {
   if (mount.sourceNamespace !== undefined) {
     m.text(TAG.mountSourceNamespace, mount.sourceNamespace)
   }
+  if (mount.lower !== undefined) m.texts(TAG.mountLower, mount.lower)
   m.text(TAG.mountType, mount.type).texts(TAG.mountOption, mount.options)
   m.number(TAG.mountSetAttributes, mount.setAttributes)
   m.number(TAG.mountClearAttributes, mount.clearAttributes)

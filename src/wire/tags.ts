@@ -36,6 +36,7 @@ export const TAG = {
   mountCopyUp: 43,
   mountOptional: 44,
   mountSourceNamespace: 45,
+  mountLower: 46,
   // DevicePlan
   deviceTarget: 50,
   deviceType: 51,
