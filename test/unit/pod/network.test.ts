@@ -287,8 +287,9 @@ test('a plugin that fails keeps an attached pod, until it succeeds', async ({ no
 test('a pod that was never wholly attached can be deleted though its plugin fails', async ({
   node,
 }) => {
-  node.plugin('a', FAIL)
-  node.network('a.conflist', 'net', ['a'])
+  node.plugin('a', `case $CNI_COMMAND in DEL) ${FAIL};; esac`)
+  node.plugin('b', FAIL)
+  node.network('a.conflist', 'net', ['a', 'b'])
   const networks = node.open()
   assert.match((await refused(networks.attach(pod('p1'), { netns }))).message, /while undoing/)
   // What could not be undone is not forgotten.
@@ -296,6 +297,7 @@ test('a pod that was never wholly attached can be deleted though its plugin fail
   await networks.detach('p1', { netnsGone: false })
   assert.match(node.warnings.join(), /not wholly taken down/)
   node.plugin('a')
+  node.plugin('b')
   await networks.collect([])
   assert.equal(node.recorded(), [])
 })
