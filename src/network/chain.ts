@@ -1,7 +1,14 @@
 import { isIP } from 'node:net'
 import { describe, Fault } from '../base/fault.ts'
 import type { NetworkConf, PluginConf } from './conf.ts'
-import { type CniCommand, callPlugin, PLUGIN_DIRECTORIES, pluginVersions } from './plugin.ts'
+import {
+  type CniCommand,
+  callPlugin,
+  MissingPlugin,
+  PLUGIN_DIRECTORIES,
+  PluginFault,
+  pluginVersions,
+} from './plugin.ts'
 import { type NetworkResult, parseResult } from './result.ts'
 import { checkVersion, compareVersions, newestCommon } from './version.ts'
 
@@ -57,15 +64,31 @@ export interface Attached {
   readonly version: string
 }
 
-/** A failed ADD, and what could not be taken back of it: empty where nothing is left. */
+/**
+ * A failed ADD, and what could not be taken back of it: the failed DEL of plugins whose ADD had succeeded, or was cut off. A plugin that refused ADD
+ * itself has nothing to take back, and mostly refuses DEL for the same reason.
+ */
 export class AddFault extends Fault {
   readonly left: readonly Fault[]
 
-  constructor(subject: string, cause: unknown, left: readonly Fault[]) {
-    const undoing = left.map((failure) => `; while undoing: ${failure.message}`).join('')
+  constructor(subject: string, cause: unknown, failures: readonly Undone[], added: number) {
+    const undoing = failures
+      .map(({ failure }) => failure)
+      .map((failure) => `; while undoing: ${failure.message}`)
+      .join('')
     super(cause instanceof Fault ? cause.code : 'INTERNAL', `${subject}${undoing}`, { cause })
-    this.left = left
+    // 0: it ended without a word, in the middle of what it did.
+    const refused =
+      cause instanceof PluginFault ? cause.status !== 0 : cause instanceof MissingPlugin
+    const touched = refused ? added : added + 1
+    this.left = failures.filter(({ index }) => index < touched).map(({ failure }) => failure)
   }
+}
+
+/** A DEL that failed, and its plugin's place in the chain. */
+interface Undone {
+  readonly index: number
+  readonly failure: Fault
 }
 
 /**
@@ -81,19 +104,21 @@ export async function addNetwork(
   checkCapabilities(conf, attachment.capabilities)
   const version = await chainVersion(conf, options)
   let raw: unknown
+  let added = 0
   try {
     for (const plugin of conf.plugins) {
       const config = pluginConfig(conf, plugin, version, attachment, raw)
       const said = await call('ADD', plugin, config, attachment, options)
+      added++
       // Only a plugin that does nothing (0.x chains) may say nothing: then the result so far stands.
       raw = said ?? raw
     }
     const result = parseResult(raw, version, `network ${conf.name}`)
     return { result, raw, version }
   } catch (error) {
-    const left = await deleteAll(conf, version, attachment, raw, { ...options, signal: NEVER })
+    const failures = await deleteAll(conf, version, attachment, raw, { ...options, signal: NEVER })
     const subject = `cannot attach container ${attachment.containerId} to network ${conf.name}`
-    throw new AddFault(subject, error, left)
+    throw new AddFault(subject, error, failures, added)
   }
 }
 
@@ -108,7 +133,8 @@ export async function deleteNetwork(
   options: ChainOptions = {},
 ): Promise<Fault[]> {
   const version = attached?.version ?? (await anyVersion(conf, options))
-  return deleteAll(conf, version, attachment, attached?.raw, options)
+  const failures = await deleteAll(conf, version, attachment, attached?.raw, options)
+  return failures.map(({ failure }) => failure)
 }
 
 /** CHECK of all plugins in order. Not done where the configuration disables it or is older than CHECK (0.4.0). */
@@ -249,16 +275,16 @@ async function deleteAll(
   attachment: Attachment,
   raw: unknown,
   options: ChainOptions,
-): Promise<Fault[]> {
-  const failures: Fault[] = []
+): Promise<Undone[]> {
+  const failures: Undone[] = []
   // prevResult is for DEL since 0.4.0; older plugins may refuse what they do not know.
   const previous = compareVersions(version, '0.4.0') >= 0 ? raw : undefined
-  for (const plugin of [...conf.plugins].reverse()) {
+  for (const [index, plugin] of [...conf.plugins.entries()].reverse()) {
     try {
       const config = pluginConfig(conf, plugin, version, attachment, previous)
       await call('DEL', plugin, config, attachment, options)
     } catch (error) {
-      failures.push(asFault(error))
+      failures.push({ index, failure: asFault(error) })
     }
   }
   return failures

@@ -62,7 +62,7 @@ export class Networks {
   #podCidrs: readonly string[] | undefined
   readonly #status = new NetworkStatus()
   #told: string | undefined
-  #collecting: Promise<unknown> = Promise.resolve()
+  #collecting: Promise<void> | undefined
   readonly #turns = new Map<string, Promise<unknown>>()
 
   constructor(options: NetworksOptions) {
@@ -130,7 +130,6 @@ export class Networks {
     pod: { readonly id: string; readonly config: PodSandboxConfig },
     options: { readonly netns: string; readonly signal?: AbortSignal },
   ): Promise<PodNetwork> {
-    await this.#collecting
     return this.#turn(pod.id, async () => {
       const { conf, bad } = this.#load()
       if (conf === undefined) {
@@ -148,6 +147,8 @@ export class Networks {
       }
       await this.#detachEarlier(pod.id, attachment)
       const { directory } = this.#options
+      // Its record is written before it waits for anything: GC sees the record or is waited for.
+      while (this.#collecting) await this.#collecting
       const result = await attachNetwork(directory, conf, attachment, {
         ...this.#chain,
         ...(options.signal ? { signal: options.signal } : {}),
@@ -180,12 +181,26 @@ export class Networks {
 
   /**
    * At the start of a daemon: takes down what is recorded for pods that are not among `pods`, and lets plugins that can (CNI 1.1) look for more.
-   * Failures are told. An attach waits for it.
+   * Failures are told.
    */
   async collect(pods: readonly string[]): Promise<void> {
-    const collecting = this.#collect(pods)
-    this.#collecting = collecting.catch(() => {})
-    await collecting
+    const { directory } = this.#options
+    const kept = new Set(pods)
+    for (const id of attachedContainers(directory)) {
+      if (kept.has(id)) continue
+      const { counted, others } = await this.#turn(id, () => this.#delete(id, { netnsGone: true }))
+      const failures = [...counted, ...others]
+      for (const failure of failures) this.#tellLeft(id, failure)
+      // Of a network that was uninstalled; any other failure may be none at the next start.
+      if (failures.every((failure) => failure instanceof MissingPlugin)) {
+        forgetNetworks(directory, id)
+      }
+    }
+    while (this.#collecting) await this.#collecting
+    this.#collecting = this.#collectGarbage().finally(() => {
+      this.#collecting = undefined
+    })
+    await this.#collecting
   }
 
   /** CHECK: a Fault says what of a pod's network is not as it was attached. */
@@ -307,19 +322,9 @@ export class Networks {
     )
   }
 
-  async #collect(pods: readonly string[]): Promise<void> {
+  /** GC of all but what is recorded. */
+  async #collectGarbage(): Promise<void> {
     const { directory, neighbours = [] } = this.#options
-    const kept = new Set(pods)
-    for (const id of attachedContainers(directory)) {
-      if (kept.has(id)) continue
-      const { counted, others } = await this.#turn(id, () => this.#delete(id, { netnsGone: true }))
-      const failures = [...counted, ...others]
-      for (const failure of failures) this.#tellLeft(id, failure)
-      // Of a network that was uninstalled; any other failure may be none at the next start.
-      if (failures.every((failure) => failure instanceof MissingPlugin)) {
-        forgetNetworks(directory, id)
-      }
-    }
     const valid = [directory, ...neighbours]
       .flatMap((path) => attachedContainers(path))
       .map((containerID) => ({ containerID, ifname: POD_INTERFACE }))

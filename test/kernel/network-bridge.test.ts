@@ -2,12 +2,11 @@
  * The built-in network with the real plugins. The file runs itself again in a network namespace of its own, which plays the host: bridge,
  * rules and sysctls are made there and vanish with it.
  */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
-import { type AddressInfo, connect, createServer } from 'node:net'
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
@@ -22,65 +21,12 @@ import {
 } from '../../src/network/index.ts'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
+import { enterNetworkNamespace, hear, Namespace } from '../lib/network-namespace.ts'
 
 needs('root', 'program:unshare', 'program:nsenter', 'program:ip', 'program:iptables')
 needs('file:/usr/lib/cni/bridge', 'file:/usr/lib/cni/portmap', 'file:/usr/lib/cni/firewall')
 
-const INSIDE = 'BERTH_TEST_IN_NETWORK_NAMESPACE'
-if (process.env[INSIDE] === undefined) {
-  const { status } = spawnSync(
-    'unshare',
-    ['-n', process.execPath, fileURLToPath(import.meta.url)],
-    {
-      env: { ...process.env, [INSIDE]: readlinkSync('/proc/self/ns/net') },
-      stdio: 'inherit',
-    },
-  )
-  process.exit(status ?? 1)
-}
-// Whatever fails before this line, the machine's own network must never be the one that is changed.
-assert.is.not(process.env[INSIDE], readlinkSync('/proc/self/ns/net'))
-execFileSync('ip', ['link', 'set', 'lo', 'up'])
-
-/** A network namespace as a container has it: a path that opens as long as its process lives. */
-class Namespace {
-  readonly process: ChildProcess
-
-  constructor() {
-    this.process = spawn('unshare', ['-n', 'sleep', 'infinity'], { stdio: 'ignore' })
-  }
-
-  async open(): Promise<this> {
-    await eventually(
-      'its own namespace',
-      () => readlinkSync(this.path) !== readlinkSync('/proc/self/ns/net'),
-    )
-    return this
-  }
-
-  get path(): string {
-    return `/proc/${this.process.pid}/ns/net`
-  }
-
-  run(...command: string[]): string {
-    return execFileSync('nsenter', [`--net=${this.path}`, ...command], { encoding: 'utf8' })
-  }
-
-  /** A server in it that greets every client. */
-  async serve(port: number): Promise<ChildProcess> {
-    const script = `require('net').createServer(c=>{c.end('from the container')}).listen(${port},()=>console.log('up'))`
-    const server = spawn('nsenter', [`--net=${this.path}`, process.execPath, '-e', script])
-    await new Promise((resolve) => server.stdout.once('data', resolve))
-    return server
-  }
-
-  async end(): Promise<void> {
-    if (this.process.signalCode !== null) return
-    const ended = new Promise((resolve) => this.process.once('exit', resolve))
-    this.process.kill('SIGKILL')
-    await ended
-  }
-}
+enterNetworkNamespace(import.meta.url)
 
 interface Context {
   directory: string
@@ -139,20 +85,6 @@ function leases(context: Context): string[] {
   return readdirSync(join(context.directory, 'leases', 'bridge')).filter((name) =>
     /^10\./.test(name),
   )
-}
-
-/** What a server says. */
-function hear(host: string, port: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, timeout: 5000 })
-    let said = ''
-    socket.on('data', (data) => {
-      said += data
-    })
-    socket.on('error', reject)
-    socket.on('timeout', () => socket.destroy(new Error(`no answer from ${host}:${port}`)))
-    socket.on('close', () => resolve(said))
-  })
 }
 
 test('a container gets an address, a default route, and reaches its host', async (context) => {
