@@ -78,7 +78,7 @@ export class StreamServer {
   readonly #tokens = new Tokens<StreamRequest>()
   readonly #sockets = new Set<Socket>()
   readonly #running = new Set<Running>()
-  #isClosed = false
+  #closing: Promise<void> | undefined
 
   private constructor(options: StreamServerOptions, handlers: Handlers) {
     this.#options = options
@@ -141,7 +141,7 @@ export class StreamServer {
   /** A URL for the request, for one use within a minute. INVALID_ARGUMENT where it asks for what cannot be. */
   url(request: StreamRequest): string {
     checkRequest(request)
-    if (this.#isClosed) throw new Fault('UNAVAILABLE', 'the streaming server is closed')
+    if (this.#closing) throw new Fault('UNAVAILABLE', 'the streaming server is closed')
     const scheme = this.#options.tls === undefined ? 'http' : 'https'
     const { address } = this.#server.address() as AddressInfo
     const host = this.#options.advertisedHost ?? address
@@ -159,8 +159,12 @@ export class StreamServer {
   }
 
   /** Ends all that runs, and the server. Called twice it is closed once. */
-  async close(): Promise<void> {
-    this.#isClosed = true
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
     this.#tokens.clear()
     const closed = new Promise<void>((resolve) => {
       this.#server.close(() => resolve())
@@ -168,7 +172,12 @@ export class StreamServer {
     const running = [...this.#running]
     for (const { end } of running) end()
     const all = Promise.allSettled([closed, ...running.map(({ done }) => done)])
-    await Promise.race([all, delay(SHUTDOWN_MS, undefined, { ref: false })])
+    const grace = new AbortController()
+    await Promise.race([
+      all,
+      delay(SHUTDOWN_MS, undefined, { signal: grace.signal }).catch(() => {}),
+    ])
+    grace.abort()
     // A handler that does not heed its signal is not waited for.
     for (const socket of this.#sockets) socket.destroy()
     await closed
@@ -201,7 +210,7 @@ export class StreamServer {
       refuse(socket, WRONG_METHOD)
       return
     }
-    const asked = this.#isClosed ? undefined : this.#take(request)
+    const asked = this.#closing ? undefined : this.#take(request)
     if (asked === undefined) {
       refuse(socket, NOT_FOUND)
       return

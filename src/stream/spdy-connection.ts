@@ -84,6 +84,8 @@ export class SpdyConnection {
   receive(chunk: Buffer): void {
     if (this.#leaving) return
     this.#idle.refresh()
+    // All answers to a chunk go as one.
+    this.#socket.cork()
     try {
       for (const frame of this.#reader.push(chunk)) {
         this.#handle(frame)
@@ -91,6 +93,8 @@ export class SpdyConnection {
       }
     } catch {
       this.#leave(GO_AWAY.protocolError)
+    } finally {
+      this.#socket.uncork()
     }
     if (this.#socket.writableLength > ANSWER_BYTES_MAX) {
       this.#heldForAnswers = true

@@ -102,17 +102,19 @@ function adler32(data: Buffer): number {
   return ((b << 16) | a) >>> 0
 }
 
+/** RFC 1951, 3.2.4: a stored block with the four bytes, then an empty one. Go's inflater gives out nothing before that, which is how a flush looks. */
+const NO_HEADERS = Buffer.from([0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff])
+
 /**
- * Our own blocks: a reply has no headers, which are four zero bytes. They go as stored blocks of deflate (RFC 1951, 3.2.4), behind a zlib header that names no
- * dictionary the first time: a valid stream without a deflater, which would hold 256 KiB for each connection.
+ * Our own blocks: a reply has no headers, which are four zero bytes. They go as stored blocks of deflate, behind a zlib header that names no dictionary the
+ * first time: a valid stream without a deflater, which would hold 256 KiB for each connection.
  */
 export class EmptyHeaderWriter {
   #begun = false
 
   write(): Buffer {
-    const stored = Buffer.from([0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0])
-    if (this.#begun) return stored
+    if (this.#begun) return NO_HEADERS
     this.#begun = true
-    return Buffer.concat([Buffer.from([ZLIB_DEFLATE_32K, 0x01]), stored])
+    return Buffer.concat([Buffer.from([ZLIB_DEFLATE_32K, 0x01]), NO_HEADERS])
   }
 }

@@ -86,6 +86,8 @@ export class SpdyClient {
   goAway: number | undefined
   isClosed = false
   keepsData = true
+  /** `1 data`, `3 end`: what came on which stream, in order; data of one stream in a row once. */
+  readonly order: string[] = []
   #nextId = 1
   #rest: Buffer = Buffer.alloc(0)
   readonly #deflate = createDeflate({ dictionary: SPDY_DICTIONARY, level: 9 })
@@ -194,6 +196,10 @@ export class SpdyClient {
     }
   }
 
+  #note(what: string): void {
+    if (this.order.at(-1) !== what) this.order.push(what)
+  }
+
   #frame(head: number, flags: number, payload: Buffer): void {
     if (head < 0x80000000) {
       const stream = this.streams.get(head)
@@ -202,7 +208,10 @@ export class SpdyClient {
       if (stream.isEnded || stream.isReset) throw new Error(`data on stream ${head} after its end`)
       stream.bytes += payload.length
       if (this.keepsData) stream.data.push(payload)
-      if ((flags & FIN) !== 0) stream.isEnded = true
+      if (payload.length > 0) this.#note(`${head} data`)
+      if ((flags & FIN) === 0) return
+      stream.isEnded = true
+      this.#note(`${head} end`)
       return
     }
     if (head >>> 16 !== 0x8003) throw new Error('another version')
