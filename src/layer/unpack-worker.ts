@@ -64,16 +64,14 @@ class Digest {
 async function unpack(job: UnpackJob): Promise<UnpackResult> {
   const treeFd = openSync(job.tree, 'r')
   const trashFd = openSync(job.trash, 'r')
+  const file =
+    job.path === undefined ? undefined : createReadStream(job.path, { highWaterMark: READ_BYTES })
   const writer = new TreeWriter(treeFd, { format: 'layer', limits: job.limits, trashFd })
   try {
     const reader = new TarReader(writer, job.limits)
     const compressed = new Digest()
     const plain = new Digest()
-    const source =
-      job.path === undefined
-        ? received()
-        : createReadStream(job.path, { highWaterMark: READ_BYTES })
-    for await (const chunk of decompress(compressed.through(source), job.limits)) {
+    for await (const chunk of decompress(compressed.through(file ?? received()), job.limits)) {
       plain.update(chunk)
       reader.push(chunk)
     }
@@ -89,6 +87,8 @@ async function unpack(job: UnpackJob): Promise<UnpackResult> {
       inodes: usage.inodes,
     }
   } finally {
+    // A decoder that fails leaves its source as it is, and a thread's end closes no file.
+    if (file) await new Promise<void>((resolve) => file.close(() => resolve()))
     writer.close()
     closeSync(treeFd)
     closeSync(trashFd)

@@ -184,7 +184,7 @@ function begin(
     transfer.isQueued = false
     const store = openImages(engine)
     using _watch = watch(store, transfer, request.stallMs ?? PULL_STALL_MS)
-    return transferImage(engine, store, transfer, { reference, request, credentials })
+    return await transferImage(engine, store, transfer, { reference, request, credentials })
   }
   transfers.set(key, transfer)
   transfer.result.then(

@@ -91,6 +91,11 @@ export class TestRegistry {
     return { mediaType: type, digest, size: bytes.length }
   }
 
+  /** What it would serve there. */
+  content(path: string): Uint8Array {
+    return this.#contents.get(new URL(path, this.url).pathname)?.bytes ?? new Uint8Array()
+  }
+
   /** Requests for a path that holds this text. */
   count(text: string): number {
     return this.seen.filter(({ path }) => path.includes(text)).length
