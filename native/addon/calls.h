@@ -53,7 +53,6 @@ void NotifySocket(const Napi::CallbackInfo& info);
 // system.cc
 Napi::Value PollPriority(const Napi::CallbackInfo& info);
 void RawOutput(const Napi::CallbackInfo& info);
-void NotifySocket(const Napi::CallbackInfo& info);
 
 // tree.cc
 Napi::Value CreateFile(const Napi::CallbackInfo& info);

@@ -55,7 +55,6 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 
   Export<PollPriority>(exports, "pollPriority");
   Export<RawOutput>(exports, "rawOutput");
-  Export<NotifySocket>(exports, "notifySocket");
 
   Export<CreateFile>(exports, "createFile");
   Export<SetAttributes>(exports, "setAttributes");

@@ -49,24 +49,4 @@ void RawOutput(const Napi::CallbackInfo& info) {
   if (tcsetattr(fd, TCSADRAIN, &mode) != 0) throw SystemError(info.Env(), errno, "tcsetattr");
 }
 
-void NotifySocket(const Napi::CallbackInfo& info) {
-  const std::string path = Text(info[0], "path").str();
-  const std::string text = Text(info[1], "text").str();
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
-    Refuse(info.Env(), "path", "a socket's path of 1 to 107 bytes");
-  }
-  std::memcpy(address.sun_path, path.data(), path.size());
-  // unix(7): an abstract name begins with NUL, and all bytes that the length covers belong to it.
-  if (path[0] == '@') address.sun_path[0] = '\0';
-  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
-  const Fd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (fd.get() < 0) throw SystemError(info.Env(), errno, "socket");
-  // Without waiting: a service manager that does not read must not stop the caller.
-  const ssize_t sent = sendto(fd.get(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-                              reinterpret_cast<const sockaddr*>(&address), size);
-  if (sent < 0) throw SystemError(info.Env(), errno, "sendto", path.c_str());
-}
-
 }  // namespace berth

@@ -1,7 +1,10 @@
 import { totalmem } from 'node:os'
+import { nowNs } from '../base/clock.ts'
 import type { CgroupStats } from '../cgroup/index.ts'
+import { networkCounters } from '../kernel/netns.ts'
 import { writableLayerUsage } from '../pod/images.ts'
 import type { Container, Node, Pod } from '../pod/index.ts'
+import { POD_INTERFACE } from '../pod/network-request.ts'
 import { podCgroup, type Sample, sample } from '../pod/stats.ts'
 import type * as cri from '../spec/cri.ts'
 import type { Reply } from './wire.ts'
@@ -57,7 +60,7 @@ export async function podStats(node: Node, pod: Pod): Promise<Reply<cri.PodSandb
   const containers = running.map((each) => containerStats(node, each))
   const cgroup = podCgroup(pod)
   const now = cgroup === undefined ? undefined : sample(node.rates, cgroup)
-  const network = undefined as Reply<cri.NetworkUsage> | undefined
+  const network = await networkUsage(pod)
   const timestamp = String(now?.timeNs ?? containers[0]?.cpu?.timestamp ?? 0)
   return {
     attributes: {
@@ -77,6 +80,29 @@ export async function podStats(node: Node, pod: Pod): Promise<Reply<cri.PodSandb
       containers,
       ...(now ? ioUsage(now) : {}),
     },
+  }
+}
+
+/** Of the pod's own network; undefined where it has the host's. */
+async function networkUsage(pod: Pod): Promise<Reply<cri.NetworkUsage> | undefined> {
+  const path = pod.held.network
+  if (path === undefined) return
+  const timestamp = String(nowNs())
+  const interfaces = (await networkCounters(path))
+    .filter(({ name }) => name !== 'lo')
+    .map(({ name, received, sent }) => ({
+      name,
+      rxBytes: value(received.bytes),
+      rxErrors: value(received.errors),
+      txBytes: value(sent.bytes),
+      txErrors: value(sent.errors),
+    }))
+  const isDefault = ({ name }: { name: string }): boolean => name === POD_INTERFACE
+  const defaultInterface = interfaces.find(isDefault)
+  return {
+    timestamp,
+    ...(defaultInterface ? { defaultInterface } : {}),
+    interfaces: interfaces.filter((each) => !isDefault(each)),
   }
 }
 

@@ -1,12 +1,15 @@
-import { connect, Socket } from 'node:net'
+import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { describe, Fault } from '../base/fault.ts'
-import { binding } from '../kernel/binding.ts'
+import { connectInside } from '../kernel/netns.ts'
 import { attachContainer, execContainer, type Node } from '../pod/index.ts'
 import type { Handlers } from '../stream/index.ts'
 
 /** Where servers inside a pod listen that are meant for port-forward: IPv4 first, as kubectl's users expect. */
 const LOOPBACKS = ['127.0.0.1', '::1'] as const
+
+/** On a loopback nobody needs longer. */
+const CONNECT_MS = 10_000
 
 /** What stands behind the streaming server's addresses. */
 export function streamHandlers(node: Node): Handlers {
@@ -58,17 +61,14 @@ async function connected(
   host: string,
   port: number,
 ): Promise<Duplex> {
-  if (namespace !== undefined)
-    return new Socket({
-      fd: await (
-        binding as unknown as { connectIn(n: string, h: string, p: number): Promise<number> }
-      ).connectIn(namespace, host, port),
-      allowHalfOpen: true,
-    })
-  const socket = connect({ host, port, allowHalfOpen: true })
+  const timeoutMs = CONNECT_MS
+  if (namespace !== undefined) return connectInside(namespace, { host, port, timeoutMs })
+  const socket = connect({ host, port, allowHalfOpen: true, timeout: timeoutMs })
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)
     socket.once('error', reject)
+    socket.once('timeout', () => socket.destroy(new Error('it does not answer')))
   })
+  socket.setTimeout(0)
   return socket
 }

@@ -123,8 +123,6 @@ export interface Binding {
   // -- system ---------------------------------------------------------------------------------------------------
   /** Clears OPOST of a terminal (termios(3)): Node's raw mode leaves newline translation on. */
   rawOutput(fd: number): void
-  /** One datagram to a unix socket's path; a leading @ is an abstract name (sd_notify(3)). Never waits: EAGAIN where the receiver's queue is full. */
-  notifySocket(path: string, text: string): void
 
   // -- whole files and trees, for layers -------------------------------------------------------------------------
   /**
