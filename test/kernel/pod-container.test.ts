@@ -1,11 +1,12 @@
 /** What the CRI asks for, as a container of a monitor shows it: from the pod's configuration to what a program sees. */
-import { chmodSync, chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { compiledSeccomp } from '../../src/container/index.ts'
 import { hostFacts, namespacesOfHost, planContainer } from '../../src/plan/index.ts'
+import { checkImagePath } from '../../src/pod/mount-source.ts'
 import { containerMounts } from '../../src/pod/mounts.ts'
 import { containerNamespaces, podNamespaces } from '../../src/pod/namespaces.ts'
 import { checkedResources, NO_RESOURCES } from '../../src/pod/resources.ts'
@@ -16,7 +17,15 @@ import { encodeContainer } from '../../src/wire/plan.ts'
 import { collect, MonitorBench } from '../lib/monitor.ts'
 import { needs } from '../lib/needs.ts'
 import { traces } from '../lib/traces.ts'
-import { containerConfig, mount, options, podConfig, security, userns } from '../unit/pod/config.ts'
+import {
+  containerConfig,
+  mount,
+  options,
+  podConfig,
+  refused,
+  security,
+  userns,
+} from '../unit/pod/config.ts'
 
 needs('root', 'cgroup2', 'overlay', 'userns', 'program:busybox')
 
@@ -181,6 +190,14 @@ test('users of its own go with the host’s network', async () => {
     'cat /proc/sys/kernel/hostname; busybox ls -d /sys/class/net/lo; cat /view/which',
   )
   assert.equal(lines, [hostname(), '/sys/class/net/lo', '0'])
+})
+
+test('a path that an image has not is refused before anything is made', () => {
+  symlinkSync('/etc', join(layers[0] ?? '', 'outside'))
+  for (const path of ['', 'sub', 'sub/only-1']) checkImagePath('mounts[0]', layers, path)
+  for (const path of ['none', 'sub/which/x', 'outside/passwd']) {
+    refused(() => checkImagePath('mounts[0]', layers, path), 'NOT_FOUND', /^mounts\[0\]: no /)
+  }
 })
 
 test('nothing is left behind', async () => {
