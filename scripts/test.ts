@@ -27,6 +27,7 @@ const VM_NEEDS: readonly Need[] = [
  */
 const OLDEST_KERNEL = [
   'test/vm/oldest-kernel.test.ts',
+  'test/kernel/init-layers.test.ts',
   'test/kernel/init-mounts.test.ts',
   'test/kernel/layer-chain.test.ts',
   'test/kernel/monitor-restart.test.ts',

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { encodeContainer } from '../../src/wire/plan.ts'
-import { bind, type Given, ID_MAPPINGS, NEW, Place, probe } from '../lib/inside.ts'
+import { bind, type Given, ID_MAPPINGS, MOUNTS, NEW, Place, probe } from '../lib/inside.ts'
 import { needs } from '../lib/needs.ts'
 import { traces } from '../lib/traces.ts'
 
@@ -40,6 +40,7 @@ function build(): void {
 test('the test build compiles', build)
 
 const shared = place.make('shared')
+const bottom = place.make('bottom/in').replace(/\/in$/, '')
 const full: Given = {
   ...probe('echo', 'ran'),
   hostname: 'faults',
@@ -60,6 +61,13 @@ const cases: [string, Given][] = [
     },
   ],
   ['a terminal and a reaper', { ...full, reaper: true, process: { terminal: true } }],
+  [
+    'a view of layers',
+    {
+      ...full,
+      mounts: [...MOUNTS, bind('/in', '/view', { lower: [place.make('top'), bottom] })],
+    },
+  ],
 ]
 
 for (const [name, given] of cases) {

@@ -219,4 +219,38 @@ test('sysfs and proc in a user namespace need the namespaces they show', () => {
   assert.throws(() => plan({ destination: '/proc', type: 'proc' }, linux), /pid namespace/)
 })
 
+const layers = (...options: string[]): MountPlan =>
+  plan({ destination: '/m', type: 'overlay', source: 'overlay', options })
+
+test('layers without an upper directory are a view that is bound, read-only whatever is said', () => {
+  const mount = layers('lowerdir+=/a', 'lowerdir+=/b/', 'rw', 'noexec')
+  assert.equal([mount.kind, mount.lower, mount.source], ['bind', ['/a', '/b'], '/'])
+  assert.is(mount.setAttributes, A.RDONLY | A.NOEXEC)
+  assert.is(mount.clearAttributes, 0)
+  assert.is(layers('lowerdir+=/a', 'berth.path=/sub/x').source, '/sub/x')
+})
+
+test('an overlay in the kernel’s other words stays one', () => {
+  const mount = layers('lowerdir=/a:/b')
+  assert.equal([mount.kind, mount.type, mount.lower], ['new', 'overlay', undefined])
+})
+
+test('what goes not with a view is refused by name', () => {
+  for (const options of [
+    ['lowerdir+=/a', 'upperdir=/u'],
+    ['lowerdir+=/a', 'metacopy=on'],
+    ['lowerdir+=a'],
+    ['lowerdir+=/a', 'berth.path=x'],
+    Array(501).fill('lowerdir+=/a') as string[],
+  ]) {
+    try {
+      layers(...options)
+      assert.unreachable(`taken: ${options.join().slice(0, 80)}`)
+    } catch (error) {
+      assert.instance(error, Fault)
+      assert.match((error as Fault).message, /mounts\[0\]\.options/)
+    }
+  }
+})
+
 test.run()
