@@ -21,8 +21,15 @@ interface AttachmentRecord {
   readonly conf: NetworkConf
   readonly attachment: Attachment
   /** Undefined from before ADD until it has succeeded: what a killed ADD did is taken back with it. */
-  readonly added?: { readonly raw: unknown; readonly cniVersion: string }
+  readonly added?: Added
+  /** What the plugins had given so far, while ADD runs: some find their rules by it. */
+  readonly partly?: Added
   readonly result?: NetworkResult
+}
+
+interface Added {
+  readonly raw: unknown
+  readonly cniVersion: string
 }
 
 /**
@@ -42,7 +49,10 @@ export async function attachNetwork(
   write(path, record)
   let attached: Attached | undefined
   try {
-    attached = await addNetwork(conf, attachment, options)
+    attached = await addNetwork(conf, attachment, {
+      ...options,
+      progress: (raw, cniVersion) => write(path, { ...record, partly: { raw, cniVersion } }),
+    })
     const { result, raw, version } = attached
     write(path, { ...record, added: { raw, cniVersion: version }, result })
     return result
@@ -76,7 +86,8 @@ export async function detachNetworks(
     const attachment = options.netnsGone ? { ...record.attachment, netns: '' } : record.attachment
     const before = failures.length
     try {
-      const added = record.added && { raw: record.added.raw, version: record.added.cniVersion }
+      const known = record.added ?? record.partly
+      const added = known && { raw: known.raw, version: known.cniVersion }
       failures.push(...(await deleteNetwork(record.conf, attachment, added, options)))
     } catch (error) {
       failures.push(error instanceof Fault ? error : new Fault('INTERNAL', String(error)))

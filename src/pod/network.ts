@@ -20,6 +20,7 @@ import {
   NetworkDirectory,
   type NetworkResult,
   PLUGIN_DIRECTORIES,
+  PluginFault,
   recordedNetworks,
   setDamagedAside,
 } from '../network/index.ts'
@@ -203,9 +204,18 @@ export class Networks {
     await this.#collecting
   }
 
-  /** CHECK: a Fault says what of a pod's network is not as it was attached. */
+  /**
+   * CHECK: a Fault says what of a pod's network is not as it was attached. A plugin that crashes has said nothing about the pod (the bandwidth
+   * plugin 1.1 does, for a pod without limits): that is told only.
+   */
   async check(id: string): Promise<void> {
-    await this.#turn(id, () => checkNetworks(this.#options.directory, id, this.#chain))
+    try {
+      await this.#turn(id, () => checkNetworks(this.#options.directory, id, this.#chain))
+    } catch (error) {
+      if (!(error instanceof PluginFault) || error.status !== 0) throw error
+      const [reason] = describe(error).split('\n', 1)
+      this.#options.warn(`the network of pod ${id} cannot be checked: ${reason}`)
+    }
   }
 
   /** What a pod has, from its record; undefined where it is not attached. */

@@ -24,9 +24,12 @@ export function enterNetworkNamespace(url: string): void {
 /** A network namespace as a container has it: a path that opens as long as its process lives. */
 export class Namespace {
   readonly process: ChildProcess
+  readonly #servers: ChildProcess[] = []
 
-  constructor() {
-    this.process = spawn('unshare', ['-n', 'sleep', 'infinity'], { stdio: 'ignore' })
+  /** `flags` of unshare(1): '-Ur' gives it to a user namespace of its own. */
+  constructor(flags: readonly string[] = []) {
+    const args = [...flags, '-n', 'sleep', 'infinity']
+    this.process = spawn('unshare', args, { stdio: 'ignore' })
   }
 
   async open(): Promise<this> {
@@ -49,11 +52,13 @@ export class Namespace {
   async serve(port: number): Promise<ChildProcess> {
     const script = `require('net').createServer(c=>{c.end('from the container')}).listen(${port},()=>console.log('up'))`
     const server = spawn('nsenter', [`--net=${this.path}`, process.execPath, '-e', script])
+    this.#servers.push(server)
     await new Promise((resolve) => server.stdout.once('data', resolve))
     return server
   }
 
   async end(): Promise<void> {
+    for (const server of this.#servers) server.kill()
     if (this.process.signalCode !== null) return
     const ended = new Promise((resolve) => this.process.once('exit', resolve))
     this.process.kill('SIGKILL')

@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { Fault } from '../../../src/base/fault.ts'
+import { describe, Fault } from '../../../src/base/fault.ts'
 import { Networks, type NetworksOptions } from '../../../src/pod/network.ts'
 import { eventually } from '../../lib/eventually.ts'
 import { podConfig } from '../../lib/pod-config.ts'
@@ -327,15 +327,22 @@ test('an ADD that cannot be recorded is taken back', async ({ node }) => {
   // The directory goes while the plugin runs: what a full disk does to the write.
   node.plugin('a', `case $CNI_COMMAND in ADD) rm -r '${node.records}';; esac`)
   node.network('a.conflist', 'net', ['a'])
-  const failure = await node
-    .open()
-    .attach(pod('p1'), { netns })
-    .then(
-      () => undefined,
-      (error: unknown) => error,
-    )
-  assert.match(String(failure), /ENOENT/)
+  const failure = await refused(node.open().attach(pod('p1'), { netns }))
+  assert.match(describe(failure), /ENOENT/)
   assert.equal(node.calls(), ['ADD a p1', 'DEL a p1'])
+})
+
+test('a plugin that crashes in CHECK says nothing against its pod, one that complains does', async ({
+  node,
+}) => {
+  node.plugin('a', 'case $CNI_COMMAND in CHECK) echo panic >&2; exit 2;; esac')
+  node.network('a.conflist', 'net', ['a'])
+  const networks = node.open()
+  await networks.attach(pod('p1'), { netns })
+  await networks.check('p1')
+  assert.match(node.warnings.join(), /network of pod p1 cannot be checked: .*exit status 2/)
+  node.plugin('a', FAIL)
+  assert.match((await refused(networks.check('p1'))).message, /no way/)
 })
 
 test('a network that gives no address is refused, and detached', async ({ node }) => {
