@@ -13,6 +13,8 @@ export const CREATION_TIMEOUT_MS = 30_000
 export const IDLE_TIMEOUT_MS = 4 * 60 * 60 * 1000
 export const TLS_HANDSHAKE_MS = 10_000
 export const REQUEST_HEADERS_MS = 10_000
+/** Where a client's host is lost without a word, the kernel finds out. */
+export const KEEP_ALIVE_MS = 30_000
 export const CONNECTIONS_MAX = 16_384
 /** What a connection may take to end by itself when the server is closed. */
 export const SHUTDOWN_MS = 1000
@@ -35,10 +37,10 @@ export const OUTPUT_PIECE_BYTES = 64 * KIB
 export const HELD_PING_MS = 15_000
 
 /** Control frames only: the bytes of a data frame pass through as they come. */
-export const CONTROL_BYTES_MAX = 32 * KIB
+export const CONTROL_BYTES_MAX = 16 * KIB
 /** A block of SPDY headers, inflated. Clients send three headers of a few bytes. */
-export const HEADER_BYTES_MAX = 16 * KIB
-export const HEADERS_MAX = 64
+export const HEADER_BYTES_MAX = 4 * KIB
+export const HEADERS_MAX = 16
 /** Open streams of one connection: two for each connection through a forwarded port. */
 export const STREAMS_MAX = 8192
 
@@ -51,4 +53,4 @@ export const RESIZE_BYTES_MAX = KIB
 /** Of an error's text, what a client is told. */
 export const ERROR_TEXT_MAX = 4 * KIB
 /** A forwarded connection whose client has sent its end may go on without a byte for this long. */
-export const HALF_CLOSED_MS = 60_000
+export const HALF_CLOSED_MS = 5 * 60_000

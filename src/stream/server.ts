@@ -11,6 +11,7 @@ import {
   CONNECTIONS_MAX,
   CREATION_TIMEOUT_MS,
   IDLE_TIMEOUT_MS,
+  KEEP_ALIVE_MS,
   REQUEST_HEADERS_MS,
   SHUTDOWN_MS,
   TLS_HANDSHAKE_MS,
@@ -87,6 +88,7 @@ export class StreamServer {
       headersTimeout: REQUEST_HEADERS_MS,
       connectionsCheckingInterval: REQUEST_HEADERS_MS,
       keepAlive: true,
+      keepAliveInitialDelay: KEEP_ALIVE_MS,
       noDelay: true,
     }
     this.#server =

@@ -52,6 +52,7 @@ export function acceptWebSocket(
   server.handleUpgrade(request, socket, head, (webSocket) => {
     accepted = webSocket
   })
+  chosen = ''
   return accepted
 }
 
@@ -80,6 +81,8 @@ export class ChannelSocket {
   readonly #inputs = new Map<number, Inbox>()
   readonly #gone = new AbortController()
   readonly #idle: NodeJS.Timeout
+  /** Bytes of messages that wait for the client to take them: one of each writer. */
+  #sending = 0
   #heldPing: NodeJS.Timeout | undefined
 
   constructor(socket: WebSocket, options: ChannelOptions) {
@@ -93,7 +96,7 @@ export class ChannelSocket {
     socket.on('ping', () => {
       this.#idle.refresh()
       // The library has put its pong behind the others: a client that never reads them is done with.
-      if (socket.bufferedAmount > ANSWER_BYTES_MAX) this.destroy()
+      if (socket.bufferedAmount - this.#sending > ANSWER_BYTES_MAX) this.destroy()
     })
     socket.on('pong', () => this.#idle.refresh())
     socket.on('error', () => this.destroy())
@@ -141,7 +144,9 @@ export class ChannelSocket {
         reject(gone())
         return
       }
+      this.#sending += message.length
       this.#socket.send(message, { binary: !isBase64 }, (error) => {
+        this.#sending -= message.length
         if (error) {
           reject(gone())
           return

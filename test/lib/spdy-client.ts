@@ -122,14 +122,7 @@ export class SpdyClient {
     id = this.#nextId,
   ): Promise<ClientStream> {
     if (id === this.#nextId) this.#nextId += 2
-    const stream: ClientStream = {
-      id,
-      data: [],
-      bytes: 0,
-      isReplied: false,
-      isEnded: false,
-      isReset: false,
-    }
+    const stream = newStream(id)
     if (!this.streams.has(id)) this.streams.set(id, stream)
     const before = this.#deflating
     const block = before.then(() => this.deflate(headerBlock(headers)))
@@ -141,6 +134,28 @@ export class SpdyClient {
     this.#deflating = sent
     await sent
     return stream
+  }
+
+  /** Opens streams in one go, with headers that are stored and not deflated; for a connection that opens them in no other way. */
+  openStored(
+    count: number,
+    headers: (i: number) => Readonly<Record<string, string>>,
+  ): ClientStream[] {
+    const frames: Buffer[] = []
+    const opened: ClientStream[] = []
+    for (let i = 0; i < count; i++) {
+      const stream = newStream(this.#nextId)
+      const id = Buffer.alloc(10)
+      id.writeUInt32BE(stream.id)
+      const block = storedBlock(headerBlock(headers(i)))
+      const begin = this.#nextId === 1 ? Buffer.from([0x78, 0x01]) : Buffer.alloc(0)
+      this.#nextId += 2
+      this.streams.set(stream.id, stream)
+      frames.push(controlFrame(1, 0, Buffer.concat([id, begin, block])))
+      opened.push(stream)
+    }
+    this.socket.write(Buffer.concat(frames))
+    return opened
   }
 
   deflate(plain: Buffer): Promise<Buffer> {
@@ -244,6 +259,18 @@ export class SpdyClient {
         throw new Error(`a frame of type ${head & 0xffff}`)
     }
   }
+}
+
+function newStream(id: number): ClientStream {
+  return { id, data: [], bytes: 0, isReplied: false, isEnded: false, isReset: false }
+}
+
+/** A stored block of deflate and an empty one, as after a flush. */
+function storedBlock(plain: Buffer): Buffer {
+  const head = Buffer.alloc(5)
+  head.writeUInt16LE(plain.length, 1)
+  head.writeUInt16LE(0xffff - plain.length, 3)
+  return Buffer.concat([head, plain, Buffer.from([0, 0, 0, 0xff, 0xff])])
 }
 
 export function headerBlock(headers: Readonly<Record<string, string>>): Buffer {

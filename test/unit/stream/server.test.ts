@@ -8,7 +8,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Fault } from '../../../src/base/fault.ts'
 import { type Handlers, type Session, StreamServer } from '../../../src/stream/index.ts'
-import { INPUT_BYTES_MAX } from '../../../src/stream/limits.ts'
+import { INPUT_BYTES_MAX, STREAMS_MAX } from '../../../src/stream/limits.ts'
 import { eventually } from '../../lib/eventually.ts'
 import { needing } from '../../lib/needs.ts'
 import {
@@ -856,5 +856,39 @@ forwarding('thousands of streams on one connection', async () => {
     })
   })
 })
+
+forwarding(
+  'more streams than a connection may have are refused, and the others go on',
+  async () => {
+    await withPorts([echo], async (port = 0) => {
+      await withServer(connects, async (server) => {
+        const client = await connectSpdy(server.url(FORWARD_REQUEST), FORWARD)
+        const [error, data] = client.openStored(2, (i) => ({
+          streamtype: i === 0 ? 'error' : 'data',
+          port: `${port}`,
+          requestid: 'first',
+        }))
+        // Their second streams do not come.
+        const others = client.openStored(STREAMS_MAX, (i) => ({
+          streamtype: 'error',
+          port: `${port}`,
+          requestid: `${i}`,
+        }))
+        await eventually('all are answered', () =>
+          others.every(({ isReplied, isReset }) => isReplied || isReset),
+        )
+        assert.equal(
+          others.map(({ isReset }, i) => (isReset ? i : -1)).filter((i) => i >= 0),
+          [STREAMS_MAX - 2, STREAMS_MAX - 1],
+        )
+        if (error === undefined || data === undefined) throw new Error('not opened')
+        client.write(data, 'still here', true)
+        await ended(data)
+        assert.is(client.text(data), 'still here')
+        client.socket.destroy()
+      })
+    })
+  },
+)
 
 forwarding.run()
