@@ -37,6 +37,8 @@ const write = promisify(writeCallback)
 const fsync = promisify(fsyncCallback)
 
 const READ_CHUNK_BYTES = 1024 * 1024
+/** A part of a blob that nobody has gone on with for so long is not waited for any more. */
+const PARTIAL_AGE_MAX_MS = 24 * 60 * 60_000
 /** Prefix of scratch files, whose content nobody can name after their owner's death. */
 const SCRATCH = 'scratch-'
 
@@ -217,13 +219,14 @@ export class BlobStore {
 
   /**
    * Removes what killed processes left in ingest/: scratch files, and with `partials` the part-fetched blobs that a later pull
-   * could take up. A file whose lock is held has a living owner and stays. Returns the bytes gained.
+   * could take up; those that none has for a day go in any case. A file whose lock is held has a living owner and stays. Returns the bytes
+   * gained.
    */
   collectIngest(options: { partials: boolean }): number {
     let bytes = 0
     for (const name of readdirSync(this.#ingest)) {
-      if (!options.partials && !name.startsWith(SCRATCH)) continue
       const path = join(this.#ingest, name)
+      if (!options.partials && !name.startsWith(SCRATCH) && !isOld(path)) continue
       const lock = tryLockFile(path, { exclusive: true })
       if (lock === undefined) continue
       bytes += fstatSync(lock.fd).size
@@ -232,6 +235,11 @@ export class BlobStore {
     }
     return bytes
   }
+}
+
+function isOld(path: string): boolean {
+  const status = statSync(path, { throwIfNoEntry: false })
+  return status !== undefined && Date.now() - status.mtimeMs > PARTIAL_AGE_MAX_MS
 }
 
 /** ENOSPC and its like, said in words; any other error as it is. */

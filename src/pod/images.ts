@@ -23,6 +23,7 @@ import {
 } from './image-view.ts'
 
 export type { AuthConfig } from './image-auth.ts'
+export { collectSoon } from './image-collect.ts'
 export { type Pinned, pinnedBy } from './image-pins.ts'
 export { imageMetrics, isRegistryUnavailable, pullImage, pullsUnderWay } from './image-pull.ts'
 export { imageFsInfo, writableLayerUsage } from './image-usage.ts'
@@ -59,8 +60,9 @@ export function listImages(
 }
 
 /**
- * An image by name, tag, digest, id or unique prefix; undefined where it is missing. One whose record or configuration is damaged counts as
- * missing, for then kubelet pulls it, and a pull repairs it.
+ * An image by name, tag, digest, id or unique prefix; undefined where it is missing. One whose record, configuration or layers are damaged
+ * counts as missing: kubelet then pulls it, and a pull repairs it, where a container of it would fail for ever. INVALID_ARGUMENT for what
+ * names no image at all, for a prefix of several, and for an image whose user is out of range.
  */
 export function imageStatus(
   engine: Engine,
@@ -70,11 +72,19 @@ export function imageStatus(
   const store = openImages(engine)
   const image = find(engine, store, ref)
   if (image === undefined) return undefined
-  return unlessLost(engine, ref, () => ({
-    image: viewOf(store, image, options.pinned ?? NOTHING_PINNED),
-    annotations: annotationsOf(store, image),
-    info: options.verbose ? verboseInfo(image, readConfig(store, image.id)) : {},
-  }))
+  return unlessLost(engine, ref, () => {
+    const config = readConfig(store, image.id)
+    for (const diffId of config.rootfs.diff_ids) {
+      if (!store.layers.has(diffId)) {
+        throw new Fault('DATA_LOSS', `its layer ${diffId} is missing or damaged`)
+      }
+    }
+    return {
+      image: viewOf(store, image, options.pinned ?? NOTHING_PINNED),
+      annotations: annotationsOf(store, image),
+      info: options.verbose ? verboseInfo(image, config) : {},
+    }
+  })
 }
 
 function find(engine: Engine, store: ImageStore, ref: string): Image | undefined {
