@@ -30,6 +30,7 @@ needs(
   'cgroup2',
   'program:debootstrap',
   'program:umoci',
+  'program:buildah',
   'program:skopeo',
   'program:setcap',
   'program:setfattr',
@@ -62,6 +63,10 @@ const LAYERS = [
 /** Added as it is: repack writes no opaque marks, and no times finer than a second. */
 const OPAQUE = `mkdir -p opt/old/new && touch opt/old/.wh..wh..opq && echo 4 >opt/old/new/four
    mkdir -p etc && touch etc/.wh.issue && echo fine >opt/fine && touch -d @1700000000.123456789 opt/fine`
+
+/** What leads to the same with a tool that finds out by itself what has changed. */
+const LAST = `rm -rf opt/old && mkdir -p opt/old/new && echo 4 >opt/old/new/four
+   rm etc/issue && echo fine >opt/fine && touch -d @1700000000.123456789 opt/fine`
 
 function sh(cwd: string, script: string): string {
   return execFileSync('sh', ['-euc', script], {
@@ -100,19 +105,24 @@ function once(name: string, make: (directory: string) => void): string {
   return path
 }
 
-function makeImage(directory: string): void {
-  const debian = once(`bookworm-${PACKAGES.replaceAll(',', '-')}`, (work) => {
+/** The path of Debian's own tree. */
+function debian(): string {
+  const directory = once(`bookworm-${PACKAGES.replaceAll(',', '-')}`, (work) => {
     sh(
       work,
       `debootstrap --variant=minbase --include=${PACKAGES} bookworm root ${mirror()} >log 2>&1 || { tail log >&2; exit 1; }
        rm -rf root/var/cache/apt/archives/*.deb root/var/lib/apt/lists/*`,
     )
   })
+  return join(directory, 'root')
+}
+
+function makeImage(directory: string): void {
   const image = 'layout:made'
   sh(directory, `umoci init --layout layout; umoci new --image ${image}`)
   sh(
     directory,
-    `umoci unpack --image ${image} bundle; rm -rf bundle/rootfs; cp -a ${debian}/root bundle/rootfs
+    `umoci unpack --image ${image} bundle; rm -rf bundle/rootfs; cp -a ${debian()} bundle/rootfs
      umoci repack --image ${image} --refresh-bundle bundle`,
   )
   for (const layer of LAYERS) {
@@ -130,6 +140,31 @@ function makeImage(directory: string): void {
      skopeo copy --quiet oci:${image} oci-archive:oci.tar:${NAME}
      rm -rf bundle opaque layer.tar; umoci unpack --image ${image} expected`,
   )
+}
+
+/** The same by buildah, which has whiteouts and opaque marks of its own; `built` is what it mounts of the archive. */
+function buildImage(directory: string): void {
+  const layers = [`cp -a ${debian()}/. .`, ...LAYERS, LAST]
+  const store = (name: string): string =>
+    `buildah --root ${directory}/${name} --runroot ${directory}/${name}-run --storage-driver overlay`
+  const steps = layers.map(
+    (layer, index) => `
+      c=$(${store('made')} from ${index === 0 ? 'scratch' : `layer-${index - 1}`})
+      (cd "$(${store('made')} mount "$c")"; ${layer})
+      ${store('made')} commit --quiet --rm "$c" layer-${index}`,
+  )
+  const script = `${steps.join('')}
+    ${store('made')} push --quiet layer-${layers.length - 1} docker-archive:docker.tar:${NAME}
+    cp -a "$(${store('read')} mount "$(${store('read')} from docker-archive:docker.tar)")" built`
+  // Its mounts go with the namespace.
+  execFileSync('unshare', ['--mount', '--propagation', 'private', 'sh', '-euc', script], {
+    cwd: directory,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  for (const name of ['made', 'read']) {
+    rmSync(join(directory, name), { recursive: true })
+    rmSync(join(directory, `${name}-run`), { recursive: true, force: true })
+  }
 }
 
 interface Node {
@@ -198,15 +233,20 @@ function differences(is: Map<string, Node>, expected: Map<string, Node>): string
   return told
 }
 
-const recipe = createHash('sha256').update(JSON.stringify([PACKAGES, LAYERS, OPAQUE, NAME]))
-const image = once(`image-${recipe.digest('hex').slice(0, 12)}`, makeImage)
+const recipe = (last: string): string =>
+  createHash('sha256')
+    .update(JSON.stringify([PACKAGES, LAYERS, last, NAME]))
+    .digest('hex')
+    .slice(0, 12)
+const image = once(`image-${recipe(OPAQUE)}`, makeImage)
+const built = once(`built-${recipe(LAST)}`, buildImage)
 const expected = look(join(image, 'expected/rootfs'))
 const { berth, nothingIsLeft } = berthOfFile()
 const SLOW = { timeoutMs: 120_000 }
 
 /** What a new container of the image would see, without one of ours in between. */
 async function treeOfContainer(): Promise<Map<string, Node>> {
-  const id = await berth.ok(['create', '--net', 'none', NAME])
+  const id = await berth.ok(['create', '--net', 'none', NAME, 'true'])
   const directory = join(berth.root, 'containers', id)
   const record = JSON.parse(readFileSync(join(directory, 'record.json'), 'utf8')) as {
     lower: string[]
@@ -306,6 +346,27 @@ test('python3 -m http.server serves, as an exec in the same container sees', asy
     (await berth.run(['logs', id])).stderr.includes('GET /three'),
   )
   await berth.ok(['rm', '--force', id])
+})
+
+/** An overlay counts the names of a file that a layer above has taken away, too; the copy of one does not. `same` stays. */
+function withoutCounts(nodes: Map<string, Node>): Map<string, Node> {
+  return new Map([...nodes].map(([path, node]) => [path, { ...node, links: 0 }]))
+}
+
+test("a container of buildah's docker-archive has the tree that buildah mounts", async () => {
+  await berth.ok(['rmi', NAME])
+  await berth.ok(['load', '-i', join(built, 'docker.tar')], SLOW)
+  const is = withoutCounts(await treeOfContainer())
+  const shown = withoutCounts(look(join(built, 'built')))
+  assert.ok(shown.size > 5000, String(shown.size))
+  for (const gone of ['/opt/old/one', '/opt/old/deep', '/usr/share/doc/apt', '/etc/issue']) {
+    assert.is(shown.has(gone), false, gone)
+  }
+  // No layer has an entry for the root: each store gives it attributes of its own.
+  is.delete('/')
+  shown.delete('/')
+  const told = differences(is, shown)
+  assert.equal(told.slice(0, 20), [], `${told.length} differences`)
 })
 
 test('nothing is left behind', nothingIsLeft)
