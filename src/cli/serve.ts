@@ -4,7 +4,7 @@ import type { Context } from './context.ts'
 export function define(command: Command, context: Context): void {
   command
     .description(
-      "answer Kubernetes' Container Runtime Interface: the runtime of a kubelet, or of crictl",
+      "Answer Kubernetes' Container Runtime Interface: the runtime of a kubelet, or of crictl. SIGHUP reads the configuration anew, SIGUSR1 logs what is under way, SIGTERM ends; pods and their containers go on in any case.",
     )
     .option('--config <file>', 'configuration, with drop-ins in FILE.d (/etc/berth/config.toml)')
     .option('--socket <path>', 'where to listen, in place of the configuration’s `socket`')
@@ -16,11 +16,10 @@ Examples:
   berth serve --config ./berth.toml --socket /tmp/berth.sock
   kubelet --container-runtime-endpoint unix:///run/berth/berth.sock …
 
-SIGHUP reads the configuration anew, SIGUSR1 logs what is under way, SIGTERM ends. Pods and their containers go on in any case.
-See docs/kubernetes.md.`,
+`,
     )
     .action(async (given: { config?: string; socket?: string }) => {
       const { serve } = await import('../cri/serve.ts')
-      await serve(context.roots(), { file: given.config, socket: given.socket })
+      await serve(context.roots(), { file: given.config, socket: given.socket }, process.stderr)
     })
 }

@@ -1,4 +1,5 @@
 import { fstatSync, readFileSync } from 'node:fs'
+import type { Writable } from 'node:stream'
 import { describe, Fault } from '../base/fault.ts'
 import { type Engine, openEngine } from '../engine/open.ts'
 import type { Roots } from '../engine/types.ts'
@@ -25,8 +26,12 @@ import { streamHandlers } from './stream-handlers.ts'
 const SHUTDOWN_MS = 5000
 const LOG_DRAIN_MS = 1000
 
-/** `berth serve`: answers the CRI until it is told to end. Resolves with its end. */
-export async function serve(roots: Roots, options: Omit<LoadOptions, 'state'>): Promise<void> {
+/** `berth serve`: answers the CRI until it is told to end. Resolves with its end. `output` takes the log. */
+export async function serve(
+  roots: Roots,
+  options: Omit<LoadOptions, 'state'>,
+  output: Writable & { readonly fd: number },
+): Promise<void> {
   // Before anything is started: plugins and monitors must not speak for the daemon.
   const notify = takeNotifyEnvironment(process.env, process.pid)
   const signals = new Signals()
@@ -34,11 +39,8 @@ export async function serve(roots: Roots, options: Omit<LoadOptions, 'state'>): 
   const loaded = loadConfiguration(loadOptions)
   const [problem] = checkFiles(loaded.values)
   if (problem !== undefined) throw new Fault('FAILED_PRECONDITION', problem)
-  const log = Log.to(
-    process.stderr,
-    loaded.values.log,
-    isJournal(process.env['JOURNAL_STREAM'], fstatSync(2)),
-  )
+  const toJournal = isJournal(process.env['JOURNAL_STREAM'], fstatSync(output.fd))
+  const log = Log.to(output, loaded.values.log, toJournal)
   const live = new LiveConfiguration(loadOptions, loaded, log)
   const manager = new ServiceManager(notify, log)
   const engine = openEngine({ ...roots, warn: (text) => log.warn(text) })
