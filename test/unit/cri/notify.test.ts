@@ -174,7 +174,7 @@ test('the variables are taken out, and a watchdog of another process is not ours
 })
 
 test('a path that no socket can have is refused', () => {
-  for (const path of ['', `/${'a'.repeat(107)}`, `@${'a'.repeat(107)}`, '/a\0b']) {
+  for (const path of ['', `/${'a'.repeat(107)}`, `@${'a'.repeat(108)}`, '/a\0b']) {
     assert.throws(() => binding.notifySocket(path, 'x'), /path must be|ENAMETOOLONG/)
   }
   assert.throws(() => binding.notifySocket(`/tmp/${'a'.repeat(102)}`, 'x'), /ENOENT/)
