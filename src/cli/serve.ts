@@ -3,9 +3,7 @@ import type { Context } from './context.ts'
 
 export function define(command: Command, context: Context): void {
   command
-    .description(
-      "Answer Kubernetes' Container Runtime Interface: the runtime of a kubelet, or of crictl. SIGHUP reads the configuration anew, SIGUSR1 logs what is under way, SIGTERM ends; pods and their containers go on in any case.",
-    )
+    .description("Answer Kubernetes' Container Runtime Interface.")
     .option('--config <file>', 'configuration, with drop-ins in FILE.d (/etc/berth/config.toml)')
     .option('--socket <path>', 'where to listen, in place of the configuration’s `socket`')
     .addHelpText(

@@ -122,6 +122,24 @@ function isUnmappable(error: MonitorFault): boolean {
   return ['INVALID_ARGUMENT', 'PERMISSION_DENIED', 'UNIMPLEMENTED'].includes(error.code)
 }
 
+/** Whether a configuration could be started, but for what only the kernel knows: a Fault names the field. Nothing is made. */
+export async function judgeProcess(
+  spec: Spec,
+  place: Pick<CreateRequest, 'id' | 'root' | 'programs'>,
+): Promise<void> {
+  const seccomp = await compiledSeccomp(spec.linux?.seccomp, place.programs)
+  planContainer(spec, hostFacts(), {
+    id: place.id,
+    cgroup: '',
+    root: place.root,
+    io: { stdin: false, stdinOnce: false, log: 'none', logPath: '' },
+    exit: { recordPath: '/', command: [] },
+    createCwd: true,
+    hostNamespaces: namespacesOfHost(spec),
+    ...(seccomp ? { seccomp } : {}),
+  })
+}
+
 /** Kills what runs in a cgroup, removes it and, where it was the last there, berth's own parent. Gone already is success. */
 export async function destroyCgroup(cgroup: string): Promise<void> {
   killGroup(cgroup)

@@ -140,11 +140,16 @@ function environment(input: SpecInput): string[] {
 /** --privileged or the default set, all taken or dropped with ALL, then single ones; a drop wins over an add of the same. */
 export function capabilities(
   options: Pick<RunOptions, 'privileged' | 'capAdd' | 'capDrop'>,
+  defaults: readonly string[] = DEFAULT_CAPABILITIES,
 ): string[] {
   const add = options.capAdd.map(capabilityName)
   const drop = options.capDrop.map(capabilityName)
   const all = options.privileged || add.includes('CAP_ALL')
-  const start = drop.includes('CAP_ALL') ? [] : all ? ALL_CAPABILITIES : DEFAULT_CAPABILITIES
+  const start = drop.includes('CAP_ALL')
+    ? []
+    : all
+      ? ALL_CAPABILITIES
+      : defaults.map(capabilityName)
   const chosen = new Set<string>(start)
   for (const name of add) if (name !== 'CAP_ALL') chosen.add(name)
   for (const name of drop) chosen.delete(name)

@@ -4,6 +4,8 @@ import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
+import { cgroupHost } from '../cgroup/index.ts'
+import { judgeProcess } from '../container/index.ts'
 import { newId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { ACCOUNT_FILE_BYTES_MAX } from '../engine/users.ts'
@@ -19,7 +21,7 @@ import { Container, type Pod } from './model.ts'
 import { containerMounts } from './mounts.ts'
 import { containerName, invalid } from './names.ts'
 import { containerNamespaces } from './namespaces.ts'
-import type { Node } from './node.ts'
+import type { HandlerSettings, Node } from './node.ts'
 import { storedConfig } from './process.ts'
 import { checkedResources } from './resources.ts'
 import { stopSignal } from './signals.ts'
@@ -134,10 +136,15 @@ async function makeOfImage(
     namespaces,
     mounts,
     facts,
+    controllers: cgroupHost().controllers,
+    handler: handlerOf(node, pod),
     rootPath: at.upper(pod.id, id),
     cgroupsPath: join(pod.record.cgroupParent, id),
     warn: node.warnOnce,
   })
+
+  // What cannot be started is better not made: the kubelet shows this error with the container's creation.
+  await judgeProcess(spec, { id, root: { kind: 'directory', path: '/' }, programs: at.programs })
 
   await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))
   mkdirSync(at.container(pod.id, id), { mode: 0o700 })
@@ -176,6 +183,10 @@ async function makeOfImage(
   node.emit('created', pod, id)
   return id
 }
+
+/** The handler was there when the pod was made; one that has left the configuration since is as the default. */
+const handlerOf = ({ settings }: Node, { record }: Pod): HandlerSettings =>
+  settings.handlers.get(record.runtimeHandler) ?? settings.container
 
 /** The user of the first process, by the account files of the image. */
 function userIn(lower: readonly string[], config: StoredConfig, imageUser: string) {

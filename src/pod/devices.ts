@@ -8,12 +8,12 @@ const DEVICES_MAX = 1024
 const CDI_ANNOTATION = 'cdi.k8s.io/'
 
 /**
- * linux.devices and the cgroup's rules: the host's nodes at `host_path` (one, or all below a directory), every device where the container is privileged. Owners and modes
+ * linux.devices and the cgroup's rules: the host's nodes at `host_path` (one, or all below a directory), every device where the container is privileged and gets `allOfHost`. Owners and modes
  * are the host's numbers, taken as the container's.
  */
 export function containerDevices(
   config: Pick<StoredConfig, 'devices' | 'CDIDevices' | 'annotations'>,
-  privileged: boolean,
+  options: { readonly privileged: boolean; readonly allOfHost: boolean },
 ): { devices: Device[]; rules: DeviceRule[] } {
   refuseCdi(config)
   const devices = list('devices', config.devices, DEVICES_MAX).map((device, i) => {
@@ -29,8 +29,9 @@ export function containerDevices(
       access: permissions,
     }
   })
-  const asked = { devices, privileged }
-  return { devices: deviceList(asked, 'devices'), rules: deviceRules(asked, 'devices') }
+  const { privileged, allOfHost } = options
+  const nodes = deviceList({ devices, privileged: privileged && allOfHost }, 'devices')
+  return { devices: nodes, rules: deviceRules({ devices, privileged }, 'devices') }
 }
 
 function refuseCdi({

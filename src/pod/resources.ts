@@ -130,9 +130,13 @@ function mergedSwap(before: LinuxContainerResources, update: LinuxContainerResou
 
 /**
  * The OCI's section for checked resources; only what was asked for is in it. All that can be refused without a cgroup is refused here, before a container
- * is made. `field` as for `checkedResources`.
+ * is made. `field` as for `checkedResources`; `controllers` are those of the host's cgroup v2.
  */
-export function ociResources(field: string, checked: LinuxContainerResources): Resources {
+export function ociResources(
+  field: string,
+  checked: LinuxContainerResources,
+  controllers: readonly string[],
+): Resources {
   const memory = Number(checked.memoryLimitInBytes)
   const swap = Number(checked.memorySwapLimitInBytes)
   if (swap > 0 && (memory <= 0 || swap < memory)) {
@@ -154,8 +158,12 @@ export function ociResources(field: string, checked: LinuxContainerResources): R
   })
   if (memorySection) resources.memory = memorySection
   if (cpuSection) resources.cpu = cpuSection
-  if (checked.hugepageLimits.length > 0) {
-    resources.hugepageLimits = checked.hugepageLimits.map(({ pageSize, limit }) => ({
+  // The kubelet gives 0 for every size that its machine knows to whoever asks for none: without the controller that is no limit to refuse a pod for.
+  const hugepages = checked.hugepageLimits.filter(
+    ({ limit }) => limit !== '0' || controllers.includes('hugetlb'),
+  )
+  if (hugepages.length > 0) {
+    resources.hugepageLimits = hugepages.map(({ pageSize, limit }) => ({
       pageSize,
       limit: Number(limit),
     }))

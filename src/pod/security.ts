@@ -26,10 +26,13 @@ export function checkPrivileged(
 }
 
 /**
- * The five sets. Without a word the default ones; ALL first, then single ones, a drop winning. Nothing is inheritable (CVE-2022-24769) but what is asked for as
+ * The five sets. Without a word `defaults`; ALL first, then single ones, a drop winning. Nothing is inheritable (CVE-2022-24769) but what is asked for as
  * ambient, which the kernel lets be so only with the other sets. Privileged is all of them, whatever else is said (the CRI's rule).
  */
-export function capabilitySets(context: LinuxContainerSecurityContext | null): Capabilities {
+export function capabilitySets(
+  context: LinuxContainerSecurityContext | null,
+  defaults: readonly string[],
+): Capabilities {
   const { addCapabilities, dropCapabilities, addAmbientCapabilities } = context?.capabilities ?? {
     addCapabilities: [],
     dropCapabilities: [],
@@ -40,7 +43,9 @@ export function capabilitySets(context: LinuxContainerSecurityContext | null): C
   const drop = list(`${field}.drop_capabilities`, dropCapabilities, CAPABILITIES_MAX)
   const ambient = list(`${field}.add_ambient_capabilities`, addAmbientCapabilities, 256)
   const chosen = (privileged: boolean, capAdd: readonly string[], capDrop: readonly string[]) =>
-    within(field, () => capabilities({ privileged, capAdd: [...capAdd], capDrop: [...capDrop] }))
+    within(field, () =>
+      capabilities({ privileged, capAdd: [...capAdd], capDrop: [...capDrop] }, defaults),
+    )
   const names = context?.privileged
     ? chosen(true, [], [])
     : chosen(false, [...add, ...ambient], drop)
@@ -65,10 +70,14 @@ function oldProfile(field: string, value: string): SecurityProfile | undefined {
   throw invalid(field, `${show(value)} is none of runtime/default, unconfined and localhost/…`)
 }
 
-/** linux.seccomp for a container with these capabilities; undefined for no filter, which is what a client gets that says nothing (CRI). */
+/**
+ * linux.seccomp for a container with these capabilities; undefined for no filter, which is what a client gets that says nothing (CRI). `defaultProfile` is a
+ * file in place of the built-in profile for RuntimeDefault; '' for that one.
+ */
 export function seccompOf(
   context: LinuxContainerSecurityContext | null,
   bounding: readonly string[],
+  defaultProfile: string,
 ): Seccomp | undefined {
   if (!context || context.privileged) return undefined
   const isNew = context.seccomp !== null
@@ -79,7 +88,9 @@ export function seccompOf(
     case 'Unconfined':
       return undefined
     case 'RuntimeDefault':
-      return seccompSection(undefined, bounding)
+      return within('the default seccomp profile', () =>
+        seccompSection(defaultProfile === '' ? undefined : readProfile(defaultProfile), bounding),
+      )
     case 'Localhost': {
       const path = absolute(`${field}${isNew ? '.localhost_ref' : ''}`, profile.localhostRef)
       return within(field, () => seccompSection(readProfile(path), bounding))

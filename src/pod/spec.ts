@@ -1,12 +1,15 @@
 import type { Account } from '../engine/users.ts'
 import { absolute, list } from '../plan/check.ts'
 import type { HostFacts } from '../plan/index.ts'
+import { parseUlimit } from '../plan/ulimit.ts'
 import type { PodSandboxConfig } from '../spec/cri.ts'
 import type { ImageConfig } from '../spec/image.ts'
+import { RLIMITS } from '../spec/linux.ts'
 import type { Linux, Process, Spec } from '../spec/runtime.ts'
 import { containerDevices } from './devices.ts'
 import type { ContainerMounts } from './mounts.ts'
 import type { ContainerNamespaces } from './namespaces.ts'
+import type { HandlerSettings } from './node.ts'
 import { commandOf, environmentOf, workingDirectory } from './process.ts'
 import { ociResources } from './resources.ts'
 import { apparmorOf, capabilitySets, checkPrivileged, checkSelinux, seccompOf } from './security.ts'
@@ -29,7 +32,10 @@ export interface ContainerSpecInput {
   readonly resources: ContainerRecord['resources']
   readonly namespaces: ContainerNamespaces['namespaces']
   readonly mounts: ContainerMounts
-  readonly facts: Pick<HostFacts, 'apparmor' | 'selinux'>
+  readonly facts: Pick<HostFacts, 'apparmor' | 'selinux' | 'hardLimits'>
+  /** Of the host's cgroup v2 hierarchy. */
+  readonly controllers: readonly string[]
+  readonly handler: HandlerSettings
   readonly rootPath: string
   readonly cgroupsPath: string
   /** Told once each (`onceEach`): what the host lacks is so for every container. */
@@ -42,13 +48,23 @@ export function containerSpec(input: ContainerSpecInput): Spec {
   const context = config.linux?.securityContext ?? null
   const privileged = checkPrivileged(context, pod.config.linux?.securityContext ?? null)
   checkSelinux(context, facts, warn)
-  const { devices, rules } = containerDevices(config, privileged)
+  const { devices, rules } = containerDevices(config, {
+    privileged,
+    allOfHost: !input.handler.privilegedWithoutHostDevices,
+  })
   const process = processOf(input)
-  const seccomp = seccompOf(context, process.capabilities?.bounding ?? [])
+  const seccomp = seccompOf(
+    context,
+    process.capabilities?.bounding ?? [],
+    input.handler.seccompProfile,
+  )
   const linux: Linux = {
     namespaces: input.namespaces,
     cgroupsPath: input.cgroupsPath,
-    resources: { ...ociResources('linux.resources', input.resources), devices: rules },
+    resources: {
+      ...ociResources('linux.resources', input.resources, input.controllers),
+      devices: rules,
+    },
     devices,
     maskedPaths: privileged ? [] : paths('masked_paths', context?.maskedPaths),
     readonlyPaths: privileged ? [] : paths('readonly_paths', context?.readonlyPaths),
@@ -85,6 +101,7 @@ function processOf({
   pod,
   resources,
   facts,
+  handler,
   warn,
 }: ContainerSpecInput): Process {
   const context = config.linux?.securityContext ?? null
@@ -96,12 +113,31 @@ function processOf({
     args: commandOf(config, image),
     env: environmentOf({ config, image, hostname: pod.hostname, home }),
     cwd: workingDirectory(config, image),
-    capabilities: capabilitySets(context),
+    capabilities: capabilitySets(context, handler.capabilities),
     noNewPrivileges: context?.noNewPrivs ?? false,
+    rlimits: rlimits(handler, facts),
     // Also 0: a daemon's own, often far below, is not for its containers.
     oomScoreAdj: Number(resources.oomScoreAdj),
     ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
   }
+}
+
+/** systemd's and containerd's soft limit of open files: programs that close all that they could have open take long with more (Node raises its own). */
+const OPEN_FILES_SOFT = 1024n
+
+/** As configured; without a word about open files the daemon's hard limit, and a soft one that programs expect. */
+function rlimits(
+  { ulimits }: HandlerSettings,
+  { hardLimits }: Pick<HostFacts, 'hardLimits'>,
+): NonNullable<Process['rlimits']> {
+  const limits = ulimits.map((each) => {
+    const { name, soft, hard } = parseUlimit(each)
+    return { type: `RLIMIT_${name.toUpperCase()}`, soft, hard }
+  })
+  const hard = hardLimits.get(RLIMITS.RLIMIT_NOFILE)
+  if (hard === undefined || limits.some(({ type }) => type === 'RLIMIT_NOFILE')) return limits
+  const soft = hard < OPEN_FILES_SOFT ? hard : OPEN_FILES_SOFT
+  return [...limits, { type: 'RLIMIT_NOFILE', soft: Number(soft), hard: Number(hard) }]
 }
 
 /** The names that containerd gave these, which tools read. Nothing of the image's labels gets in here (CVE-2026-53488). */

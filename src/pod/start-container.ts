@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
+import { cgroupHost } from '../cgroup/index.ts'
 import { createProcess } from '../container/index.ts'
 import type { ContainerExit } from '../container/monitor.ts'
 import { bootId } from '../engine/status.ts'
@@ -48,7 +49,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
   // As changed by UpdateContainerResources since the creation.
   if (spec.linux) {
     spec.linux.resources = {
-      ...ociResources('linux.resources', record.resources),
+      ...ociResources('linux.resources', record.resources, cgroupHost().controllers),
       ...(spec.linux.resources?.devices ? { devices: spec.linux.resources.devices } : {}),
     }
   }

@@ -1,5 +1,6 @@
 import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
+import { cgroupHost } from '../cgroup/index.ts'
 import { updateCgroup } from '../container/index.ts'
 import type { LinuxContainerResources } from '../spec/cri.ts'
 import type { Node } from './node.ts'
@@ -23,7 +24,7 @@ export async function updateContainer(
     const before = record.resources
     const resources = mergedResources(before, checkedResources('linux', asked))
     const changed = { ...record, resources }
-    const limits = ociResources('linux', resources)
+    const limits = ociResources('linux', resources, cgroupHost().controllers)
     const path = node.at.record(pod.id, container.id)
     // The record first: a limit that is in force and not on record would be gone with the daemon's next look at it.
     writeFileAtomic(path, JSON.stringify(changed))

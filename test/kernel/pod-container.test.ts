@@ -13,6 +13,7 @@ import { checkedResources, NO_RESOURCES } from '../../src/pod/resources.ts'
 import { containerSpec } from '../../src/pod/spec.ts'
 import { containerUser } from '../../src/pod/user.ts'
 import type { NamespaceOption } from '../../src/spec/cri.ts'
+import { DEFAULT_CAPABILITIES } from '../../src/spec/defaults.ts'
 import { encodeContainer } from '../../src/wire/plan.ts'
 import { collect, MonitorBench } from '../lib/monitor.ts'
 import { needs } from '../lib/needs.ts'
@@ -119,6 +120,13 @@ async function run(
       warn,
     }),
     facts: hostFacts(),
+    controllers: [],
+    handler: {
+      seccompProfile: '',
+      capabilities: DEFAULT_CAPABILITIES,
+      ulimits: [],
+      privilegedWithoutHostDevices: false,
+    },
     rootPath: bench.root,
     cgroupsPath: '',
     warn,

@@ -12,8 +12,9 @@ const device = (hostPath: string, permissions = 'rw', containerPath = '/dev/mine
   containerPath,
   permissions,
 })
+const PLAIN = { privileged: false, allOfHost: true }
 const devices = (...given: ReturnType<typeof device>[]) =>
-  containerDevices(containerConfig({ devices: given }), false)
+  containerDevices(containerConfig({ devices: given }), PLAIN)
 
 test('nothing asked: no devices, and rules that begin with none', () => {
   const { devices: list, rules } = devices()
@@ -36,8 +37,13 @@ test('a link leads to a device', () => {
   assert.equal(devices(device(link)).devices[0]?.minor, 5)
 })
 
-test('privileged may use all devices', () =>
-  assert.equal(containerDevices(containerConfig(), true).rules, [{ allow: true, access: 'rwm' }]))
+test('privileged may use all devices, and has nodes of those of the host but where it is configured otherwise', () => {
+  for (const allOfHost of [true, false]) {
+    const { rules, devices } = containerDevices(containerConfig(), { privileged: true, allOfHost })
+    assert.equal(rules, [{ allow: true, access: 'rwm' }])
+    assert.is(devices.length > 0, allOfHost)
+  }
+})
 
 test('what is no device, or asked for wrongly, is refused', () => {
   const invalid = (act: () => unknown, message: RegExp) => refused(act, 'INVALID_ARGUMENT', message)
@@ -53,9 +59,9 @@ test('what is no device, or asked for wrongly, is refused', () => {
 
 test('CDI devices are refused by name', () => {
   const named = containerConfig({ CDIDevices: [{ name: 'vendor.com/gpu=0' }] })
-  refused(() => containerDevices(named, false), 'UNIMPLEMENTED', /^CDI_devices.*vendor\.com\/gpu=0/)
+  refused(() => containerDevices(named, PLAIN), 'UNIMPLEMENTED', /^CDI_devices.*vendor\.com\/gpu=0/)
   const noted = containerConfig({ annotations: { 'cdi.k8s.io/x': 'vendor.com/gpu=0' } })
-  refused(() => containerDevices(noted, false), 'UNIMPLEMENTED', /annotations\["cdi\.k8s\.io\/x"\]/)
+  refused(() => containerDevices(noted, PLAIN), 'UNIMPLEMENTED', /annotations\["cdi\.k8s\.io\/x"\]/)
 })
 
 test.after(() => rmSync(directory, { recursive: true }))

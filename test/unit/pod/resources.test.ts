@@ -13,7 +13,7 @@ type Change = Partial<LinuxContainerResources>
 const MIB = 1024 * 1024
 const checked = (change: Change) =>
   checkedResources('linux.resources', { ...NO_RESOURCES, ...change })
-const oci = (change: Change) => ociResources('linux.resources', checked(change))
+const oci = (change: Change) => ociResources('linux.resources', checked(change), ['hugetlb'])
 
 const CASES: [claim: string, change: Change, expect: unknown][] = [
   ['nothing asked, nothing limited', {}, {}],
@@ -153,8 +153,19 @@ const UPDATES: [claim: string, change: Change, expect: Change][] = [
 for (const [claim, change, expect] of UPDATES) {
   test(`an update: ${claim}`, () => {
     assert.equal(merged(change), { ...before, ...expect })
-    ociResources('linux.resources', merged(change))
+    ociResources('linux.resources', merged(change), [])
   })
 }
+
+test('a limit of no huge pages is none to refuse where the controller is missing; any other is kept', () => {
+  const limits = [
+    { pageSize: '2MB', limit: '0' },
+    { pageSize: '1GB', limit: '7' },
+  ]
+  assert.equal(
+    ociResources('linux.resources', checked({ hugepageLimits: limits }), []).hugepageLimits,
+    [{ pageSize: '1GB', limit: 7 }],
+  )
+})
 
 test.run()

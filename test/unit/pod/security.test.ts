@@ -27,12 +27,13 @@ const sets = (change: Partial<Capability>, privileged = false) =>
         ...change,
       },
     }),
+    DEFAULT_CAPABILITIES,
   )
 
 test('the default capabilities, none of them inheritable or ambient (CVE-2022-24769)', () => {
   const names = [...DEFAULT_CAPABILITIES]
   const expect = { bounding: names, effective: names, permitted: names }
-  assert.equal(capabilitySets(null), expect)
+  assert.equal(capabilitySets(null, DEFAULT_CAPABILITIES), expect)
   assert.equal(sets({}), expect)
 })
 
@@ -127,12 +128,27 @@ const FILTERS: [
 ]
 for (const [claim, change, action] of FILTERS) {
   test(`seccomp: ${claim}`, () =>
-    assert.is(seccompOf(security(change), ['CAP_CHOWN'])?.defaultAction, action))
+    assert.is(seccompOf(security(change), ['CAP_CHOWN'], '')?.defaultAction, action))
 }
+
+test('seccomp: a file of the administrator’s in place of the built-in default', () => {
+  const asked = security({ seccomp: profile('RuntimeDefault') })
+  assert.is(seccompOf(asked, [], PROFILE)?.defaultAction, 'SCMP_ACT_ALLOW')
+  refused(
+    () => seccompOf(asked, [], join(directory, 'none')),
+    'NOT_FOUND',
+    /default seccomp profile/,
+  )
+})
+
+test('the default capabilities are those of the handler', () => {
+  const only = capabilitySets(security({}), ['CAP_CHOWN'])
+  assert.equal(only.bounding, ['CAP_CHOWN'])
+})
 
 test('a profile that cannot be read is refused by its path', () => {
   const at = (path: string) => () =>
-    seccompOf(security({ seccomp: profile('Localhost', path) }), [])
+    seccompOf(security({ seccomp: profile('Localhost', path) }), [], '')
   const broken = join(directory, 'broken.json')
   const huge = join(directory, 'huge.json')
   const fifo = join(directory, 'fifo')
@@ -152,9 +168,9 @@ test('a profile that cannot be read is refused by its path', () => {
 
 test('an unknown kind of profile is refused', () => {
   const old = security({ seccompProfilePath: 'strict' })
-  refused(() => seccompOf(old, []), 'INVALID_ARGUMENT', /seccomp_profile_path: "strict"/)
+  refused(() => seccompOf(old, [], ''), 'INVALID_ARGUMENT', /seccomp_profile_path: "strict"/)
   const unknown = security({ seccomp: profile(9 as never), apparmor: profile(9 as never) })
-  refused(() => seccompOf(unknown, []), 'UNIMPLEMENTED', /security_context\.seccomp/)
+  refused(() => seccompOf(unknown, [], ''), 'UNIMPLEMENTED', /security_context\.seccomp/)
   refused(() => apparmorOf(unknown, WITH, never), 'UNIMPLEMENTED', /security_context\.apparmor/)
 })
 

@@ -3,10 +3,13 @@ import * as assert from 'uvu/assert'
 import { planContainer } from '../../../src/plan/index.ts'
 import { containerMounts } from '../../../src/pod/mounts.ts'
 import { containerNamespaces, podNamespaces } from '../../../src/pod/namespaces.ts'
+import type { HandlerSettings } from '../../../src/pod/node.ts'
 import { NO_RESOURCES } from '../../../src/pod/resources.ts'
 import { type ContainerSpecInput, containerSpec } from '../../../src/pod/spec.ts'
 import type { StoredConfig } from '../../../src/pod/types.ts'
 import type { LinuxContainerSecurityContext } from '../../../src/spec/cri.ts'
+import { DEFAULT_CAPABILITIES } from '../../../src/spec/defaults.ts'
+import { RLIMITS } from '../../../src/spec/linux.ts'
 import { FACTS, PLACE } from '../plan/facts.ts'
 import { containerConfig, options, podConfig, refused, security, userns } from './config.ts'
 
@@ -57,14 +60,33 @@ function input({
       warn: assert.unreachable,
     }),
     facts: FACTS,
+    controllers: [],
+    handler: HANDLER,
     rootPath: '/root',
     cgroupsPath: '/pod/c1',
     warn: assert.unreachable,
     ...input,
   }
 }
+const HANDLER: HandlerSettings = {
+  seccompProfile: '',
+  capabilities: DEFAULT_CAPABILITIES,
+  ulimits: [],
+  privilegedWithoutHostDevices: false,
+}
 const spec = (change?: Change) => containerSpec(input(change))
 const plan = (change?: Change) => planContainer(spec(change), FACTS, PLACE).plan
+
+test('limits: a soft one of open files that programs expect, and the configured ones', () => {
+  const limits = (ulimits: string[]) =>
+    spec({ input: { handler: { ...HANDLER, ulimits } } }).process?.rlimits
+  const hard = Number(FACTS.hardLimits.get(RLIMITS.RLIMIT_NOFILE))
+  assert.equal(limits([]), [{ type: 'RLIMIT_NOFILE', soft: Math.min(1024, hard), hard }])
+  assert.equal(limits(['nofile=5:7', 'core=0']), [
+    { type: 'RLIMIT_NOFILE', soft: 5, hard: 7 },
+    { type: 'RLIMIT_CORE', soft: 0, hard: 0 },
+  ])
+})
 
 test('the judge takes what is made, to the user and the score', () => {
   const { process, namespaces, sysctls, hostname } = plan()
