@@ -14,7 +14,8 @@ Examples:
   berth serve --config ./berth.toml --socket /tmp/berth.sock
   kubelet --container-runtime-endpoint unix:///run/berth/berth.sock …
 
-`,
+SIGHUP reads the configuration anew, SIGUSR1 logs what is under way, SIGTERM ends. Pods and their containers
+go on in any case. The guide is docs/kubernetes.md.`,
     )
     .action(async (given: { config?: string; socket?: string }) => {
       const { serve } = await import('../cri/serve.ts')
