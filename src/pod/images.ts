@@ -25,7 +25,14 @@ import {
 export type { AuthConfig } from './image-auth.ts'
 export { type Pinned, pinnedBy } from './image-pins.ts'
 export { imageMetrics, isRegistryUnavailable, pullImage, pullsUnderWay } from './image-pull.ts'
-export { imageFsInfo, writableLayerUsage } from './image-usage.ts'
+export {
+  type DeviceUsage,
+  deviceUsage,
+  imageFsInfo,
+  type LayerUsage,
+  layersMeasured,
+  writableLayerUsage,
+} from './image-usage.ts'
 export { imageVolume, useImage } from './image-use.ts'
 export type { ImageView } from './image-view.ts'
 
