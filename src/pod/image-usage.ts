@@ -2,7 +2,8 @@ import { readdirSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
-import { isErrno } from '../base/fault.ts'
+import { Fault, isErrno } from '../base/fault.ts'
+import { within } from '../base/within.ts'
 import { openImages } from '../engine/images.ts'
 import type { Engine } from '../engine/open.ts'
 import { podContainerDirectories } from '../engine/pod-records.ts'
@@ -29,12 +30,15 @@ export interface ImageFsInfo {
   /** Writable layers, of pods' containers and of the command line's. */
   readonly containers: FilesystemUsage
   /** The file system that both are on. */
-  readonly device: {
-    readonly totalBytes: number
-    readonly availableBytes: number
-    readonly inodes: number
-    readonly inodesFree: number
-  }
+  readonly device: DeviceUsage
+}
+
+/** What a whole file system has. */
+export interface DeviceUsage {
+  readonly totalBytes: number
+  readonly availableBytes: number
+  readonly inodes: number
+  readonly inodesFree: number
 }
 
 /** A writable layer is walked again at the earliest so long after the last time … */
@@ -129,7 +133,7 @@ interface Measured extends LayerUsage {
 class WritableLayers {
   readonly #measured = new Map<string, Measured>()
   readonly #queue = new Set<string>()
-  #isWalking = false
+  #walking: Promise<void> | undefined
   readonly #warn: (message: string) => void
 
   constructor(warn: (message: string) => void) {
@@ -145,15 +149,25 @@ class WritableLayers {
     return known
   }
 
+  /** Resolves when each of them was measured once. */
+  async measured(paths: readonly string[]): Promise<void> {
+    const missing = paths.filter((path) => this.get(path) === undefined)
+    if (missing.length > 0) await this.#walk()
+  }
+
   /** Forgets all others. */
   keep(paths: ReadonlySet<string>): void {
     for (const path of this.#measured.keys()) if (!paths.has(path)) this.#measured.delete(path)
     for (const path of this.#queue) if (!paths.has(path)) this.#queue.delete(path)
   }
 
-  async #walk(): Promise<void> {
-    if (this.#isWalking) return
-    this.#isWalking = true
+  /** The walk under way, or a new one; it ends with the queue. */
+  #walk(): Promise<void> {
+    if (this.#walking === undefined && this.#queue.size > 0) this.#walking = this.#walkQueue()
+    return this.#walking ?? Promise.resolve()
+  }
+
+  async #walkQueue(): Promise<void> {
     try {
       for (;;) {
         const [path] = this.#queue
@@ -162,7 +176,8 @@ class WritableLayers {
         await this.#measure(path)
       }
     } finally {
-      this.#isWalking = false
+      // Before anybody else runs: what is asked for from here on begins a new walk.
+      this.#walking = undefined
     }
   }
 
@@ -204,6 +219,19 @@ export function writableLayerUsage(engine: Engine, upper: string): LayerUsage | 
   return writableOf(engine).get(upper)
 }
 
+/** Waits, at most so long, until each of these writable layers was measured once. Those that were, however long ago, are not waited for. */
+export async function layersMeasured(
+  engine: Engine,
+  uppers: readonly string[],
+  withinMs: number,
+): Promise<void> {
+  try {
+    await within(withinMs, writableOf(engine).measured(uppers))
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'DEADLINE_EXCEEDED') throw error
+  }
+}
+
 function* upperDirectories(engine: Engine): Generator<string> {
   for (const id of containerIds(engine)) yield engine.at.upper(id)
   for (const { path } of podContainerDirectories(engine.root)) yield join(path, 'upper')
@@ -229,7 +257,6 @@ export async function imageFsInfo(engine: Engine): Promise<ImageFsInfo> {
     inodesUsed += usage.inodes
     if (usage.timestampNs < timestampNs) timestampNs = usage.timestampNs
   }
-  const device = await statfs(root)
   return {
     images: {
       timestampNs: nowNs(),
@@ -238,11 +265,17 @@ export async function imageFsInfo(engine: Engine): Promise<ImageFsInfo> {
       inodesUsed: images.inodes,
     },
     containers: { timestampNs, mountpoint: root, usedBytes, inodesUsed },
-    device: {
-      totalBytes: device.blocks * device.bsize,
-      availableBytes: device.bavail * device.bsize,
-      inodes: device.files,
-      inodesFree: device.ffree,
-    },
+    device: await deviceUsage(engine),
+  }
+}
+
+/** The file system that images and writable layers are on. */
+export async function deviceUsage({ root }: Engine): Promise<DeviceUsage> {
+  const device = await statfs(root)
+  return {
+    totalBytes: device.blocks * device.bsize,
+    availableBytes: device.bavail * device.bsize,
+    inodes: device.files,
+    inodesFree: device.ffree,
   }
 }

@@ -26,7 +26,14 @@ export type { AuthConfig } from './image-auth.ts'
 export { collectSoon } from './image-collect.ts'
 export { type Pinned, pinnedBy } from './image-pins.ts'
 export { imageMetrics, isRegistryUnavailable, pullImage, pullsUnderWay } from './image-pull.ts'
-export { imageFsInfo, writableLayerUsage } from './image-usage.ts'
+export {
+  type DeviceUsage,
+  deviceUsage,
+  imageFsInfo,
+  type LayerUsage,
+  layersMeasured,
+  writableLayerUsage,
+} from './image-usage.ts'
 export { imageVolume, useImage } from './image-use.ts'
 export type { ImageView } from './image-view.ts'
 

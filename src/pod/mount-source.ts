@@ -42,19 +42,19 @@ export interface HostMount {
   readonly point: string
   readonly shared: boolean
   readonly slave: boolean
+  /** What is mounted, such as /dev/sda1. */
+  readonly source: string
 }
 
 /** The mount of the host that a path is on, by the text of /proc/self/mountinfo; the last one where several are stacked. */
 export function mountOf(path: string, mountinfo: string): HostMount | undefined {
   let found: HostMount | undefined
   for (const line of mountinfo.split('\n')) {
-    const [left] = line.split(' - ')
+    const [left, right] = line.split(' - ')
     const fields = left?.split(' ') ?? []
     const escaped = fields[4]
     if (escaped === undefined) continue
-    const point = escaped.replace(/\\([0-7]{3})/g, (_, octal) =>
-      String.fromCharCode(Number.parseInt(octal, 8)),
-    )
+    const point = unescapeOctal(escaped)
     if (path !== point && !path.startsWith(point === '/' ? '/' : `${point}/`)) continue
     if (found && found.point.length > point.length) continue
     const optional = fields.slice(6)
@@ -62,10 +62,15 @@ export function mountOf(path: string, mountinfo: string): HostMount | undefined 
       point,
       shared: optional.some((tag) => tag.startsWith('shared:')),
       slave: optional.some((tag) => tag.startsWith('master:')),
+      source: unescapeOctal(right?.split(' ')[1] ?? ''),
     }
   }
   return found
 }
+
+/** mountinfo writes space, tab, newline and backslash as \ooo. */
+const unescapeOctal = (text: string): string =>
+  text.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
 
 /** Mounts travel only from and to a mount of the host that sends or receives them: without it the volume would stay as it is, silently. */
 export function checkPropagation(

@@ -7,6 +7,7 @@ import { removeTree } from '../engine/trees.ts'
 import { readRunMark } from './adopt.ts'
 import type { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
+import { podCgroup } from './stats.ts'
 import { stopContainerNow } from './stop-container.ts'
 import { stopPodInTurn } from './stop-pod.ts'
 
@@ -55,6 +56,7 @@ export async function removePod(node: Node, id: string): Promise<void> {
     await removeTree(node.at.pod(pod.id))
     removeParent(pod)
     node.pods.delete(pod.id)
+    node.rates.delete(podCgroup(pod) ?? '')
     node.emit('deleted', pod, pod.id)
   })
 }

@@ -162,11 +162,21 @@ test('propagation needs a mount of the host that propagates', () => {
 test('the mount of a path is the nearest, the last of a stack, with blanks in its name', () => {
   const info = `1 0 0:1 / / rw - x x rw
 2 1 0:1 / /a rw shared:1 - x x rw
-3 1 0:1 / /a/b\\040c rw master:1 propagate_from:2 - x x rw
-4 1 0:1 / /a rw - x x rw
+3 1 0:1 / /a/b\\040c rw master:1 propagate_from:2 - x tank\\040x rw
+4 1 0:1 / /a rw - x /dev/sda1 rw
 `
-  assert.equal(mountOf('/a/b c/d', info), { point: '/a/b c', shared: false, slave: true })
-  assert.equal(mountOf('/a/b', info), { point: '/a', shared: false, slave: false })
+  assert.equal(mountOf('/a/b c/d', info), {
+    point: '/a/b c',
+    shared: false,
+    slave: true,
+    source: 'tank x',
+  })
+  assert.equal(mountOf('/a/b', info), {
+    point: '/a',
+    shared: false,
+    slave: false,
+    source: '/dev/sda1',
+  })
   assert.is(mountOf('/ab', info)?.point, '/')
   assert.is(mountOf('/x', ''), undefined)
 })
