@@ -38,7 +38,9 @@ export function define(command: Command, context: Context): void {
       checkFilters(given.filter, FILTERS)
       const { store, familiar } = await openImages(context)
       const filters = name === undefined ? [] : [{ key: 'reference', value: name }]
-      const all = store.catalog.list().sort((a, b) => b.created.localeCompare(a.created))
+      const all = store.catalog
+        .list((fault) => store.warn(fault.message))
+        .sort((a, b) => b.created.localeCompare(a.created))
       const rows = all
         .flatMap((image) => rowsOf(image, familiar))
         .filter((row) => [...filters, ...given.filter].every((filter) => matches(row, filter)))

@@ -20,7 +20,7 @@ export async function engineInfo(engine: Engine): Promise<Record<string, unknown
     containersRunning: count('running'),
     containersPaused: count('paused'),
     containersStopped: count('stopped') + count('created'),
-    images: openImages(engine).catalog.list().length,
+    images: openImages(engine).catalog.list((fault) => engine.warn(fault.message)).length,
     hostname: hostname(),
     kernel: release(),
     operatingSystem: operatingSystem(),

@@ -165,16 +165,21 @@ export class BlobStore {
     }
     const partial = join(this.#ingest, `${algorithmOf(digest)}-${hexOf(digest)}`)
     const lock = await lockFile(partial, { exclusive: true, signal: options.signal })
-    return new Ingest({
-      digest,
-      partial,
-      path: this.path(digest),
-      directory: join(this.#blobs, algorithmOf(digest)),
-      limit,
-      size: options.size,
-      isStored: this.has(digest),
-      lock,
-    })
+    try {
+      return new Ingest({
+        digest,
+        partial,
+        path: this.path(digest),
+        directory: join(this.#blobs, algorithmOf(digest)),
+        limit,
+        size: options.size,
+        isStored: this.has(digest),
+        lock,
+      })
+    } catch (error) {
+      lock.release()
+      throw error
+    }
   }
 
   /** A file for bytes without a digest yet (an archive from a pipe). It is removed at the end, or by `collectScratch`. */
@@ -227,11 +232,10 @@ export class BlobStore {
     for (const name of readdirSync(this.#ingest)) {
       const path = join(this.#ingest, name)
       if (!options.partials && !name.startsWith(SCRATCH) && !isOld(path)) continue
-      const lock = tryLockFile(path, { exclusive: true })
+      using lock = tryLockFile(path, { exclusive: true })
       if (lock === undefined) continue
       bytes += fstatSync(lock.fd).size
       rmSync(path, { force: true })
-      lock.release()
     }
     return bytes
   }
@@ -370,8 +374,11 @@ export class Ingest {
 
   discard(): void {
     if (!this.#isOpen) return
-    rmSync(this.#partial, { force: true })
-    this.#end()
+    try {
+      rmSync(this.#partial, { force: true })
+    } finally {
+      this.#end()
+    }
   }
 
   #end(): void {
@@ -382,8 +389,11 @@ export class Ingest {
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#isOpen) return
     // An empty part, or one of a blob that is stored, is no use to anybody.
-    if (this.isStored || fstatSync(this.#lock.fd).size === 0) this.discard()
-    else this.#end()
+    try {
+      if (this.isStored || fstatSync(this.#lock.fd).size === 0) this.discard()
+    } finally {
+      this.#end()
+    }
   }
 }
 
@@ -414,7 +424,10 @@ export class Scratch {
   }
 
   [Symbol.dispose](): void {
-    rmSync(this.path, { force: true })
-    this.#lock.release()
+    try {
+      rmSync(this.path, { force: true })
+    } finally {
+      this.#lock.release()
+    }
   }
 }

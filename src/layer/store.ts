@@ -121,8 +121,11 @@ export class LayerStore {
     const lock = await lockFile(path, { exclusive: true, signal })
     return {
       [Symbol.dispose]: () => {
-        rmSync(path, { force: true })
-        lock.release()
+        try {
+          rmSync(path, { force: true })
+        } finally {
+          lock.release()
+        }
       },
     }
   }

@@ -300,7 +300,7 @@ async function afterFailure(engine: Engine, name: string, error: unknown): Promi
 /** Stops a transfer in which nothing has moved for too long. What others fetch and unpack counts: it may wait for their blob, or for a thread. */
 function watch(store: ImageStore, transfer: Transfer, stallMs: number): Disposable {
   const { progress, controller, name } = transfer
-  const state = (): string => `${progress.events} ${store.blobs.partial().bytes} ${unpackedBytes()}`
+  const state = (): string => `${progress.events} ${partialBytes(store)} ${unpackedBytes()}`
   let seen = state()
   let sinceMs = performance.now()
   const timer = setInterval(() => {
@@ -315,6 +315,15 @@ function watch(store: ImageStore, transfer: Transfer, stallMs: number): Disposab
   }, stallMs / LOOKS_PER_STALL)
   timer.unref()
   return { [Symbol.dispose]: () => clearInterval(timer) }
+}
+
+function partialBytes(store: ImageStore): number {
+  try {
+    return store.blobs.partial().bytes
+  } catch {
+    // Out of file descriptors, for example: nothing of others is seen to move, and a timer has nobody to tell.
+    return 0
+  }
 }
 
 // -- turns ---------------------------------------------------------------------------------------------------------------
