@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { describe, Fault } from '../../../src/base/fault.ts'
+import { Fault } from '../../../src/base/fault.ts'
 import { Networks, type NetworksOptions } from '../../../src/pod/network.ts'
 import { eventually } from '../../lib/eventually.ts'
 import { podConfig } from '../../lib/pod-config.ts'
@@ -327,8 +327,14 @@ test('an ADD that cannot be recorded is taken back', async ({ node }) => {
   // The directory goes while the plugin runs: what a full disk does to the write.
   node.plugin('a', `case $CNI_COMMAND in ADD) rm -r '${node.records}';; esac`)
   node.network('a.conflist', 'net', ['a'])
-  const failure = await refused(node.open().attach(pod('p1'), { netns }))
-  assert.match(describe(failure), /ENOENT/)
+  const failure = await node
+    .open()
+    .attach(pod('p1'), { netns })
+    .then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+  assert.match(String(failure), /ENOENT/)
   assert.equal(node.calls(), ['ADD a p1', 'DEL a p1'])
 })
 
@@ -388,6 +394,22 @@ test('an attach of a pod that has a record takes that back first', async ({ node
   await networks.attach(pod('p1'), { netns })
   await networks.attach(pod('p1'), { netns })
   assert.equal(node.calls(), ['ADD a p1', 'DEL a p1', 'ADD a p1'])
+})
+
+test('a record that was cut off in its second line is one of an ADD that did not end', async ({
+  node,
+}) => {
+  node.plugin('a')
+  node.network('a.conflist', 'net', ['a'])
+  const networks = node.open()
+  await networks.attach(pod('p1'), { netns })
+  node.calls()
+  const path = join(node.records, 'p1@eth0.json')
+  writeFileSync(path, readFileSync(path, 'utf8').slice(0, -20))
+  assert.is(networks.of('p1'), undefined)
+  await networks.detach('p1', { netnsGone: true })
+  assert.equal(node.calls(), ['DEL a p1'])
+  assert.equal(node.recorded(), [])
 })
 
 test('a damaged record is set aside, and its pod detached by the network as it is', async ({
