@@ -83,7 +83,7 @@ export async function attachNetwork(
 
 /**
  * Takes a container out of all its networks, newest interface first. Never attached is success. `netnsGone` tells the plugins that the
- * namespace cannot be opened any more. Everything is tried; where a plugin failed, its record stays for the next
+ * namespace cannot be opened any more; `netns` is its path now, where that may have changed ('' where it is gone). Everything is tried; where a plugin failed, its record stays for the next
  * call and the failures are returned.
  *
  * With the namespace gone the standard bridge plugin keeps a masquerade rule for the address (it would read it from there): harmless,
@@ -92,11 +92,12 @@ export async function attachNetwork(
 export async function detachNetworks(
   directory: string,
   containerId: string,
-  options: ChainOptions & { readonly netnsGone?: boolean } = {},
+  options: ChainOptions & { readonly netnsGone?: boolean; readonly netns?: string } = {},
 ): Promise<Fault[]> {
   const failures: Fault[] = []
   for (const { path, record } of records(directory, containerId).reverse()) {
-    const attachment = options.netnsGone ? { ...record.attachment, netns: '' } : record.attachment
+    const netns = options.netnsGone ? '' : (options.netns ?? record.attachment.netns)
+    const attachment = { ...record.attachment, netns }
     const before = failures.length
     try {
       const known = record.added ?? record.partly
@@ -132,12 +133,14 @@ export function attachedNetworks(
 export async function checkNetworks(
   directory: string,
   containerId: string,
-  options: ChainOptions = {},
+  options: ChainOptions & { readonly netns?: string } = {},
 ): Promise<void> {
   for (const { record } of records(directory, containerId)) {
     if (!record.added) continue
     const { raw, cniVersion } = record.added
-    await checkNetwork(record.conf, record.attachment, { raw, version: cniVersion }, options)
+    const netns = options.netns ?? record.attachment.netns
+    const attachment = { ...record.attachment, netns }
+    await checkNetwork(record.conf, attachment, { raw, version: cniVersion }, options)
   }
 }
 
@@ -157,9 +160,9 @@ export function recordedNetworks(directory: string): NetworkConf[] {
   return [...found.values()]
 }
 
-/** The path of the namespace that a container was attached with; undefined where it has no record. */
+/** The path of the namespace that a container was attached with; undefined where no record tells it. */
 export function attachedNamespace(directory: string, containerId: string): string | undefined {
-  return records(directory, containerId)[0]?.record.attachment.netns
+  return readable(directory, containerId)[0]?.record.attachment.netns
 }
 
 /** Drops a container's records: what they tell cannot be undone any more. */
