@@ -1,7 +1,16 @@
-import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import {
+  constants,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
+import { readFileIfAny, writeFileAtomic } from '../base/file.ts'
+import { Fd } from '../kernel/fd.ts'
 import {
   AddFault,
   type Attached,
@@ -15,7 +24,11 @@ import {
 import { isObject, type NetworkConf } from './conf.ts'
 import type { NetworkResult } from './result.ts'
 
-/** A file of the results directory: all that DEL needs, also when the configuration has changed or is gone since. */
+/**
+ * A file of the results directory: all that DEL needs, also when the configuration has changed or is gone since. Its first line is written before
+ * the first plugin runs; what becomes known is appended as further lines with further fields, which is ten times faster than writing the file
+ * anew. A last line without its end was cut off by a full disk or a kill, and counts as not written.
+ */
 interface AttachmentRecord {
   readonly version: 1
   readonly conf: NetworkConf
@@ -46,15 +59,15 @@ export async function attachNetwork(
   const path = recordPath(directory, attachment.containerId, attachment.ifname)
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const record: AttachmentRecord = { version: 1, conf, attachment }
-  write(path, record)
+  writeFileAtomic(path, lineOf(record), { mode: 0o600 })
   let attached: Attached | undefined
   try {
     attached = await addNetwork(conf, attachment, {
       ...options,
-      progress: (raw, cniVersion) => write(path, { ...record, partly: { raw, cniVersion } }),
+      progress: (raw, cniVersion) => append(path, { partly: { raw, cniVersion } }),
     })
     const { result, raw, version } = attached
-    write(path, { ...record, added: { raw, cniVersion: version }, result })
+    append(path, { added: { raw, cniVersion: version }, result })
     return result
   } catch (error) {
     // Taken back also when the caller has gone, or when the disk is too full for the record.
@@ -70,7 +83,7 @@ export async function attachNetwork(
 
 /**
  * Takes a container out of all its networks, newest interface first. Never attached is success. `netnsGone` tells the plugins that the
- * namespace cannot be opened any more. Everything is tried; where a plugin failed, its record stays for the next
+ * namespace cannot be opened any more; `netns` is its path now, where that may have changed ('' where it is gone). Everything is tried; where a plugin failed, its record stays for the next
  * call and the failures are returned.
  *
  * With the namespace gone the standard bridge plugin keeps a masquerade rule for the address (it would read it from there): harmless,
@@ -79,11 +92,12 @@ export async function attachNetwork(
 export async function detachNetworks(
   directory: string,
   containerId: string,
-  options: ChainOptions & { readonly netnsGone?: boolean } = {},
+  options: ChainOptions & { readonly netnsGone?: boolean; readonly netns?: string } = {},
 ): Promise<Fault[]> {
   const failures: Fault[] = []
   for (const { path, record } of records(directory, containerId).reverse()) {
-    const attachment = options.netnsGone ? { ...record.attachment, netns: '' } : record.attachment
+    const netns = options.netnsGone ? '' : (options.netns ?? record.attachment.netns)
+    const attachment = { ...record.attachment, netns }
     const before = failures.length
     try {
       const known = record.added ?? record.partly
@@ -119,12 +133,14 @@ export function attachedNetworks(
 export async function checkNetworks(
   directory: string,
   containerId: string,
-  options: ChainOptions = {},
+  options: ChainOptions & { readonly netns?: string } = {},
 ): Promise<void> {
   for (const { record } of records(directory, containerId)) {
     if (!record.added) continue
     const { raw, cniVersion } = record.added
-    await checkNetwork(record.conf, record.attachment, { raw, version: cniVersion }, options)
+    const netns = options.netns ?? record.attachment.netns
+    const attachment = { ...record.attachment, netns }
+    await checkNetwork(record.conf, attachment, { raw, version: cniVersion }, options)
   }
 }
 
@@ -144,9 +160,9 @@ export function recordedNetworks(directory: string): NetworkConf[] {
   return [...found.values()]
 }
 
-/** The path of the namespace that a container was attached with; undefined where it has no record. */
+/** The path of the namespace that a container was attached with; undefined where no record tells it. */
 export function attachedNamespace(directory: string, containerId: string): string | undefined {
-  return records(directory, containerId)[0]?.record.attachment.netns
+  return readable(directory, containerId)[0]?.record.attachment.netns
 }
 
 /** Drops a container's records: what they tell cannot be undone any more. */
@@ -176,8 +192,14 @@ function recordPath(directory: string, containerId: string, ifname: string): str
   return join(directory, name)
 }
 
-function write(path: string, record: AttachmentRecord): void {
-  writeFileAtomic(path, `${JSON.stringify(record)}\n`, { mode: 0o600 })
+function lineOf(fields: Partial<AttachmentRecord>): string {
+  return `${JSON.stringify(fields)}\n`
+}
+
+function append(path: string, fields: Partial<AttachmentRecord>): void {
+  // Never made anew: further fields without the first line are no record.
+  using file = new Fd(openSync(path, constants.O_WRONLY | constants.O_APPEND))
+  writeFileSync(file.number, lineOf(fields))
 }
 
 function names(directory: string): string[] {
@@ -219,9 +241,17 @@ function readable(directory: string, containerId: string): ReadRecord[] {
 }
 
 function readRecord(path: string): AttachmentRecord | undefined {
-  const record = readJsonIfAny(path)
-  if (record === undefined) return undefined
-  if (!isObject(record) || record['version'] !== 1 || !isObject(record['conf'])) {
+  const text = readFileIfAny(path)
+  if (text === undefined) return undefined
+  const lines = text.slice(0, text.lastIndexOf('\n') + 1).split('\n')
+  const record: Record<string, unknown> = {}
+  try {
+    for (const line of lines) if (line !== '') Object.assign(record, JSON.parse(line))
+  } catch {
+    // Told below.
+    delete record['version']
+  }
+  if (record['version'] !== 1 || !isObject(record['conf'])) {
     throw new Fault('DATA_LOSS', `${path} is damaged: it is no record of a network attachment`)
   }
   return record as unknown as AttachmentRecord

@@ -55,7 +55,7 @@ export interface ChainOptions {
   readonly directories?: readonly string[]
   readonly timeoutMs?: number
   readonly signal?: AbortSignal
-  /** Called with the result so far after each plugin's ADD; what it throws fails the attachment. */
+  /** Called with the result so far between the plugins of an ADD; what it throws fails the attachment. */
   readonly progress?: (raw: unknown, version: string) => void
 }
 
@@ -114,7 +114,7 @@ export async function addNetwork(
       added++
       // Only a plugin that does nothing (0.x chains) may say nothing: then the result so far stands.
       raw = said ?? raw
-      options.progress?.(raw, version)
+      if (added < conf.plugins.length) options.progress?.(raw, version)
     }
     const result = parseResult(raw, version, `network ${conf.name}`)
     return { result, raw, version }

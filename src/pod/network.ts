@@ -83,6 +83,7 @@ export class Networks {
     if (!moved) return
     this.#directory.close()
     this.#directory = this.#watch()
+    this.#tell()
   }
 
   close(): void {
@@ -156,7 +157,7 @@ export class Networks {
       })
       const addresses = orderAddresses(result, this.#preference)
       if (addresses.length === 0) {
-        await this.#takeDown(pod.id, { netnsGone: false })
+        await this.#takeDown(pod.id, { netns: options.netns })
         throw new Fault('INTERNAL', `network ${conf.name} gave pod ${pod.id} no address`)
       }
       return { network: conf.name, addresses, result }
@@ -166,9 +167,10 @@ export class Networks {
   /**
    * Gives a pod's addresses and ports back; never attached is success. DEL of all plugins has run when this returns or fails, each within its
    * time. What keeps a pod from being deleted is only the failure of a plugin that is there, for a pod that was attached: everything else is
-   * told, and tried again by collect() at the next start.
+   * told, and tried again by collect() at the next start. `netns` is where the namespace is now, '' where it is gone: the path that it was attached
+   * with may by now be that of another pod's.
    */
-  async detach(id: string, options: { readonly netnsGone: boolean }): Promise<void> {
+  async detach(id: string, options: { readonly netns: string }): Promise<void> {
     await this.#turn(id, async () => {
       const failures = await this.#takeDown(id, options)
       const [first] = failures
@@ -189,7 +191,7 @@ export class Networks {
     const kept = new Set(pods)
     for (const id of attachedContainers(directory)) {
       if (kept.has(id)) continue
-      const { counted, others } = await this.#turn(id, () => this.#delete(id, { netnsGone: true }))
+      const { counted, others } = await this.#turn(id, () => this.#delete(id, { netns: '' }))
       const failures = [...counted, ...others]
       for (const failure of failures) this.#tellLeft(id, failure)
       // Of a network that was uninstalled; any other failure may be none at the next start.
@@ -208,9 +210,10 @@ export class Networks {
    * CHECK: a Fault says what of a pod's network is not as it was attached. A plugin that crashes has said nothing about the pod (the bandwidth
    * plugin 1.1 does, for a pod without limits): that is told only.
    */
-  async check(id: string): Promise<void> {
+  async check(id: string, options: { readonly netns: string }): Promise<void> {
+    const { directory } = this.#options
     try {
-      await this.#turn(id, () => checkNetworks(this.#options.directory, id, this.#chain))
+      await this.#turn(id, () => checkNetworks(directory, id, { ...this.#chain, ...options }))
     } catch (error) {
       if (!(error instanceof PluginFault) || error.status !== 0) throw error
       const [reason] = describe(error).split('\n', 1)
@@ -286,12 +289,12 @@ export class Networks {
     if (!attachedContainers(directory).includes(id)) return
     // Another namespace's path may by now be that of somebody else's.
     const same = attachedNamespace(directory, id) === attachment.netns
-    const failures = await this.#takeDown(id, { netnsGone: !same })
+    const failures = await this.#takeDown(id, { netns: same ? attachment.netns : '' })
     if (failures[0]) throw failures[0]
   }
 
   /** DEL of what is recorded for a pod. Gives the failures that count; tells the others. */
-  async #takeDown(id: string, options: { readonly netnsGone: boolean }): Promise<Fault[]> {
+  async #takeDown(id: string, options: { readonly netns: string }): Promise<Fault[]> {
     const { counted, others } = await this.#delete(id, options)
     for (const failure of others) this.#tellLeft(id, failure)
     return counted
@@ -299,7 +302,7 @@ export class Networks {
 
   async #delete(
     id: string,
-    options: { readonly netnsGone: boolean },
+    options: { readonly netns: string },
   ): Promise<{ counted: Fault[]; others: Fault[] }> {
     const { directory } = this.#options
     const others: Fault[] = []

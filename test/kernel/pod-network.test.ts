@@ -156,11 +156,11 @@ test('a pod has an address of each family, reaches its node by both, and gives t
   assert.is(await hear(six, 8080), 'from the container')
   server.kill()
   assert.equal(networks.of('both')?.addresses, given.addresses)
-  await networks.detach('both', { netnsGone: false })
+  await networks.detach('both', { netns: box.path })
   assert.equal(left(context, 'both'), [])
   assert.equal(notTakenDown(context), [])
-  await networks.detach('both', { netnsGone: false })
-  await networks.detach('both', { netnsGone: true })
+  await networks.detach('both', { netns: box.path })
+  await networks.detach('both', { netns: '' })
 })
 
 test('the primary address is of the family that the node prefers', async (context) => {
@@ -169,7 +169,7 @@ test('the primary address is of the family that the node prefers', async (contex
   const box = await namespace(context)
   const given = await networks.attach(pod('six'), { netns: box.path })
   assert.match(given.addresses.join(' '), /^fd00:88::[0-9a-f]+ 10\.88\.0\.\d+$/)
-  await networks.detach('six', { netnsGone: false })
+  await networks.detach('six', { netns: box.path })
 })
 
 test('a host port leads into the pod, from both families, at the address that was asked for', async (context) => {
@@ -190,7 +190,7 @@ test('a host port leads into the pod, from both families, at the address that wa
   assert.is(await hear('10.88.0.1', 18081), 'from the container')
   assert.is(await refusedBy('127.0.0.1', 18081), 'ECONNREFUSED')
   server.kill()
-  await networks.detach('ports', { netnsGone: false })
+  await networks.detach('ports', { netns: box.path })
   assert.equal(left(context, 'ports'), [])
   assert.is(await refusedBy('10.88.0.1', 18080), 'ECONNREFUSED')
 })
@@ -207,10 +207,10 @@ test('the annotations of a pod limit its bandwidth in both directions', async (c
     .split('\n')
     .filter((line) => line.includes('tbf'))
   assert.is(limits.length, 2)
-  await networks.check('slow')
+  await networks.check('slow', { netns: box.path })
   assert.match(limits.find((line) => line.includes('dev veth')) ?? '', /rate 10Mbit/)
   assert.match(limits.find((line) => !line.includes('dev veth')) ?? '', /rate 4Mbit/)
-  await networks.detach('slow', { netnsGone: false })
+  await networks.detach('slow', { netns: box.path })
   assert.equal(left(context, 'slow'), [])
   const bad = pod('bad', { annotations: { 'kubernetes.io/ingress-bandwidth': 'much' } })
   assert.match(
@@ -225,7 +225,7 @@ test('a namespace that belongs to a user namespace is attached as any other', as
   const box = await namespace(context, ['-Ur'])
   const given = await networks.attach(pod('user'), { netns: box.path })
   assert.match(box.run('ip', '-o', 'addr', 'show', 'eth0'), new RegExp(given.addresses[0] ?? '-'))
-  await networks.detach('user', { netnsGone: false })
+  await networks.detach('user', { netns: box.path })
   assert.equal(left(context, 'user'), [])
 })
 
@@ -236,9 +236,17 @@ test('a pod whose namespace is gone gives back addresses, ports and limits', asy
   const annotations = { 'kubernetes.io/egress-bandwidth': '4M' }
   await networks.attach(pod('gone', { portMappings: [port], annotations }), { netns: box.path })
   await box.end()
-  await networks.detach('gone', { netnsGone: true })
+  await networks.detach('gone', { netns: '' })
   await eventually('its end', () => left(context, 'gone').every(masquerade))
   assert.equal(notTakenDown(context), [])
+})
+
+test('with its namespace gone, whoever is found at its recorded path is left alone', async (context) => {
+  const { networks } = context
+  const box = await namespace(context)
+  await networks.attach(pod('old'), { netns: box.path })
+  await networks.detach('old', { netns: '' })
+  assert.match(box.run('ip', '-o', 'link'), / eth0@/)
 })
 
 test('a pod is taken down by the configuration that it was attached with', async (context) => {
@@ -264,9 +272,9 @@ test('a pod is taken down by the configuration that it was attached with', async
   const given = await networks.attach(pod('new'), { netns: two.path })
   assert.is(given.network, 'other')
   assert.match(given.addresses.join(), /^10\.99\./)
-  await networks.detach('old', { netnsGone: false })
+  await networks.detach('old', { netns: one.path })
   rmSync(file)
-  await networks.detach('new', { netnsGone: false })
+  await networks.detach('new', { netns: two.path })
   assert.equal([...left(context, 'old'), ...left(context, 'new')], [])
   assert.not((await networks.ready()).ready)
 })
@@ -281,14 +289,14 @@ test('a plugin that hangs holds a pod no longer than its time, and the next call
   networks.configure({ ...options(context), timeoutMs: 1000 })
   const before = Date.now()
   assert.match(
-    await message(networks.detach('hung', { netnsGone: false })),
+    await message(networks.detach('hung', { netns: box.path })),
     /agent \(DEL\) did not end/,
   )
   assert.ok(Date.now() - before < 10_000)
   // All others have done their part; the record is there for the next call.
   assert.equal(left(context, 'hung'), ['hung'])
   plugin(context, 'agent', 'true')
-  await networks.detach('hung', { netnsGone: false })
+  await networks.detach('hung', { netns: box.path })
   assert.equal(left(context, 'hung'), [])
 })
 
@@ -330,8 +338,11 @@ test('CHECK finds what a restored pod has lost', async (context) => {
   await networks.attach(pod('poor'), { netns: box.path })
   box.run('ip', 'link', 'set', 'eth0', 'down')
   box.run('ip', 'addr', 'flush', 'dev', 'eth0')
-  assert.match(await message(networks.check('poor')), /CNI plugin bridge \(CHECK\) failed/)
-  await networks.detach('poor', { netnsGone: false })
+  assert.match(
+    await message(networks.check('poor', { netns: box.path })),
+    /CNI plugin bridge \(CHECK\) failed/,
+  )
+  await networks.detach('poor', { netns: box.path })
 })
 
 test('ten pods at once differ in their addresses and leave nothing', async (context) => {
@@ -341,7 +352,7 @@ test('ten pods at once differ in their addresses and leave nothing', async (cont
     boxes.map((box, i) => networks.attach(pod(`many${i}`), { netns: box.path })),
   )
   assert.is(new Set(given.flatMap(({ addresses }) => addresses)).size, 20)
-  await Promise.all(boxes.map((_, i) => networks.detach(`many${i}`, { netnsGone: false })))
+  await Promise.all(boxes.map((box, i) => networks.detach(`many${i}`, { netns: box.path })))
   assert.equal(left(context, 'many'), [])
 })
 

@@ -19,6 +19,7 @@ import {
 } from '../../../src/network/chain.ts'
 import { type NetworkConf, parseConf } from '../../../src/network/conf.ts'
 import { callPlugin } from '../../../src/network/plugin.ts'
+import { eventually } from '../../lib/eventually.ts'
 
 /** Plugins are programs of others: these are shell scripts that write down how they were called. */
 class Plugins {
@@ -210,7 +211,7 @@ test('a plugin that hangs is killed with what it started', async ({ plugins }) =
   const call = { command: 'ADD', type: 'a', config: {}, timeoutMs: 300 } as const
   await rejects(callPlugin({ ...call, ...plugins.options }), 'DEADLINE_EXCEEDED', /300 ms/)
   const pid = Number(readFileSync(join(plugins.directory, 'pid'), 'utf8'))
-  assert.ok(isGone(pid), `process ${pid} lives`)
+  await eventually(`process ${pid} is gone`, () => isGone(pid))
 })
 
 test('a plugin that writes without end is killed', async ({ plugins }) => {

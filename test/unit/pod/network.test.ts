@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { describe, Fault } from '../../../src/base/fault.ts'
+import { Fault } from '../../../src/base/fault.ts'
 import { Networks, type NetworksOptions } from '../../../src/pod/network.ts'
 import { eventually } from '../../lib/eventually.ts'
 import { podConfig } from '../../lib/pod-config.ts'
@@ -214,9 +214,9 @@ test('a pod has what its network gave, also for a later daemon', async ({ node }
   const later = node.open()
   assert.equal(later.of('p1')?.addresses, ['10.0.0.2'])
   assert.is(later.of('p2'), undefined)
-  await later.check('p1')
-  await later.detach('p1', { netnsGone: false })
-  await later.detach('p1', { netnsGone: false })
+  await later.check('p1', { netns })
+  await later.detach('p1', { netns })
+  await later.detach('p1', { netns })
   assert.equal(node.calls(), ['ADD a p1', 'CHECK a p1', 'DEL a p1'])
   assert.equal(node.recorded(), [])
 })
@@ -230,10 +230,10 @@ test('a pod is detached by the network it was attached to, whatever the file say
   const networks = node.open()
   await networks.attach(pod('p1'), { netns })
   node.network('a.conflist', 'net', ['b'])
-  await networks.detach('p1', { netnsGone: true })
+  await networks.detach('p1', { netns: '' })
   await networks.attach(pod('p2'), { netns })
   rmSync(join(node.conf, 'a.conflist'))
-  await networks.detach('p2', { netnsGone: true })
+  await networks.detach('p2', { netns: '' })
   assert.equal(node.calls(), ['ADD a p1', 'DEL a p1', 'ADD b p2', 'DEL b p2'])
 })
 
@@ -247,7 +247,7 @@ test('a pod can be deleted when its plugins are gone; the rest of the chain has 
   await networks.attach(pod('p1'), { netns })
   node.calls()
   rmSync(join(node.plugins, 'b'))
-  await networks.detach('p1', { netnsGone: true })
+  await networks.detach('p1', { netns: '' })
   assert.equal(node.calls(), ['DEL a p1'])
   assert.match(node.warnings.join(), /network of pod p1 is not wholly taken down: CNI plugin "b"/)
   // Installed again by the next start, it has its turn.
@@ -265,7 +265,7 @@ test('of a network that stays uninstalled, records are dropped at the next start
   const networks = node.open()
   await networks.attach(pod('p1'), { netns })
   rmSync(join(node.plugins, 'a'))
-  await networks.detach('p1', { netnsGone: true })
+  await networks.detach('p1', { netns: '' })
   assert.is(node.recorded().length, 1)
   await networks.collect([])
   assert.equal(node.recorded(), [])
@@ -277,10 +277,10 @@ test('a plugin that fails keeps an attached pod, until it succeeds', async ({ no
   const networks = node.open()
   await networks.attach(pod('p1'), { netns })
   node.plugin('a', FAIL)
-  const failure = await refused(networks.detach('p1', { netnsGone: true }))
+  const failure = await refused(networks.detach('p1', { netns: '' }))
   assert.match(failure.message, /cannot take down the network of pod p1: .*no way/)
   node.plugin('a')
-  await networks.detach('p1', { netnsGone: true })
+  await networks.detach('p1', { netns: '' })
   assert.equal(node.recorded(), [])
 })
 
@@ -294,7 +294,7 @@ test('a pod that was never wholly attached can be deleted though its plugin fail
   assert.match((await refused(networks.attach(pod('p1'), { netns }))).message, /while undoing/)
   // What could not be undone is not forgotten.
   assert.is(node.recorded().length, 1)
-  await networks.detach('p1', { netnsGone: false })
+  await networks.detach('p1', { netns })
   assert.match(node.warnings.join(), /not wholly taken down/)
   node.plugin('a')
   node.plugin('b')
@@ -313,7 +313,7 @@ test('a plugin that hangs is killed, with what it started, and the others have t
   node.calls()
   const pidFile = join(node.path, 'pid')
   node.plugin('b', `sleep 1000 & echo $! > ${pidFile}; wait`)
-  const failure = await refused(networks.detach('p1', { netnsGone: false }))
+  const failure = await refused(networks.detach('p1', { netns }))
   assert.is(failure.code, 'DEADLINE_EXCEEDED')
   assert.equal(node.calls(), ['DEL b p1', 'DEL a p1'])
   const child = Number(readFileSync(pidFile, 'utf8'))
@@ -327,8 +327,14 @@ test('an ADD that cannot be recorded is taken back', async ({ node }) => {
   // The directory goes while the plugin runs: what a full disk does to the write.
   node.plugin('a', `case $CNI_COMMAND in ADD) rm -r '${node.records}';; esac`)
   node.network('a.conflist', 'net', ['a'])
-  const failure = await refused(node.open().attach(pod('p1'), { netns }))
-  assert.match(describe(failure), /ENOENT/)
+  const failure = await node
+    .open()
+    .attach(pod('p1'), { netns })
+    .then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+  assert.match(String(failure), /ENOENT/)
   assert.equal(node.calls(), ['ADD a p1', 'DEL a p1'])
 })
 
@@ -339,10 +345,10 @@ test('a plugin that crashes in CHECK says nothing against its pod, one that comp
   node.network('a.conflist', 'net', ['a'])
   const networks = node.open()
   await networks.attach(pod('p1'), { netns })
-  await networks.check('p1')
+  await networks.check('p1', { netns })
   assert.match(node.warnings.join(), /network of pod p1 cannot be checked: .*exit status 2/)
   node.plugin('a', FAIL)
-  assert.match((await refused(networks.check('p1'))).message, /no way/)
+  assert.match((await refused(networks.check('p1', { netns }))).message, /no way/)
 })
 
 test('a network that gives no address is refused, and detached', async ({ node }) => {
@@ -373,7 +379,7 @@ test('calls for one pod wait for each other, those for others do not', async ({ 
   node.network('a.conflist', 'net', ['a'])
   const networks = node.open()
   const first = networks.attach(pod('p1'), { netns })
-  const second = networks.detach('p1', { netnsGone: false })
+  const second = networks.detach('p1', { netns })
   await Promise.all([first, second, networks.attach(pod('p2'), { netns })])
   const calls = node.calls()
   assert.is(calls.at(-1), 'DEL a p1')
@@ -390,6 +396,22 @@ test('an attach of a pod that has a record takes that back first', async ({ node
   assert.equal(node.calls(), ['ADD a p1', 'DEL a p1', 'ADD a p1'])
 })
 
+test('a record that was cut off in its second line is one of an ADD that did not end', async ({
+  node,
+}) => {
+  node.plugin('a')
+  node.network('a.conflist', 'net', ['a'])
+  const networks = node.open()
+  await networks.attach(pod('p1'), { netns })
+  node.calls()
+  const path = join(node.records, 'p1@eth0.json')
+  writeFileSync(path, readFileSync(path, 'utf8').slice(0, -20))
+  assert.is(networks.of('p1'), undefined)
+  await networks.detach('p1', { netns: '' })
+  assert.equal(node.calls(), ['DEL a p1'])
+  assert.equal(node.recorded(), [])
+})
+
 test('a damaged record is set aside, and its pod detached by the network as it is', async ({
   node,
 }) => {
@@ -399,7 +421,7 @@ test('a damaged record is set aside, and its pod detached by the network as it i
   await networks.attach(pod('p1'), { netns })
   writeFileSync(join(node.records, 'p1@eth0.json'), '{"version":')
   node.calls()
-  await networks.detach('p1', { netnsGone: false })
+  await networks.detach('p1', { netns })
   assert.equal(node.calls(), ['DEL a p1'])
   assert.equal(node.recorded(), ['p1@eth0.json.damaged'])
   assert.match(node.warnings.join(), /p1@eth0\.json is damaged/)
