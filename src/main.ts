@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { describe, exitCode, harmless, isErrno } from './base/fault.ts'
-import { type Context, print, stdio } from './cli/context.ts'
+import { type Context, flushed, print, stdio } from './cli/context.ts'
 import { program, rootsOf } from './cli/program.ts'
 
 /** The exit code of a program that its reader has left: 128 + SIGPIPE. */
@@ -31,7 +31,8 @@ async function main(args: readonly string[]): Promise<void> {
   } catch (error) {
     code = await failed(error, args.includes('--debug'))
   }
-  // All that was printed is written: Linux takes it at once, and print waits. Nothing that is left open holds us up, nor does taking the heap down.
+  await flushed()
+  // Nothing that is left open holds us up, nor does taking the heap down.
   process.exit(code)
 }
 

@@ -16,12 +16,22 @@ export interface Context {
   warn(message: string): void
 }
 
+const used = new Set<NodeJS.WriteStream>()
+
 /** Our stdout or stderr. Node makes each at its first use, which takes a command that prints nothing some milliseconds less. */
 export function stdio(name: 'stdout' | 'stderr'): NodeJS.WriteStream {
   const stream = process[name]
+  used.add(stream)
   // A reader that has gone is told of by the write itself (see below). Otherwise nothing is left to tell him.
   if (stream.listenerCount('error') === 0) stream.on('error', () => {})
   return stream
+}
+
+/** Resolves when all that was written is with the reader, or he has gone: a full pipe takes no more at once. */
+export async function flushed(): Promise<void> {
+  for (const stream of used) {
+    if (stream.writableLength > 0) await new Promise((resolve) => stream.write('', resolve))
+  }
 }
 
 /** Writes to stdout; waits where the reader is slow. */
