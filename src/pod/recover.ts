@@ -93,7 +93,7 @@ async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   adopt(node, pod)
   if (!live) {
     await node.networks
-      .detach(record.id, { netnsGone: true })
+      .detach(record.id, { netns: '' })
       .catch((error) => node.warn(`pod ${record.id}: ${describe(error)}`))
     rmSync(at.monitor(record.id), { recursive: true, force: true })
   } else if (pod.stopped) {

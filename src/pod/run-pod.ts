@@ -102,7 +102,7 @@ async function makePod(
   }
   let result: NetworkResult | undefined
   if (pod.held.network !== undefined) {
-    undo.push('the network', () => node.networks.detach(id, { netnsGone: false }))
+    undo.push('the network', () => node.networks.detach(id, { netns: pod.held.network ?? '' }))
     const attached = await node.networks.attach(record, { netns: pod.held.network })
     pod.addresses = attached.addresses
     result = attached.result

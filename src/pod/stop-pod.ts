@@ -20,7 +20,7 @@ export async function stopPod(node: Node, id: string): Promise<void> {
 export async function stopPodInTurn(node: Node, pod: Pod): Promise<void> {
   markStopped(node, pod)
   await Promise.all([...pod.containers.values()].map((each) => stopContainerNow(node, each)))
-  await node.networks.detach(pod.id, { netnsGone: pod.held.network === undefined })
+  await node.networks.detach(pod.id, { netns: pod.held.network ?? '' })
   pod.addresses = []
   if (!pod.monitor) return
   await endPodMonitor(node, pod)
