@@ -296,6 +296,9 @@ command('a process that takes no more input does not hold up its output', async 
     await ended(stdin)
     await ended(error)
     assert.is(client.text(stdout), 'done\n')
+    // The client is told at once, and need not send the rest.
+    const order = client.order.join(' ')
+    assert.ok(order.startsWith(`${stdin.id} end ${stdout.id} data`), order)
     assert.is(JSON.parse(client.text(error)).status, 'Success')
   })
 })
