@@ -14,7 +14,7 @@ interface Ends {
   readonly port: Socket
 }
 
-async function withEnds(act: (ends: Ends) => Promise<void>): Promise<void> {
+async function withEnds(act: (ends: Ends) => Promise<void>, allowHalfOpen = true): Promise<void> {
   let accepted: Socket | undefined
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     accepted = socket
@@ -22,7 +22,7 @@ async function withEnds(act: (ends: Ends) => Promise<void>): Promise<void> {
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
-  const target = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
+  const target = connect({ host: '127.0.0.1', port, allowHalfOpen })
   const input = new Inbox(new Budget(() => {}))
   const said: string[] = []
   const channel: ForwardChannel = {
@@ -87,9 +87,18 @@ test('a port that has closed is not waited for, though the client sends no end',
     port.destroy()
     // The first write is answered by a reset, which the next one runs into.
     const asking = setInterval(() => input.push(Buffer.from('anybody?')), 10)
+    target.on('close', () => clearInterval(asking))
     await done
-    clearInterval(asking)
   })
+})
+
+test('a connection that closes as a whole is not waited for either', async () => {
+  await withEnds(async ({ channel, said, target, port }) => {
+    const done = forward(channel, target, never)
+    port.end('bye')
+    await done
+    assert.equal(said, ['bye', 'END'])
+  }, false)
 })
 
 test('a client that goes has the connection closed, also after its half was', async () => {
