@@ -32,18 +32,22 @@ export async function forward(
   target.on('close', () => channel.input.discard())
   gone.addEventListener('abort', drop)
   if (gone.aborted) drop()
+  // Neither a client whose program has gone can say more than "no more input", nor a port that is closed: one end must not keep the other for ever.
+  const halfClose = (): void => {
+    halfClosed ??= setTimeout(() => {
+      isTooLong = true
+      drop()
+    }, HALF_CLOSED_MS)
+  }
 
   const up = async (): Promise<void> => {
     for await (const data of channel.input) {
       if (!target.write(data)) await drained(target)
+      halfClosed?.refresh()
     }
     if (target.destroyed) return
     target.end()
-    // A client whose program has gone cannot say more than "no more input": a port that never ends its own half must not keep both.
-    halfClosed = setTimeout(() => {
-      isTooLong = true
-      drop()
-    }, HALF_CLOSED_MS)
+    halfClose()
   }
   const down = async (): Promise<void> => {
     try {
@@ -57,6 +61,7 @@ export async function forward(
       if (!isTooLong) throw broken ?? error
     }
     channel.end()
+    if (!target.destroyed) halfClose()
   }
   try {
     // An input that cannot be delivered matters only through what it does to the answer.

@@ -52,5 +52,5 @@ export const WEBSOCKET_PORTS_MAX = 64
 export const RESIZE_BYTES_MAX = KIB
 /** Of an error's text, what a client is told. */
 export const ERROR_TEXT_MAX = 4 * KIB
-/** A forwarded connection whose client has sent its end may go on without a byte for this long. */
+/** A forwarded connection of which one half has ended may go on without a byte for this long. */
 export const HALF_CLOSED_MS = 5 * 60_000

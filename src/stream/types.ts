@@ -42,7 +42,7 @@ export interface Session {
   resize(rows: number, columns: number): void
   /** The end of the process; 128+n for signal n. */
   readonly exit: Promise<{ readonly code: number }>
-  /** The client has left, or all is said. Called once or more. */
+  /** The client has left, or all is said: `output` ends. Called once or more; never throws. */
   close(): void
 }
 
