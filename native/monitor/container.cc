@@ -30,7 +30,7 @@ Container* Container::first_ = nullptr;
 
 const Process::Events Container::kEvents = {OnTerminal, OnReady, OnStarted, OnFailed, OnExited};
 
-Container::Container() : process_(this, &kEvents) {
+Container::Container() : process_(this, &kEvents), log_(this, OnLogFree) {
   timer_.owner = this;
   timer_.fire = OnTimer;
 }
@@ -309,6 +309,19 @@ void Container::AfterEnd() {
     oom_killed_ = oom_killed_ || CgroupOomKills(cgroup_fd_.get()) > oom_before_;
     CgroupRemoveChildren(cgroup_fd_.get());
   }
+  awaits_log_ = log_.Owes();
+  if (!awaits_log_) AfterLog();
+}
+
+void Container::OnLogFree(void* self) {
+  auto* container = static_cast<Container*>(self);
+  container->stdio_.Resume();
+  if (!container->awaits_log_ || container->log_.Owes()) return;
+  container->awaits_log_ = false;
+  container->AfterLog();
+}
+
+void Container::AfterLog() {
   if (!WantsRestart()) return Finish();
   if (NowMs() - started_ms_ >= kBackoffResetMs) backoff_ms_ = 0;
   backoff_ms_ = backoff_ms_ == 0 ? kBackoffMinMs : backoff_ms_ * 2;

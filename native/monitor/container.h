@@ -58,12 +58,15 @@ class Container {
   static void OnExited(void* self, int status);
   static void OnCgroupEvent(void* self, uint32_t events);
   static void OnTimer(void* self);
+  static void OnLogFree(void* self);
 
   bool Adopt(const ContainerPlan& plan, const char* plan_path, Failure* failure);
   bool Launch(const ContainerPlan& plan, Failure* failure);
   // The first process is gone: kills the rest, and goes on when all of the cgroup is gone.
   void End();
   void AfterEnd();
+  // All of its lines are in the log, or its disk hangs.
+  void AfterLog();
   bool WantsRestart() const;
   void Restart();
   void Finish();
@@ -106,6 +109,7 @@ class Container {
   bool oom_killed_ = false;
   bool stop_asked_ = false;
   bool owes_record_ = false;
+  bool awaits_log_ = false;
   bool first_start_ = true;
 };
 

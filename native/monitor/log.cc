@@ -8,6 +8,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <new>
+#include <utility>
+
 namespace berth {
 namespace {
 
@@ -15,12 +18,24 @@ namespace {
 constexpr size_t kLogLineMax = 16384;
 // `2006-01-02T15:04:05.000000000Z stdout F `
 constexpr size_t kHeadMax = 48;
-// One write(2) of the log: what a full pipe of 100-byte lines becomes, and the largest entry several times over.
-constexpr size_t kBufferBytes = 128 * 1024;
+// What a full pipe of 100-byte lines becomes, and the largest entry several times over.
+constexpr size_t kBlockBytes = 128 * 1024;
+// Spare ones that are kept while there is output.
+constexpr int kSpareMax = 2;
 
-// All logs format into one buffer: the monitor has one thread, and each call of Write ends with a write.
-alignas(4096) char g_buffer[kBufferBytes];
-size_t g_used = 0;
+// Of so little the loop sees the end: it is in the file before any client has it, as long as the disk is fast.
+constexpr size_t kWaitBytes = 16 * 1024;
+constexpr uint64_t kWaitMs = 20;
+// After a write that took longer nobody waits for a while.
+constexpr uint64_t kSlowMs = 1000;
+// Without any progress for so long the disk hangs.
+constexpr uint64_t kHungMs = 1000;
+// More than what the monitor has read, and what a container's pipes hold at its end, can become: a disk that is merely slow costs no line.
+constexpr size_t kSlowQueueMax = 8 * 1024 * 1024;
+
+uint64_t g_slow_until_ms = 0;
+Fd g_written_file;  // Of a log that is gone.
+int g_spare = 0;
 
 void Digits(char* at, unsigned value, int count) {
   for (int i = count - 1; i >= 0; i--) {
@@ -71,12 +86,71 @@ size_t FormatHead(Log::Stream stream, char* at) {
 
 }  // namespace
 
+struct Log::Block {
+  Block* next = nullptr;
+  size_t used = 0;
+
+  static constexpr size_t kRoom = kBlockBytes - sizeof(Block*) - sizeof(size_t);
+  char* bytes() { return reinterpret_cast<char*>(this + 1); }
+};
+
+Log* Log::first_ = nullptr;
+Log* Log::writing_ = nullptr;
+Log::Block* Log::written_ = nullptr;
+Log::Block* Log::spare_ = nullptr;
+
+Log::Block* Log::New() {
+  void* memory = spare_;
+  if (memory != nullptr) {
+    spare_ = spare_->next;
+    g_spare--;
+  } else {
+    memory = mmap(nullptr, kBlockBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return nullptr;
+  }
+  return new (memory) Block();
+}
+
+void Log::Free(Block* block) {
+  if (g_spare == kSpareMax) {
+    munmap(block, kBlockBytes);
+    return;
+  }
+  block->next = spare_;
+  spare_ = block;
+  g_spare++;
+}
+
+Log::Log(void* owner, void (*free)(void* owner)) : owner_(owner), free_(free) {
+  patience_.owner = this;
+  patience_.fire = OnPatience;
+  next_ = first_;
+  first_ = this;
+}
+
 Log::~Log() {
+  Log** at = &first_;
+  while (*at != this) at = &(*at)->next_;
+  *at = next_;
+  TimerDisarm(&patience_);
+  if (writing_ == this) {
+    // Its number must not become another file's meanwhile.
+    g_written_file = static_cast<Fd&&>(file_);
+    writing_ = nullptr;
+  }
+  while (head_ != nullptr) Free(std::exchange(head_, head_->next));
   free(pending_[0].bytes);
   free(pending_[1].bytes);
 }
 
+bool Log::Init() { return WriterInit(OnWritten); }
+
 bool Log::Open(const char* path) {
+  // Opening would hang as well.
+  if (hung_) {
+    errno = EAGAIN;
+    return false;
+  }
   // Without following a link: the directory may belong to a kubelet that lets others write there.
   Fd file(open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0640));
   if (!file) return false;
@@ -86,6 +160,10 @@ bool Log::Open(const char* path) {
   if (!S_ISREG(info.st_mode)) {
     errno = EINVAL;
     return false;
+  }
+  if (writing_ == this) {
+    new_file_ = static_cast<Fd&&>(file);
+    return true;
   }
   file_ = static_cast<Fd&&>(file);
   torn_ = false;
@@ -159,8 +237,12 @@ void Log::Keep(Pending* pending, const char* bytes, size_t length) {
 }
 
 void Log::Entry(const char* head, size_t head_length, char tag, const Pending& start, const char* rest, size_t length) {
-  if (g_used + head_length + 3 + start.length + length > kBufferBytes) Flush();
-  char* at = g_buffer + g_used;
+  const size_t size = head_length + 3 + start.length + length;
+  if (!Reserve(size)) {
+    dropped_++;
+    return;
+  }
+  char* at = tail_->bytes() + tail_->used;
   memcpy(at, head, head_length);
   at += head_length;
   *at++ = tag;
@@ -170,39 +252,117 @@ void Log::Entry(const char* head, size_t head_length, char tag, const Pending& s
   if (length > 0) memcpy(at, rest, length);
   at += length;
   *at++ = '\n';
-  g_used = static_cast<size_t>(at - g_buffer);
+  tail_->used += size;
+  queued_ += size;
+}
+
+// Room in the last block.
+bool Log::Reserve(size_t size) {
+  if (queued_ + size > (hung_ ? kQueueMax : kSlowQueueMax)) return false;
+  if (tail_ != nullptr && Block::kRoom - tail_->used >= size) return true;
+  if (head_ != nullptr && !WriterBusy()) Submit(0);
+  Block* block = New();
+  if (block == nullptr) return false;
+  (head_ == nullptr ? head_ : tail_->next) = block;
+  tail_ = block;
+  return true;
 }
 
 void Log::Flush() {
-  const char* from = g_buffer;
-  size_t left = g_used;
-  g_used = 0;
-  if (torn_ && left > 0) {
-    // Ends the line of which a part is in the file, so that it damages no further one.
-    if (write(file_.get(), "\n", 1) == 1) torn_ = false;
+  if (head_ == nullptr) return;
+  // It has earlier lines, or those of another log.
+  if (WriterBusy()) return Stall();
+  const bool waits = queued_ <= kWaitBytes && NowMs() >= g_slow_until_ms;
+  if (!Submit(waits ? kWaitMs : 0) && waits) g_slow_until_ms = NowMs() + kSlowMs;
+}
+
+// Gives the first block to the writer. False: it has it still.
+bool Log::Submit(uint64_t wait_ms) {
+  written_ = head_;
+  head_ = head_->next;
+  if (head_ == nullptr) tail_ = nullptr;
+  queued_ -= written_->used;
+  writing_ = this;
+  WriteJob job{file_.get(), written_->bytes(), written_->used, torn_, 0};
+  if (!WriterRun(&job, wait_ms)) {
+    Stall();
+    return false;
   }
-  while (left > 0 && !torn_) {
-    const ssize_t done = write(file_.get(), from, left);
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) break;
-    from += done;
-    left -= static_cast<size_t>(done);
+  Free(std::exchange(written_, nullptr));
+  writing_ = nullptr;
+  Take(job);
+  return true;
+}
+
+void Log::Stall() {
+  if (stalled_) return;
+  stalled_ = true;
+  progress_ = WriterProgress();
+  TimerArm(&patience_, kHungMs);
+}
+
+void Log::OnPatience(void* self) {
+  auto* log = static_cast<Log*>(self);
+  const uint64_t progress = WriterProgress();
+  const bool hung = progress == log->progress_;
+  log->progress_ = progress;
+  // Also when it hangs: it may get on again.
+  TimerArm(&log->patience_, kHungMs);
+  if (hung == log->hung_) return;
+  log->hung_ = hung;
+  if (hung) log->free_(log->owner_);
+}
+
+void Log::Take(const WriteJob& job) {
+  torn_ = job.torn;
+  dropped_ += job.dropped;
+  if (!new_file_) return;
+  file_ = static_cast<Fd&&>(new_file_);
+  torn_ = false;
+}
+
+void Log::OnWritten(const WriteJob& job) {
+  Free(std::exchange(written_, nullptr));
+  g_written_file.Reset();
+  Log* log = std::exchange(writing_, nullptr);
+  if (log != nullptr) log->Take(job);
+  Next(log);
+}
+
+// One that has something for the writer; that log last, for none shall wait for all the lines of another.
+Log* Log::Waiting(Log* last) {
+  for (Log* log = last != nullptr ? last->next_ : nullptr; log != nullptr; log = log->next_) {
+    if (log->head_ != nullptr) return log;
   }
-  if (left == 0) return;
-  // The disk is full or broken. What is whole stays; the part of a line is taken back.
-  size_t part = 0;
-  if (!torn_) {
-    while (from - part > g_buffer && from[-1 - static_cast<ptrdiff_t>(part)] != '\n') part++;
+  for (Log* log = first_; log != nullptr; log = log->next_) {
+    if (log->head_ != nullptr) return log;
+    if (log == last) return nullptr;
   }
-  if (part > 0) {
-    const off_t size = lseek(file_.get(), 0, SEEK_END);
-    if (size < static_cast<off_t>(part) || ftruncate(file_.get(), size - static_cast<off_t>(part)) != 0) torn_ = true;
+  return nullptr;
+}
+
+void Log::Next(Log* last) {
+  while (!WriterBusy() && (last = Waiting(last)) != nullptr) {
+    const bool held_back = last->HoldsBack();
+    last->Submit(0);
+    if (held_back && !last->HoldsBack()) last->free_(last->owner_);
   }
-  for (size_t i = 0; i < left; i++) {
-    if (from[i] == '\n') dropped_++;
+  for (Log* log = first_; log != nullptr; log = log->next_) {
+    if (log->stalled_ && log->head_ == nullptr && log != writing_) log->Advance();
   }
 }
 
-void TrimLogBuffer() { madvise(g_buffer, sizeof(g_buffer), MADV_DONTNEED); }
+// Nothing of it is on its way.
+void Log::Advance() {
+  stalled_ = false;
+  hung_ = false;
+  TimerDisarm(&patience_);
+  free_(owner_);
+}
+
+void TrimLogBuffer() {
+  while (Log::spare_ != nullptr) munmap(std::exchange(Log::spare_, Log::spare_->next), kBlockBytes);
+  g_spare = 0;
+}
 
 }  // namespace berth

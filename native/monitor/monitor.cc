@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -166,7 +167,7 @@ void RunMonitor(Fd directory, Fd listener, Fd alive) {
   mallopt(M_TRIM_THRESHOLD, 32 * 1024);
   mallopt(M_TOP_PAD, 0);
   g_child_event = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!LoopInit() || !g_child_event) return;
+  if (!LoopInit() || !g_child_event || !Log::Init()) return;
   for (const int signal : {SIGPIPE, SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGXFSZ}) {
     Handle(signal, Nothing);
   }
@@ -188,6 +189,8 @@ void RunMonitor(Fd directory, Fd listener, Fd alive) {
   unlinkat(g_directory.get(), "ctl", 0);
   unlinkat(g_directory.get(), "status.json", 0);
   unlinkat(g_directory.get(), "alive", 0);
+  // The writer may hang in a disk, and then holds what is open beyond our end.
+  syscall(SYS_close_range, 3U, ~0U, 0);
 }
 
 }  // namespace berth

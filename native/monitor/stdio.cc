@@ -137,8 +137,8 @@ int Stdio::Pump(Log::Stream stream) {
   }
   if (log_ != nullptr) log_->Write(stream, g_buffer, static_cast<size_t>(size));
   Connection::Output(this, stream, g_buffer, static_cast<size_t>(size));
-  // A client that reads more slowly than the container writes holds back this stream, and no other container's.
-  if (Connection::IsFull(this)) {
+  // A client that reads more slowly than the container writes holds back this stream, and no other container's; so does its log.
+  if (IsHeldBack()) {
     WatchSet(&out_watch_, out_watch_.events & EPOLLOUT);
     WatchDrop(&err_watch_);
   }
@@ -155,8 +155,10 @@ void Stdio::CloseStream(Log::Stream stream) {
   }
 }
 
+bool Stdio::IsHeldBack() const { return Connection::IsFull(this) || (log_ != nullptr && log_->HoldsBack()); }
+
 void Stdio::Resume() {
-  if (Connection::IsFull(this)) return;
+  if (IsHeldBack()) return;
   if (out_ && !retry_.armed) WatchSet(&out_watch_, out_watch_.events | EPOLLIN);
   if (err_) WatchSet(&err_watch_, EPOLLIN);
 }

@@ -43,7 +43,7 @@ class Stdio {
   void Drain();
   void Close();
 
-  // Looks again whether the clients leave room to read more.
+  // Looks again whether the clients and the log leave room to read more.
   void Resume();
 
  private:
@@ -55,6 +55,7 @@ class Stdio {
   int Pump(Log::Stream stream);
   void CloseStream(Log::Stream stream);
   void OpenPeer();
+  bool IsHeldBack() const;
 
   Options options_;
   Log* log_ = nullptr;
