@@ -12,6 +12,11 @@ import type { Figures, MemoryFigures } from './metric-values.ts'
 /** Before each metric's own labels. Of a pod's figures image and container are empty, and the name is the pod's id. */
 export const BASE_LABELS = ['id', 'name', 'image', 'container', 'pod', 'namespace'] as const
 
+/** Values of the base labels, in their order. */
+export function baseLabels(of: Readonly<Record<(typeof BASE_LABELS)[number], string>>): string[] {
+  return BASE_LABELS.map((key) => of[key])
+}
+
 /** One value with those of the metric's own labels. */
 export type Value = readonly [value: bigint, ...labels: string[]]
 

@@ -21,7 +21,7 @@ import {
 } from '../pod/images.ts'
 import type { Container, Node, Pod } from '../pod/index.ts'
 import { mountOf } from '../pod/mount-source.ts'
-import { openFilesLimit, type ProcessUsage, processUsage } from '../pod/process-usage.ts'
+import { openFiles, openFilesLimit, type ProcessUsage, processUsage } from '../pod/process-usage.ts'
 import { podCgroup } from '../pod/stats.ts'
 import type { LinuxContainerResources } from '../spec/cri.ts'
 
@@ -104,24 +104,33 @@ export async function look(node: Node, containers: readonly Container[]): Promis
 
 /** Of a running container; undefined where its cgroup is just going away. */
 export function containerFigures(at: Look, container: Container): Figures | undefined {
+  try {
+    return figuresOf(at, container)
+  } catch (error) {
+    if (isErrno(error, 'ENODEV')) return undefined
+    throw error
+  }
+}
+
+function figuresOf(at: Look, container: Container): Figures | undefined {
   const { cgroup, record, status } = container
   const seenNs = nowNs()
   const stats = groupStats(cgroup)
   if (cgroup === '' || stats.cpu === undefined) return
   const pids = groupPids(cgroup)
-  const used = processUsage(pids)
+  const memory = ofController(container, cgroup, stats)
+  const used = memory && stats.pids ? undefined : processUsage(pids)
   return {
     seenNs,
     ...ofGroup(at, container, stats),
-    memory: ofController(container, cgroup, stats) ?? ofProcesses(container, used),
+    memory: memory ?? (used && ofProcesses(container, used)),
     processes: {
       count: BigInt(pids.length),
       // The controller counts threads.
-      threads: stats.pids?.current ?? used.threads,
+      threads: stats.pids?.current ?? used?.threads ?? 0n,
       // Without the controller nothing limits them.
       threadsMax: stats.pids?.max ?? 0n,
-      descriptors: used.descriptors,
-      sockets: used.sockets,
+      ...openFiles(pids),
       openFilesLimit: openFilesLimit(status.pid),
     },
     filesystem: {

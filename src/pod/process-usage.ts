@@ -1,4 +1,4 @@
-import { opendirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { opendirSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { isErrno } from '../base/fault.ts'
 
 /** Processes of a container that are looked at for one answer: what is in a container must not keep the daemon busy. */
@@ -7,11 +7,9 @@ const PROCESSES_MAX = 1024
 const DESCRIPTORS_MAX = 16_384
 const KIB = 1024n
 
-/** What processes use by their own word in /proc. Of more processes or files than are looked at, sums are at least so much. */
+/** What processes use by their own word in /proc, for a host without the controllers. Of more processes than are looked at, sums are at least so much. */
 export interface ProcessUsage {
   threads: bigint
-  descriptors: bigint
-  sockets: bigint
   /** Pages that processes share count for each, here and below. */
   anonBytes: bigint
   /** Pages of files and of shared memory. */
@@ -23,12 +21,10 @@ export interface ProcessUsage {
   majorPageFaults: bigint
 }
 
-/** One look at each process. A process that ends meanwhile counts for what was read of it. */
+/** One look at each process. One that ends meanwhile counts for what was read of it. */
 export function processUsage(pids: readonly number[]): ProcessUsage {
   const usage: ProcessUsage = {
     threads: 0n,
-    descriptors: 0n,
-    sockets: 0n,
     anonBytes: 0n,
     fileBytes: 0n,
     swapBytes: 0n,
@@ -36,11 +32,11 @@ export function processUsage(pids: readonly number[]): ProcessUsage {
     pageFaults: 0n,
     majorPageFaults: 0n,
   }
-  const budget = { descriptors: DESCRIPTORS_MAX }
   for (const pid of pids.slice(0, PROCESSES_MAX)) {
-    unlessEnded(() => addStatus(usage, readFileSync(`/proc/${pid}/status`, 'latin1')))
-    unlessEnded(() => addFaults(usage, readFileSync(`/proc/${pid}/stat`, 'latin1')))
-    unlessEnded(() => addDescriptors(usage, `/proc/${pid}/fd`, budget))
+    unlessEnded(() => {
+      addStatus(usage, readFileSync(`/proc/${pid}/status`, 'latin1'))
+      addFaults(usage, readFileSync(`/proc/${pid}/stat`, 'latin1'))
+    })
   }
   return usage
 }
@@ -76,29 +72,51 @@ export function addFaults(usage: ProcessUsage, text: string): void {
   usage.pageFaults += of(10) + of(11) + major
 }
 
-function addDescriptors(
-  usage: ProcessUsage,
-  directory: string,
-  budget: { descriptors: number },
-): void {
+export interface OpenFiles {
+  descriptors: bigint
+  sockets: bigint
+}
+
+/** Open files of all the processes; of more than are looked at, at least so many. */
+export function openFiles(pids: readonly number[]): OpenFiles {
+  const files: OpenFiles = { descriptors: 0n, sockets: 0n }
+  let budget = DESCRIPTORS_MAX
+  for (const pid of pids.slice(0, PROCESSES_MAX)) {
+    const directory = `/proc/${pid}/fd`
+    unlessEnded(() => {
+      const { size, names } = namesOf(directory, budget)
+      files.descriptors += BigInt(size)
+      budget -= names.length
+      for (const name of names) {
+        unlessEnded(() => {
+          if (readlinkSync(`${directory}/${name}`).startsWith('socket:')) files.sockets++
+        })
+      }
+    })
+  }
+  return files
+}
+
+/** How many entries a directory of open files has, and the names of the first ones. */
+function namesOf(directory: string, max: number): { size: number; names: string[] } {
   // The size is the number of open files since Linux 6.2, and 0 before.
-  const size = statSync(directory).size
-  let seen = 0
+  const { size } = statSync(directory)
+  if (size > 0 && size <= max) {
+    const names = readdirSync(directory)
+    return { size: names.length, names }
+  }
+  const names: string[] = []
   const open = opendirSync(directory)
   try {
-    while (budget.descriptors > 0) {
+    while (names.length < max) {
       const entry = open.readSync()
       if (entry === null) break
-      seen++
-      budget.descriptors--
-      unlessEnded(() => {
-        if (readlinkSync(`${directory}/${entry.name}`).startsWith('socket:')) usage.sockets++
-      })
+      names.push(entry.name)
     }
   } finally {
     open.closeSync()
-    usage.descriptors += BigInt(Math.max(size, seen))
   }
+  return { size: Math.max(size, names.length), names }
 }
 
 /** The soft limit of open files of a process; undefined for no limit and where the process has ended. */

@@ -5,7 +5,7 @@ import type { Container, Pod } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
 import type { Daemon } from '../daemon.ts'
 import { inParts } from '../filter.ts'
-import { BASE_LABELS, METRICS } from '../metric-table.ts'
+import { BASE_LABELS, baseLabels, METRICS } from '../metric-table.ts'
 import { containerFigures, type Figures, type Look, look, podFigures } from '../metric-values.ts'
 import type { Reply } from '../wire.ts'
 
@@ -60,27 +60,22 @@ async function* ofAll(
 }
 
 async function ofPod(at: Look, pod: Pod): Promise<Reply<cri.PodSandboxMetrics>> {
-  const { name = '', namespace = '' } = pod.record.config.metadata ?? {}
-  const labelsOf = (id: string, own: string, image: string, container: string): string[] => [
-    id,
-    own,
-    image,
-    container,
-    name,
-    namespace,
-  ]
-  const { cgroupParent } = pod.record
-  const metrics = values(await podFigures(at, pod), labelsOf(cgroupParent, pod.id, '', ''))
+  const { config, cgroupParent } = pod.record
+  const { name = '', namespace = '' } = config.metadata ?? {}
+  const both = { pod: name, namespace }
+  const own = baseLabels({ ...both, id: cgroupParent, name: pod.id, image: '', container: '' })
+  const metrics = values(await podFigures(at, pod), own)
   const containerMetrics = running(pod).flatMap((container) => {
+    const { record, cgroup } = container
     const figures = containerFigures(at, container)
     if (!figures) return []
-    const { record, cgroup } = container
-    const labels = labelsOf(
-      cgroup.slice(cgroupHost().root.length),
-      container.id,
-      record.imageRef,
-      record.config.metadata?.name ?? '',
-    )
+    const labels = baseLabels({
+      ...both,
+      id: cgroup.slice(cgroupHost().root.length),
+      name: container.id,
+      image: record.imageRef,
+      container: record.config.metadata?.name ?? '',
+    })
     return [{ containerId: container.id, metrics: values(figures, labels) }]
   })
   return { podSandboxId: pod.id, metrics, containerMetrics }
