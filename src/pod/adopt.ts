@@ -1,31 +1,49 @@
-import { nowNs } from '../base/clock.ts'
-import { describe, Fault, isErrno } from '../base/fault.ts'
-import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import { describe, Fault } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
 import { destroyCgroup } from '../container/index.ts'
-import type { ContainerExit } from '../container/monitor.ts'
+import {
+  type ContainerExit,
+  connectMonitor,
+  isMonitorAlive,
+  type Monitor,
+} from '../container/monitor.ts'
+import { askMonitor } from './hung.ts'
 import type { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
+import { cgroupOf, readExit, readRunMark } from './records.ts'
 import { exitedStatus, lostExit } from './status.ts'
+
+/** Between two looks at a monitor that has closed its connection: it ends, or it can be asked again. */
+const LOOK_MS_MAX = 1000
 
 /** Takes a pod into the node's index and watches over its monitor. */
 export function adopt(node: Node, pod: Pod): void {
   node.pods.set(pod.id, pod)
-  const { monitor } = pod
-  if (!monitor) return
-  void monitor.lost.then(() => {
-    if (pod.monitor === monitor) return monitorLost(node, pod)
-    return
-  })
+  if (pod.monitor) guard(node, pod, pod.monitor)
+}
+
+function guard(node: Node, pod: Pod, monitor: Monitor): void {
+  void monitor.lost
+    .then(() => connectionLost(node, pod, monitor))
+    .catch((error) => {
+      node.warn(`pod ${pod.id}: ${describe(error)}`)
+    })
 }
 
 /** Is told of a running container's end by its monitor. */
 export function watch(node: Node, container: Container): void {
   const { monitor } = container.pod
-  monitor?.wait(container.id).then(
-    (exit) => containerEnded(node, container, exit),
-    // The monitor is lost: adopt() sees to that.
-    () => {},
-  )
+  monitor
+    ?.wait(container.id)
+    .then(
+      (exit) => containerEnded(node, container, exit),
+      async (error) => {
+        // Of a monitor that is lost adopt() knows; one that was asked while it hung may not have heard of the container.
+        if (error instanceof Fault && error.code === 'NOT_FOUND') await endLost(node, container)
+      },
+    )
+    .catch((error) => node.warn(`container ${container.id}: ${describe(error)}`))
 }
 
 /** The exit record is on the disk by now: the monitor writes it first. */
@@ -35,63 +53,70 @@ export function containerEnded(node: Node, container: Container, exit: Container
   node.emit('stopped', container.pod, container.id)
 }
 
+/** The monitor has ended, or only its connection: it closes that of a client which reads nothing, such as a daemon that was frozen itself. */
+async function connectionLost(node: Node, pod: Pod, lost: Monitor): Promise<void> {
+  const directory = node.at.monitor(pod.id)
+  for (let ms = 1; pod.monitor === lost; ms = Math.min(ms * 2, LOOK_MS_MAX)) {
+    // It closes its files one after the other: dead is who has let go of the lock.
+    if (!isMonitorAlive(directory)) return losePod(node, pod)
+    const monitor = await connectMonitor(directory).catch(() => undefined)
+    if (monitor && (await askMonitor(monitor)) && pod.monitor === lost) {
+      pod.monitor = monitor
+      guard(node, pod, monitor)
+      for (const container of pod.containers.values())
+        if (container.status.state === 'running') watch(node, container)
+      return
+    }
+    monitor?.close()
+    await delay(ms)
+  }
+}
+
 /** The monitor was killed, and with it everything that knew of the pod's processes: what is left of them goes, and is said to be lost. */
-async function monitorLost(node: Node, pod: Pod): Promise<void> {
+export async function losePod(node: Node, pod: Pod): Promise<void> {
   pod.monitor = undefined
   pod.held = {}
   node.warn(`the monitor of pod ${pod.id} is gone: its containers are ended`)
-  for (const container of pod.containers.values()) await endLost(node, container)
+  await endRemains(node, pod)
   node.emit('stopped', pod, pod.id)
+}
+
+/** Ends what a monitor that is gone has left: containers, and the group of the pod's own first process. */
+export async function endRemains(node: Node, pod: Pod): Promise<void> {
+  for (const container of pod.containers.values()) await endLost(node, container)
+  await destroyOrTell(node, cgroupOf(pod.record.cgroupParent, pod.id), `pod ${pod.id}`)
 }
 
 /** Ends a container whose monitor is gone, and writes the exit record that the monitor could not write. */
 export async function endLost(node: Node, container: Container): Promise<void> {
-  const { pod, id } = container
+  const { pod, id, status } = container
   const mark = readRunMark(node, container)
-  if (!mark) return
-  try {
-    if (mark.cgroup !== '') await destroyCgroup(mark.cgroup)
-  } catch (error) {
-    node.warn(`cannot end what is left of container ${id}: ${describe(error)}`)
-  }
+  if (!mark && status.state !== 'running') return
+  const cgroup = mark?.cgroup ?? cgroupOf(pod.record.cgroupParent, id)
+  await destroyOrTell(node, cgroup, `container ${id}`)
   if (container.status.state === 'exited') return
   const path = node.at.exit(pod.id, id)
   const known = readExit(path)
-  const exit = known ?? lostExit(container, mark)
-  if (!known) {
-    try {
-      writeFileAtomic(path, JSON.stringify(exit))
-    } catch (error) {
-      if (!isErrno(error, 'ENOSPC', 'EDQUOT', 'ENOENT')) throw error
-      node.warn(`cannot write the exit record of container ${id}: ${describe(error)}`)
-    }
-  }
+  const exit =
+    known ?? lostExit(container, mark ?? { bootId: '', cgroup, startNs: status.startedNs })
+  if (!known) writeExit(node, container, exit)
   container.end(exitedStatus(exit))
   node.emit('stopped', pod, id)
 }
 
-/** Undefined where there is none; a damaged one is as good as none. */
-export function readExit(path: string): ContainerExit | undefined {
+/** With a full disk a container has ended all the same. */
+export function writeExit(node: Node, { pod, id }: Container, exit: ContainerExit): void {
   try {
-    return readJsonIfAny(path) as ContainerExit | undefined
+    writeFileAtomic(node.at.exit(pod.id, id), JSON.stringify(exit))
   } catch (error) {
-    if (error instanceof Fault && error.code === 'DATA_LOSS') return undefined
-    throw error
+    node.warn(`cannot write the exit record of container ${id}: ${describe(error)}`)
   }
 }
 
-/** That a container was started, in which boot and into which cgroup. */
-export interface RunMark {
-  readonly bootId: string
-  readonly cgroup: string
-  readonly startNs: string
-}
-
-export function readRunMark(node: Node, container: Container): RunMark | undefined {
+async function destroyOrTell(node: Node, cgroup: string, whose: string): Promise<void> {
   try {
-    return readJsonIfAny(node.at.run(container.pod.id, container.id)) as RunMark | undefined
+    await destroyCgroup(cgroup)
   } catch (error) {
-    if (!(error instanceof Fault) || error.code !== 'DATA_LOSS') throw error
-    return { bootId: '', cgroup: '', startNs: String(nowNs()) }
+    node.warn(`cannot end what is left of ${whose}: ${describe(error)}`)
   }
 }

@@ -1,6 +1,7 @@
 import { type ContainerExit, connectMonitor } from '../container/monitor.ts'
 import type { MonitorSession } from '../container/session.ts'
 import { mustRun } from './exec.ts'
+import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
 
@@ -13,7 +14,10 @@ export async function attachContainer(
   mustRun(container)
   const monitor = await connectMonitor(node.at.monitor(container.pod.id))
   try {
-    return await monitor.attach(container.id, streams)
+    return await unlessHung(
+      node.at.monitor(container.pod.id),
+      monitor.attach(container.id, streams),
+    )
   } catch (error) {
     monitor.close()
     throw error

@@ -19,7 +19,7 @@ import type { UsableImage } from './image-use.ts'
 import { imageStatus, imageVolume, useImage } from './images.ts'
 import { Container, type Pod } from './model.ts'
 import { containerMounts } from './mounts.ts'
-import { containerName, invalid } from './names.ts'
+import { containerName, invalid, isSame } from './names.ts'
 import { containerNamespaces } from './namespaces.ts'
 import type { HandlerSettings, Node } from './node.ts'
 import { storedConfig } from './process.ts'
@@ -47,8 +47,7 @@ export async function createContainer(
       (each) => containerName(each.record.config.metadata) === name,
     )
     const stored = storedConfig(config)
-    if (made && !made.removing && JSON.stringify(made.record.config) === JSON.stringify(stored))
-      return made.id
+    if (made && !made.removing && isSame(made.record.config, stored)) return made.id
     if (made) {
       throw new Fault(
         'ALREADY_EXISTS',

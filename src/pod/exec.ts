@@ -6,6 +6,7 @@ import { connectMonitor, type Monitor } from '../container/monitor.ts'
 import type { MonitorSession } from '../container/session.ts'
 import { hostFacts, planProcess } from '../plan/index.ts'
 import type { ProcessPlan } from '../spec/plan.ts'
+import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
 import { specOf } from './start-container.ts'
@@ -32,13 +33,14 @@ export async function execContainer(
   const process = await processOf(node, container, options)
   const monitor = await connectMonitor(node.at.monitor(container.pod.id))
   try {
-    const { session } = await monitor.exec({
+    const asked = monitor.exec({
       containerId: container.id,
       execId: randomBytes(16).toString('hex'),
       process,
       stdin: options.stdin,
       timeoutMs: options.timeoutMs,
     })
+    const { session } = await unlessHung(node.at.monitor(container.pod.id), asked)
     session.exit.then(
       () => monitor.close(),
       () => monitor.close(),

@@ -32,3 +32,14 @@ function check(field: string, text: string): void {
 export function invalid(field: string, why: string): Fault {
   return new Fault('INVALID_ARGUMENT', `${field} ${why}`)
 }
+
+/** Whether two requests say the same: a client written in Go gives the entries of a map in another order each time. */
+export const isSame = (a: object, b: object): boolean => canonical(a) === canonical(b)
+
+function canonical(value: object): string {
+  return JSON.stringify(value, (_, each: unknown) =>
+    typeof each === 'object' && each !== null && !Array.isArray(each)
+      ? Object.fromEntries(Object.entries(each).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : each,
+  )
+}

@@ -18,6 +18,8 @@ export function podPaths({ root, state }: Roots) {
     programs: join(state, 'seccomp'),
     pod: (id: string) => join(pods, id),
     podRecord: (id: string) => join(pods, id, 'record.json'),
+    /** The record until all is done: what was made for a pod that never came to be is found by it. */
+    making: (id: string) => join(pods, id, 'making.json'),
     /** A mark: the pod was asked to stop. */
     stopped: (id: string) => join(pods, id, 'stopped'),
     /** What CNI was asked and has answered, a file a pod. */

@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, Fault, isErrno } from '../base/fault.ts'
-import { readFileIfAny, readJsonIfAny } from '../base/file.ts'
+import { within } from '../base/within.ts'
 import { destroyCgroup } from '../container/index.ts'
 import {
   connectMonitor,
@@ -13,16 +14,29 @@ import {
 import { isId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { type FileLock, tryLockFile } from '../kernel/lock.ts'
-import { adopt, endLost, readExit, readRunMark, watch } from './adopt.ts'
+import { adopt, endLost, endRemains, watch, writeExit } from './adopt.ts'
+import { askMonitor, MONITOR_ANSWER_MS } from './hung.ts'
 import { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
+import {
+  cgroupOf,
+  mustReadExit,
+  mustReadRunMark,
+  type RunMark,
+  readContainerRecord,
+  readMaking,
+  readPodRecord,
+  readRunMark,
+  readSpec,
+  readStatus,
+} from './records.ts'
+import { removeParent } from './remove.ts'
 import { CREATED, exitedStatus } from './status.ts'
-import { endPodMonitor, stopPod } from './stop-pod.ts'
+import { endMonitor, stopPod } from './stop-pod.ts'
 import type { ContainerRecord, PodRecord } from './types.ts'
-import { within } from './wait.ts'
 
-/** A monitor that does not answer in this time is taken by the file that it wrote last: one that hangs must not keep a node from starting. */
-const MONITOR_ANSWER_MS = 10_000
+/** Between two attempts to reach a monitor that has too many callers. */
+const CONNECT_PAUSE_MS = 100
 
 /** Makes the node's index out of what is on the disk and what lives: what a daemon does before it answers. The lock is the daemon's for its life. */
 export async function recoverNode(node: Node): Promise<FileLock> {
@@ -38,14 +52,29 @@ export async function recoverNode(node: Node): Promise<FileLock> {
   try {
     await Promise.all(readdirSync(at.pods).map((name) => recoverOrTell(node, name)))
     const abandoned = readdirSync(at.live).filter((name) => isId(name) && !node.pods.has(name))
-    for (const name of abandoned) await endAbandoned(node, name)
-    // With what debris and damaged pods have left.
-    await node.networks.collect([...node.pods.keys()])
+    await Promise.all(abandoned.map((name) => endAbandoned(node, name)))
   } catch (error) {
     lock.release()
     throw error
   }
+  // Plugins take their time, and one that hangs must not keep the daemon from answering.
+  void giveBackNetworks(node)
   return lock
+}
+
+/** Of pods that are not alive, of debris and of damaged pods. */
+async function giveBackNetworks(node: Node): Promise<void> {
+  const ended = [...node.pods.values()].filter(({ monitor }) => !monitor)
+  await Promise.all(
+    ended.map(({ id }) =>
+      node.networks
+        .detach(id, { netns: '' })
+        .catch((error) => node.warn(`pod ${id}: ${describe(error)}`)),
+    ),
+  )
+  await node.networks
+    .collect([...node.pods.keys()])
+    .catch((error) => node.warn(`networks are not collected: ${describe(error)}`))
 }
 
 /** One pod that cannot be read keeps neither the daemon from starting nor the others from being there. */
@@ -57,44 +86,40 @@ async function recoverOrTell(node: Node, name: string): Promise<void> {
       if (name.endsWith('.trash')) await removeTree(path)
       return
     }
-    const record = readRecord<PodRecord>(node.at.podRecord(name), name)
+    const record = readPodRecord(node, name)
     if (record) await recoverPod(node, record)
     else await removeDebris(node, name)
   } catch (error) {
-    await quarantine(node, name, path, error)
+    refuseIfShort(error)
+    await quarantinePod(node, name, path, error)
   }
 }
 
-/** Undefined where there is none; DATA_LOSS where it is damaged. */
-function readRecord<T extends { readonly id: string }>(path: string, id: string): T | undefined {
-  const value = readJsonIfAny(path)
-  if (value === undefined) return
-  if (typeof value === 'object' && value !== null && 'id' in value && value.id === id)
-    return value as T
-  throw new Fault('DATA_LOSS', `${path} is damaged: it is no record of ${id.slice(0, 12)}`)
+/** A shortage of the moment is no damage of a pod: the daemon is started again later, and the pods go on meanwhile. */
+function refuseIfShort(error: unknown): void {
+  if (isErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN')) throw error
 }
 
 async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   const { at } = node
   const pod = new Pod(record)
   pod.stopped = existsSync(at.stopped(record.id))
-  const live = await living(node, pod)
-  if (live) pod.addresses = node.networks.of(record.id)?.addresses ?? []
+  const said = await living(node, pod)
+  if (said) pod.addresses = addressesOf(node, pod)
   for (const id of readdirSync(at.containers(record.id))) {
     const path = at.container(record.id, id)
     try {
-      const found = isId(id) ? readRecord<ContainerRecord>(at.record(record.id, id), id) : undefined
-      if (found) await recoverContainer(node, pod, found, live?.containers[id])
+      const found = isId(id) ? readContainerRecord(node, record.id, id) : undefined
+      if (found) await recoverContainer(node, pod, found, said)
       else await removeContainerDebris(node, pod, id, path)
     } catch (error) {
-      await quarantine(node, `${record.id.slice(0, 12)}-${id}`, path, error)
+      refuseIfShort(error)
+      await quarantineContainer(node, pod, id, path, error)
     }
   }
   adopt(node, pod)
-  if (!live) {
-    await node.networks
-      .detach(record.id, { netns: '' })
-      .catch((error) => node.warn(`pod ${record.id}: ${describe(error)}`))
+  if (!said) {
+    await endRemains(node, pod)
     rmSync(at.monitor(record.id), { recursive: true, force: true })
   } else if (pod.stopped) {
     // The daemon before was killed in the middle of it.
@@ -102,93 +127,179 @@ async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   }
 }
 
-/** Connects to the pod's monitor; undefined where none lives. */
-async function living(node: Node, pod: Pod): Promise<MonitorStatus | undefined> {
-  const directory = node.at.monitor(pod.id)
-  if (!isMonitorAlive(directory)) return
-  let monitor: Monitor
+function addressesOf(node: Node, { id }: Pod): readonly string[] {
   try {
-    monitor = await connectMonitor(directory)
+    return node.networks.of(id)?.addresses ?? []
   } catch (error) {
-    if (!isMonitorAlive(directory)) return
-    throw error
+    tellDamage(node, `the network record of pod ${id.slice(0, 12)} cannot be used`, error)
+    return []
   }
-  let status: MonitorStatus | undefined
-  const asked = monitor.status().then(
-    (said) => {
-      status = said
-    },
-    () => {},
-  )
-  if (!(await within(asked, MONITOR_ANSWER_MS))) {
-    node.warn(`the monitor of pod ${pod.id} does not answer: taken as it said last`)
-    const text = readFileIfAny(join(directory, 'status.json'))
-    status = text === undefined ? undefined : (JSON.parse(text) as MonitorStatus)
+}
+
+interface Said {
+  readonly containers: Readonly<Record<string, MonitorContainer>>
+  /** It is what the monitor wrote last, some time ago: what is not in there may be so all the same. */
+  readonly isOld: boolean
+}
+
+/** Connects to the pod's monitor; undefined where none lives. */
+async function living(node: Node, pod: Pod): Promise<Said | undefined> {
+  const monitor = await reach(node.at.monitor(pod.id))
+  if (!monitor) return
+  pod.monitor = monitor
+  const status = await askMonitor(monitor)
+  if (status) {
+    pod.held = status.namespaces
+    return { containers: status.containers, isOld: false }
   }
-  if (!status) {
+  // It has died since, or it hangs: one that hangs must not keep a node from starting.
+  if (!isMonitorAlive(node.at.monitor(pod.id))) {
     monitor.close()
+    pod.monitor = undefined
     return
   }
-  pod.monitor = monitor
-  pod.held = status.namespaces
-  return status
+  node.warn(`the monitor of pod ${pod.id} does not answer: taken as it said last`)
+  const old: Partial<MonitorStatus> = readStatus(node.at.monitor(pod.id)) ?? {}
+  pod.held = old.namespaces ?? {}
+  return { containers: old.containers ?? {}, isOld: true }
+}
+
+/** A monitor that hangs takes no more callers when too many wait for it. */
+async function reach(directory: string): Promise<Monitor | undefined> {
+  const until = performance.now() + MONITOR_ANSWER_MS
+  for (;;) {
+    if (!isMonitorAlive(directory)) return
+    try {
+      return await connectMonitor(directory)
+    } catch (error) {
+      if (performance.now() > until) throw error
+    }
+    await delay(CONNECT_PAUSE_MS)
+  }
 }
 
 async function recoverContainer(
   node: Node,
   pod: Pod,
   record: ContainerRecord,
-  said: MonitorContainer | undefined,
+  said: Said | undefined,
 ): Promise<void> {
   const { id } = record
   const container = new Container(pod, record, CREATED)
   pod.containers.set(id, container)
   node.containers.set(id, container)
-  const exit = readExit(node.at.exit(pod.id, id))
+  undamaged(node, node.at.config(pod.id, id), () => readSpec(node, pod.id, id))
+  const exit = undamaged(node, node.at.exit(pod.id, id), () =>
+    mustReadExit(node.at.exit(pod.id, id)),
+  )
   if (exit) {
     container.status = exitedStatus(exit)
     return
   }
+  // With what can be known without it, it is not set aside but told.
   const mark = readRunMark(node, container)
-  if (!mark) return
-  if (said) {
-    container.cgroup = mark.cgroup
-    container.status = { ...CREATED, state: 'running', pid: said.pid, startedNs: said.startedNs }
-    watch(node, container)
-    // A start that nobody has been told of: its process waits before its program for a word that will not come.
-    if (said.state === 'created' || said.state === 'creating')
-      await pod.monitor?.signal(id, { signal: 9, all: true, stop: true }).catch(() => {})
-    return
-  }
-  if (!pod.monitor) {
-    await endLost(node, container)
-    return
-  }
+  undamaged(node, node.at.run(pod.id, id), () => mustReadRunMark(node, pod.id, id))
+  const own = said?.containers[id]
+  if (own) await takeOver(node, container, own, mark, said?.isOld ?? false)
+  else if (!mark) return
+  else if (!pod.monitor) await endLost(node, container)
+  else if (said?.isOld) await takeOver(node, container, undefined, mark, true)
   // Marked as started, and its monitor has not heard of it: the daemon was killed in between.
-  if (mark.cgroup !== '') await destroyCgroup(mark.cgroup)
+  else await undoStart(node, container, mark.cgroup)
+}
+
+/** Takes up a container that its monitor knows. */
+async function takeOver(
+  node: Node,
+  container: Container,
+  own: MonitorContainer | undefined,
+  mark: RunMark | undefined,
+  isOld: boolean,
+): Promise<void> {
+  const { pod, id } = container
+  const cgroup = mark?.cgroup ?? cgroupOf(pod.record.cgroupParent, id)
+  if (!isOld && own?.state === 'stopped') return takeExit(node, container)
+  // A start that nobody has been told of: its process waits before its program for a word that will not come.
+  if (!isOld && (own?.state === 'created' || own?.state === 'creating')) {
+    if (await endUnstarted(container)) return undoStart(node, container, cgroup)
+  }
+  container.cgroup = cgroup
+  const startedNs = own && own.startedNs !== '0' ? own.startedNs : (mark?.startNs ?? '0')
+  container.status = { ...CREATED, state: 'running', pid: own?.pid ?? 0, startedNs }
+  watch(node, container)
+}
+
+/** It has ended, and its record could not be written (a full disk) or was damaged since: its monitor still knows. */
+async function takeExit(node: Node, container: Container): Promise<void> {
+  const { pod, id } = container
+  if (!pod.monitor) return
+  const exit = await within(MONITOR_ANSWER_MS, pod.monitor.wait(id))
+  writeExit(node, container, exit)
+  container.status = exitedStatus(exit)
+}
+
+/** Whether the process that was not started is gone, and its monitor has forgotten it. */
+async function endUnstarted({ pod, id }: Container): Promise<boolean> {
+  const { monitor } = pod
+  if (!monitor) return false
+  try {
+    const end = monitor.wait(id)
+    // One that is just being made is no container yet, and needs no removal.
+    end.catch(() => {})
+    await within(MONITOR_ANSWER_MS, monitor.signal(id, { signal: 9, all: true, stop: true }))
+    await within(MONITOR_ANSWER_MS, end)
+    await within(MONITOR_ANSWER_MS, monitor.remove(id))
+  } catch (error) {
+    return error instanceof Fault && error.code === 'NOT_FOUND'
+  }
+  return true
+}
+
+/** It is created again, as it was before the start that was cut short. */
+async function undoStart(node: Node, { pod, id }: Container, cgroup: string): Promise<void> {
+  await destroyCgroup(cgroup)
+  rmSync(node.at.exit(pod.id, id), { force: true })
+  rmSync(node.at.plan(pod.id, id), { force: true })
   rmSync(node.at.run(pod.id, id), { force: true })
 }
 
 /** A pod that was being made or removed when the daemon was killed. */
 async function removeDebris(node: Node, id: string): Promise<void> {
+  const making = readMaking(node, id)
   await endAbandoned(node, id)
+  if (making) {
+    await destroyCgroup(cgroupOf(making.cgroupParent, id))
+    removeParent(making)
+  }
   await removeTree(node.at.pod(id))
 }
 
 /** Ends a monitor that no record vouches for, with all that runs under it. */
 async function endAbandoned(node: Node, id: string): Promise<void> {
   const directory = node.at.monitor(id)
-  const monitor = await connectMonitor(directory).catch(() => undefined)
-  if (monitor) {
-    const { containers = {} } = await monitor.status().catch(() => ({ containers: {} }))
-    for (const each of Object.keys(containers))
-      await monitor.signal(each, { signal: 9, all: true, stop: true }).catch(() => {})
-    await monitor.quit().catch(() => {})
-    monitor.close()
+  try {
+    const monitor = await connectMonitor(directory).catch(() => undefined)
+    const { containers } = (monitor && (await askMonitor(monitor))) ?? { containers: {} }
+    await Promise.all(
+      Object.keys(containers).map((each) =>
+        monitor?.signal(each, { signal: 9, all: true, stop: true }).catch(() => {}),
+      ),
+    )
+    await endMonitor(node, id, monitor)
+    await destroyMarked(node, id)
+    rmSync(directory, { recursive: true, force: true })
+  } catch (error) {
+    node.warn(`cannot end what is left of pod ${id}: ${describe(error)}`)
   }
-  const gone = new Pod({ id, createdNs: '0' } as PodRecord)
-  await endPodMonitor(node, gone)
-  rmSync(directory, { recursive: true, force: true })
+}
+
+/** Destroys the groups of a pod's containers, as far as they are known: a monitor that was killed has left them. */
+async function destroyMarked(node: Node, pod: string): Promise<void> {
+  const at = node.at.containers(pod)
+  for (const id of existsSync(at) ? readdirSync(at).filter(isId) : []) {
+    const mark = ignoreDamage(() => mustReadRunMark(node, pod, id))
+    if (mark) await destroyCgroup(mark.cgroup)
+  }
 }
 
 async function removeContainerDebris(
@@ -197,27 +308,104 @@ async function removeContainerDebris(
   id: string,
   path: string,
 ): Promise<void> {
-  const mark = readJsonIfAny(node.at.run(pod.id, id)) as { cgroup?: string } | undefined
-  await pod.monitor?.signal(id, { signal: 9, all: true, stop: true }).catch(() => {})
-  if (mark?.cgroup) await destroyCgroup(mark.cgroup)
-  await pod.monitor?.remove(id).catch(() => {})
+  const mark = ignoreDamage(() => mustReadRunMark(node, pod.id, id))
+  await forget(pod, id)
+  if (mark) await destroyCgroup(mark.cgroup)
   await removeTree(path)
 }
 
-/** What cannot be read is put aside for a person, and told in Status; what still runs of it is ended, for nobody could stop it any more. */
-async function quarantine(node: Node, name: string, path: string, error: unknown): Promise<void> {
-  const { at } = node
-  const sentence = `${name.slice(0, 40)} could not be taken over and is in ${at.quarantine}: ${describe(error)}`
-  node.damage.push(sentence)
-  node.warn(sentence)
+/** Ends a container that has no record in its pod's monitor, where that one knows it. */
+async function forget({ monitor }: Pod, id: string): Promise<void> {
+  if (!monitor) return
+  const end = monitor.wait(id)
+  end.catch(() => {})
+  const asked = [
+    monitor.signal(id, { signal: 9, all: true, stop: true }).catch(() => {}),
+    end.then(
+      () => monitor.remove(id),
+      () => {},
+    ),
+  ]
+  await within(MONITOR_ANSWER_MS, Promise.all(asked)).catch(() => {})
+}
+
+/** A file beside a good record that is damaged is put aside, and told; the container is taken up without it. */
+function undamaged<T>(node: Node, path: string, read: () => T | undefined): T | undefined {
   try {
-    if (isId(name)) {
-      await endAbandoned(node, name)
-      node.pods.delete(name)
-    }
-    mkdirSync(at.quarantine, { recursive: true, mode: 0o700 })
-    renameSync(path, join(at.quarantine, `${name}-${Date.now()}`))
+    return read()
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'DATA_LOSS') throw error
+    tellDamage(node, `a file of a container was put aside in ${node.at.quarantine}`, error)
+    setAside(node, path, path.split('/').slice(-2).join('-'))
+    return
+  }
+}
+
+function ignoreDamage<T>(read: () => T | undefined): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof Fault && error.code === 'DATA_LOSS') return
+    throw error
+  }
+}
+
+function tellDamage(node: Node, sentence: string, error: unknown): void {
+  const whole = `${sentence}: ${describe(error)}`
+  node.damage.push(whole)
+  node.warn(whole)
+}
+
+/** What cannot be read is put aside for a person, and told in Status; what still runs of it is ended, for nobody could stop it any more. */
+async function quarantinePod(
+  node: Node,
+  name: string,
+  path: string,
+  error: unknown,
+): Promise<void> {
+  tellDamage(
+    node,
+    `pod ${name.slice(0, 64)} could not be taken over and is in ${node.at.quarantine}`,
+    error,
+  )
+  if (isId(name)) {
+    for (const id of node.pods.get(name)?.containers.keys() ?? []) node.containers.delete(id)
+    node.pods.delete(name)
+    await endAbandoned(node, name)
+  }
+  setAside(node, path, name)
+}
+
+async function quarantineContainer(
+  node: Node,
+  pod: Pod,
+  id: string,
+  path: string,
+  error: unknown,
+): Promise<void> {
+  const name = `${pod.id.slice(0, 12)}-${id.slice(0, 64)}`
+  tellDamage(
+    node,
+    `container ${name} could not be taken over and is in ${node.at.quarantine}`,
+    error,
+  )
+  pod.containers.delete(id)
+  node.containers.delete(id)
+  try {
+    await forget(pod, id)
+    await destroyCgroup(cgroupOf(pod.record.cgroupParent, id))
   } catch (failure) {
-    if (!isErrno(failure, 'ENOENT')) node.warn(`${name}: ${describe(failure)}`)
+    node.warn(`cannot end what is left of container ${id}: ${describe(failure)}`)
+  }
+  setAside(node, path, name)
+}
+
+function setAside(node: Node, path: string, name: string): void {
+  const { quarantine } = node.at
+  try {
+    mkdirSync(quarantine, { recursive: true, mode: 0o700 })
+    renameSync(path, join(quarantine, `${name}-${Date.now()}`))
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) node.warn(`cannot put ${path} aside: ${describe(error)}`)
   }
 }

@@ -4,9 +4,10 @@ import { Fault, isErrno } from '../base/fault.ts'
 import { cgroupHost } from '../cgroup/index.ts'
 import { destroyCgroup } from '../container/index.ts'
 import { removeTree } from '../engine/trees.ts'
-import { readRunMark } from './adopt.ts'
-import type { Container, Pod } from './model.ts'
+import { unlessHung } from './hung.ts'
+import type { Container } from './model.ts'
 import type { Node } from './node.ts'
+import { type Making, readRunMark } from './records.ts'
 import { podCgroup } from './stats.ts'
 import { stopContainerNow } from './stop-container.ts'
 import { stopPodInTurn } from './stop-pod.ts'
@@ -26,7 +27,7 @@ async function removeKnown(node: Node, container: Container): Promise<void> {
     if (!node.containers.has(id)) return
     const cgroup = readRunMark(node, container)?.cgroup
     try {
-      await pod.monitor?.remove(id)
+      if (pod.monitor) await unlessHung(node.at.monitor(pod.id), pod.monitor.remove(id))
     } catch (error) {
       // It was never started, or its monitor is lost.
       if (!(error instanceof Fault)) throw error
@@ -54,17 +55,18 @@ export async function removePod(node: Node, id: string): Promise<void> {
     rmSync(node.at.podRecord(pod.id), { force: true })
     rmSync(node.at.monitor(pod.id), { recursive: true, force: true })
     await removeTree(node.at.pod(pod.id))
-    removeParent(pod)
+    removeParent(pod.record)
     node.pods.delete(pod.id)
     node.rates.delete(podCgroup(pod) ?? '')
     node.emit('deleted', pod, pod.id)
   })
 }
 
-function removeParent({ record }: Pod): void {
-  if (!record.ownsParent) return
+/** Removes the cgroup parent of a pod that has brought it along. */
+export function removeParent({ ownsParent, cgroupParent }: Making): void {
+  if (!ownsParent) return
   try {
-    rmdirSync(join(cgroupHost().root, record.cgroupParent))
+    rmdirSync(join(cgroupHost().root, cgroupParent))
   } catch (error) {
     // Others are in it, or it has gone with the kubelet's own cleaning.
     if (!isErrno(error, 'ENOENT', 'EBUSY', 'ENOTEMPTY')) throw error

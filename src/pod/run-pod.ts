@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { hostname as hostHostname } from 'node:os'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
@@ -15,10 +15,11 @@ import { SHM_SIZE } from '../spec/defaults.ts'
 import type { NamespacesPlan, NamespaceType } from '../spec/plan.ts'
 import { adopt } from './adopt.ts'
 import { Pod } from './model.ts'
-import { invalid, podName } from './names.ts'
+import { invalid, isSame, podName } from './names.ts'
 import { podNamespaces } from './namespaces.ts'
 import { writePodEtc } from './network-etc.ts'
 import type { Node } from './node.ts'
+import { removeParent } from './remove.ts'
 import { endPodMonitor } from './stop-pod.ts'
 import type { PodRecord } from './types.ts'
 import { checkPodUser } from './user.ts'
@@ -44,7 +45,7 @@ export async function runPod(
     throw new Fault('NOT_FOUND', `no runtime handler "${runtimeHandler}" is configured`)
   return node.creations.join(`pod ${name}`, async () => {
     const made = [...node.pods.values()].find((pod) => podName(pod.record.config.metadata) === name)
-    if (made?.isReady && sameConfig(made.record.config, config)) return made.id
+    if (made?.isReady && isSame(made.record.config, config)) return made.id
     if (made) {
       throw new Fault(
         'ALREADY_EXISTS',
@@ -54,9 +55,6 @@ export async function runPod(
     return makePod(node, config, runtimeHandler)
   })
 }
-
-const sameConfig = (a: PodSandboxConfig, b: PodSandboxConfig): boolean =>
-  JSON.stringify(a) === JSON.stringify(b)
 
 async function makePod(
   node: Node,
@@ -87,6 +85,8 @@ async function makePod(
   mkdirSync(at.containers(id), { mode: 0o700 })
   mkdirSync(at.monitor(id), { mode: 0o700 })
   undo.push('the state directory', () => rmSync(at.monitor(id), { recursive: true, force: true }))
+  writeFileAtomic(at.making(id), JSON.stringify(record))
+  undo.push('the cgroup parent', () => removeParent(record))
   makeLogDirectory(config)
 
   const monitor = await startMonitor({ directory: at.monitor(id) })
@@ -110,7 +110,7 @@ async function makePod(
   const warning = writePodEtc(at.pod(id), { ...record, result, addresses: pod.addresses })
   if (warning !== undefined) node.warn(`pod ${id}: ${warning}`)
   // Last: a pod without a record is one that was never made.
-  writeFileAtomic(at.podRecord(id), JSON.stringify(record))
+  renameSync(at.making(id), at.podRecord(id))
   undo.keep()
   adopt(node, pod)
   node.emit('created', pod, id)

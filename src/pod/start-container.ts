@@ -2,17 +2,19 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
-import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
+import { writeFileAtomic } from '../base/file.ts'
 import { cgroupHost } from '../cgroup/index.ts'
 import { createProcess } from '../container/index.ts'
 import type { ContainerExit } from '../container/monitor.ts'
 import { bootId } from '../engine/status.ts'
 import { renewWork } from '../engine/trees.ts'
 import type { Spec } from '../spec/runtime.ts'
-import { type RunMark, readExit, watch } from './adopt.ts'
+import { watch } from './adopt.ts'
 import { mustBeReady } from './create-container.ts'
+import { askMonitor, unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
+import { type RunMark, readExit, readSpec } from './records.ts'
 import { ociResources } from './resources.ts'
 import { exitedStatus } from './status.ts'
 
@@ -55,7 +57,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
   }
   await renewWork(at.work(pod.id, id))
   if (record.logPath !== '') mkdirSync(dirname(record.logPath), { recursive: true, mode: 0o755 })
-  const made = await createProcess({
+  const creating = createProcess({
     monitor,
     id,
     spec,
@@ -88,8 +90,13 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
       container.cgroup = cgroup
     },
   })
+  const made = await unlessHung(at.monitor(pod.id), creating).catch((error) => {
+    // One that is made all the same, when its monitor goes on: nobody waits for it any more.
+    creating.then((late) => late.undo()).catch(() => {})
+    throw error
+  })
   try {
-    await monitor.start(id)
+    await unlessHung(at.monitor(pod.id), monitor.start(id))
   } catch (error) {
     await made.undo().catch((failure) => node.warn(describe(failure)))
     throw error
@@ -102,7 +109,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     startedNs: String(nowNs()),
   }
   watch(node, container)
-  const own = (await monitor.status().catch(() => undefined))?.containers[id]
+  const own = (await askMonitor(monitor))?.containers[id]
   if (own && own.startedNs !== '0' && container.status.state === 'running')
     container.status = { ...container.status, startedNs: own.startedNs }
   node.emit('started', pod, id)
@@ -119,9 +126,12 @@ function sharedMemoryOf(node: Node, { pod, record }: Container): string | undefi
 /** Its OCI configuration, as it was made at the creation. */
 export function specOf(node: Node, container: Container): Spec {
   const { pod, id } = container
-  container.spec ??= readJsonIfAny(node.at.config(pod.id, id)) as Spec | undefined
+  container.spec ??= readSpec(node, pod.id, id)
   if (!container.spec)
-    throw new Fault('DATA_LOSS', `the configuration of container ${id} is missing`)
+    throw new Fault(
+      'DATA_LOSS',
+      `the configuration of container ${id} is missing: it can only be stopped and removed`,
+    )
   return container.spec
 }
 

@@ -1,8 +1,8 @@
 import { nowNs } from '../base/clock.ts'
 import type { ContainerExit } from '../container/monitor.ts'
 import { bootId, UNKNOWN_EXIT } from '../engine/status.ts'
-import type { RunMark } from './adopt.ts'
 import type { Container } from './model.ts'
+import type { RunMark } from './records.ts'
 import type { ContainerStatus } from './types.ts'
 
 export const CREATED: ContainerStatus = {
@@ -47,7 +47,7 @@ export function lostExit(container: Container, mark: RunMark): ContainerExit {
     startedNs: mark.startNs,
     finishedNs: String(nowNs()),
     error:
-      mark.bootId === bootId()
+      mark.bootId === bootId() || mark.bootId === ''
         ? 'its monitor was killed, so its exit code is not known'
         : 'the machine was restarted while it ran, so its exit code is not known',
     restarts: 0,

@@ -1,5 +1,7 @@
-import { Fault } from '../base/fault.ts'
+import { describe, Fault } from '../base/fault.ts'
+import { killGroup } from '../cgroup/index.ts'
 import { thawCgroup } from '../container/index.ts'
+import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
 import { within } from './wait.ts'
@@ -7,6 +9,8 @@ import { within } from './wait.ts'
 const SIGKILL = 9
 /** After SIGKILL: a process that a device or a dead file server holds is not gone by then, and the caller asks again. */
 const KILLED_MS = 60_000
+/** Until the end of a monitor has made its containers ended. */
+const LOST_MS = 2000
 
 /** Stop signal, `timeoutS`, SIGKILL. Unknown and ended are success. A call with a shorter time shortens one that is waiting. */
 export async function stopContainer(node: Node, id: string, timeoutS: number): Promise<void> {
@@ -27,10 +31,10 @@ async function stop(node: Node, container: Container, timeoutS: number): Promise
   // Frozen by somebody: a frozen process takes no signal but SIGKILL.
   if (timeoutS > 0 && !asked) {
     await thaw(container)
-    await signal(container, container.record.stopSignal, false)
+    await signal(node, container, container.record.stopSignal, false)
   }
   if (timeoutS > 0 && (await within(ended, timeoutS * 1000))) return
-  await signal(container, SIGKILL, true)
+  await signal(node, container, SIGKILL, true)
   if (await within(ended, KILLED_MS)) return
   throw new Fault(
     'DEADLINE_EXCEEDED',
@@ -47,12 +51,27 @@ async function thaw({ cgroup }: Container): Promise<void> {
   }
 }
 
-async function signal(container: Container, number: number, all: boolean): Promise<void> {
+async function signal(
+  node: Node,
+  container: Container,
+  number: number,
+  all: boolean,
+): Promise<void> {
+  const { pod, id, cgroup } = container
   try {
-    await container.pod.monitor?.signal(container.id, { signal: number, all, stop: true })
+    if (pod.monitor)
+      await unlessHung(
+        node.at.monitor(pod.id),
+        pod.monitor.signal(id, { signal: number, all, stop: true }),
+      )
   } catch (error) {
     // It ended by itself at this very moment, or its monitor is lost, which ends it too.
     if (!(error instanceof Fault)) throw error
-    if (!['FAILED_PRECONDITION', 'UNAVAILABLE', 'NOT_FOUND'].includes(error.code)) throw error
+    if (['FAILED_PRECONDITION', 'NOT_FOUND'].includes(error.code)) return
+    if (error.code !== 'UNAVAILABLE') throw error
+    // Or the monitor hangs: what it would have done to the group needs no monitor, but how the container ended only the monitor can tell.
+    if (all && cgroup !== '') killGroup(cgroup)
+    if (await within(container.ended(), LOST_MS)) return
+    throw new Fault('UNAVAILABLE', `cannot stop container ${id.slice(0, 12)}: ${describe(error)}`)
   }
 }

@@ -1,6 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { describe, Fault, isErrno } from '../base/fault.ts'
-import { connectMonitor, isMonitorAlive } from '../container/monitor.ts'
+import { within } from '../base/within.ts'
+import { connectMonitor, isMonitorAlive, type Monitor } from '../container/monitor.ts'
+import { losePod } from './adopt.ts'
+import { askMonitor, killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
 import type { Pod } from './model.ts'
 import type { Node } from './node.ts'
 import { stopContainerNow } from './stop-container.ts'
@@ -19,12 +22,24 @@ export async function stopPod(node: Node, id: string): Promise<void> {
 /** The same for a caller whose turn it is. */
 export async function stopPodInTurn(node: Node, pod: Pod): Promise<void> {
   markStopped(node, pod)
-  await Promise.all([...pod.containers.values()].map((each) => stopContainerNow(node, each)))
+  await stopContainers(node, pod)
   await node.networks.detach(pod.id, { netns: pod.held.network ?? '' })
   pod.addresses = []
   if (!pod.monitor) return
   await endPodMonitor(node, pod)
   node.emit('stopped', pod, pod.id)
+}
+
+async function stopContainers(node: Node, pod: Pod): Promise<void> {
+  const stops = [...pod.containers.values()].map((each) => stopContainerNow(node, each))
+  const failed = (await Promise.allSettled(stops)).find(({ status }) => status === 'rejected')
+  if (!failed) return
+  const { monitor } = pod
+  const { reason } = failed as PromiseRejectedResult
+  if (!monitor || (await askMonitor(monitor))) throw reason
+  // It hangs. The whole pod is to end, so it can go: how its containers ended is then not known.
+  await endPodMonitor(node, pod)
+  await losePod(node, pod)
 }
 
 /** From here on it is not ready, also for a daemon that is started in the middle of the stop: that one finishes it. */
@@ -38,12 +53,20 @@ function markStopped(node: Node, pod: Pod): void {
   }
 }
 
-/** Ends the pod's monitor, which holds its namespaces; nothing runs under it any more. */
+/** Ends the pod's monitor, which holds its namespaces; nothing runs under it any more. One that hangs is killed. */
 export async function endPodMonitor(node: Node, pod: Pod): Promise<void> {
-  const directory = node.at.monitor(pod.id)
   const known = pod.monitor
   pod.monitor = undefined
   pod.held = {}
+  await endMonitor(node, pod.id, known)
+}
+
+export async function endMonitor(
+  node: Node,
+  id: string,
+  known: Monitor | undefined,
+): Promise<void> {
+  const directory = node.at.monitor(id)
   if (!isMonitorAlive(directory)) {
     known?.close()
     return
@@ -51,17 +74,18 @@ export async function endPodMonitor(node: Node, pod: Pod): Promise<void> {
   // A monitor that closed our connection answers a new one.
   const monitor = known ?? (await connectMonitor(directory).catch(() => undefined))
   try {
-    await monitor?.quit()
+    if (monitor) await within(MONITOR_ANSWER_MS, monitor.quit())
   } catch (error) {
-    // It ends by itself when the last container has.
     if (!(error instanceof Fault)) throw error
-    if (error.code !== 'UNAVAILABLE') node.warn(`pod ${pod.id}: ${describe(error)}`)
+    if (error.code === 'DEADLINE_EXCEEDED') killMonitor(directory, id, node.engine.warn)
+    // Else it ends by itself when the last container has.
+    else if (error.code !== 'UNAVAILABLE') node.warn(`pod ${id}: ${describe(error)}`)
   } finally {
     monitor?.close()
   }
   await eventuallyGone(
     () => !isMonitorAlive(directory),
     MONITOR_END_MS,
-    `the monitor of pod ${pod.id} does not end`,
+    `the monitor of pod ${id} does not end`,
   )
 }

@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs'
+import { describe, Fault } from '../base/fault.ts'
+import { within } from '../base/within.ts'
+import { connectMonitor, type Monitor, type MonitorStatus } from '../container/monitor.ts'
+import { readStatus } from './records.ts'
+import { within as settles } from './wait.ts'
+
+/** A monitor does nothing that takes time: one that does not answer in this time is frozen, or waits for a broken disk. */
+export const MONITOR_ANSWER_MS = 10_000
+/** What takes longer may be a slow disk's: whether the monitor hangs is asked from here on. */
+const PATIENCE_MS = 2000
+
+/** What the monitor of a directory says; undefined where it does not answer in time. */
+export async function askMonitor(monitor: Monitor): Promise<MonitorStatus | undefined> {
+  try {
+    return await within(MONITOR_ANSWER_MS, monitor.status())
+  } catch (error) {
+    if (error instanceof Fault) return
+    throw error
+  }
+}
+
+/** The outcome of what a monitor was asked for, however long it takes; UNAVAILABLE when the monitor hangs meanwhile. */
+export async function unlessHung<T>(directory: string, asked: Promise<T>): Promise<T> {
+  while (!(await settles(asked, PATIENCE_MS))) {
+    if (await answers(directory)) continue
+    // It may still come, and is nobody's then.
+    asked.catch(() => {})
+    throw new Fault('UNAVAILABLE', `the monitor in ${directory} does not answer`)
+  }
+  return asked
+}
+
+async function answers(directory: string): Promise<boolean> {
+  try {
+    using monitor = await connectMonitor(directory)
+    return (await askMonitor(monitor)) !== undefined
+  } catch (error) {
+    if (error instanceof Fault) return false
+    throw error
+  }
+}
+
+/** Kills a monitor that hangs; the caller knows that it lives. Nothing but it has the id among its arguments under this name. */
+export function killMonitor(directory: string, id: string, warn: (text: string) => void): void {
+  const pid = readStatus(directory)?.monitor ?? 0
+  try {
+    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+    if (pid > 1 && command[0] === 'berth-monitor' && command[2] === id) process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    warn(`cannot kill the monitor in ${directory}, which does not answer: ${describe(error)}`)
+  }
+}
