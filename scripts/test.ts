@@ -11,7 +11,7 @@ import { existsSync } from 'node:fs'
 import { lacks, type Need } from '../test/lib/needs.ts'
 import { REPOSITORY, selectFiles, type TestFile } from './files.ts'
 import { type Ended, judge, type Verdict } from './verdict.ts'
-import { findMachine, runInMachine } from './vm.ts'
+import { findMachine, obstacleTo, runInMachine } from './vm.ts'
 
 const OUTPUT_CHARACTERS_MAX = 16 * 1024 * 1024
 const VM_NEEDS: readonly Need[] = [
@@ -119,13 +119,18 @@ async function runAll(files: readonly TestFile[]): Promise<void> {
 /** The same files in a machine that has what they need; its last line is added to ours. */
 async function runInVm(sources: readonly string[], machine = findMachine()): Promise<void> {
   const begin = performance.now()
-  if (!machine) {
-    const output =
-      '# skipped (setup): needs User Mode Linux (Debian package user-mode-linux), or root and cgroup v2\n'
+  const skip = (reason: string): void => {
+    const output = `# skipped ${reason}\n`
     const ended = { output, code: 0, signal: null, timedOut: false }
     report('test/vm', judge(ended, { inCi, limitMs: VM_LIMIT_MS }), output, 0)
-    return
   }
+  if (!machine) {
+    return skip(
+      '(setup): needs User Mode Linux (Debian package user-mode-linux), or root and cgroup v2',
+    )
+  }
+  const obstacle = obstacleTo(machine)
+  if (obstacle !== undefined) return skip(`(kernel): ${obstacle}`)
   const command = [process.execPath, 'dist/scripts/test.js', ...sources]
   const ended = await runInMachine(machine, command, { limitMs: VM_LIMIT_MS, show: false })
   const last = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(ended.output)

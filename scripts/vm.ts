@@ -67,6 +67,16 @@ function machineOf(linux: string, modules: string): Machine | undefined {
   return version ? { linux, modules: join(modules, version), version } : undefined
 }
 
+/**
+ * Why the machine cannot start on this processor. User Mode Linux saves the floating-point registers of its processes in a buffer of a fixed size, which in 6.1
+ * has no room for the 8 KiB of AMX tiles: its first process then dies of SIGSEGV (seen with 6.1.176; 7.2 asks for the size).
+ */
+export function obstacleTo({ version }: Machine): string | undefined {
+  if (!version.startsWith('6.1.') || !/\bamx_tile\b/.test(readFileSync('/proc/cpuinfo', 'utf8')))
+    return undefined
+  return `User Mode Linux ${version} does not start on a processor with AMX`
+}
+
 function cacheDirectory(): string {
   return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'berth/uml')
 }
