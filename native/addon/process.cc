@@ -31,7 +31,7 @@ struct Launch {
   // Room for the child to work in, as long as the number of fds.
   int* fds;
   int count;
-  bool session;
+  bool group;
   const char* failed_call = nullptr;
   int failed_errno = 0;
 };
@@ -51,8 +51,8 @@ int Child(void* argument) {
   standard.sa_handler = SIG_DFL;
   for (int signal = 1; signal < NSIG; signal++) sigaction(signal, &standard, nullptr);
 
-  if (launch->session) {
-    setsid();
+  if (launch->group) {
+    setpgid(0, 0);
     if (chdir("/") != 0) fail("chdir");
   }
 
@@ -136,7 +136,7 @@ Napi::Value Spawn(const Napi::CallbackInfo& info) {
                 env_pointers.data(),
                 fds.data(),
                 static_cast<int>(fds.size()),
-                options.Has("session") && Bool(options.Get("session"), "session")};
+                options.Has("group") && Bool(options.Get("group"), "group")};
   const Stack stack;
   if (!stack) throw SystemError(env, errno, "mmap");
 

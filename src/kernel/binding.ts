@@ -83,15 +83,15 @@ export interface Binding {
   // -- processes -------------------------------------------------------------------------------------------
   /**
    * clone(CLONE_VM|CLONE_VFORK|CLONE_PIDFD) + execveat of `file` (an fd, or a path: a script needs its name), nothing else. `fds[i]` becomes
-   * fd i of the child, all others are closed; its signals are all at their defaults and unblocked. With `session` it leads a session and
-   * process group of its own and stands in `/`. Throws where the exec fails.
+   * fd i of the child, all others are closed; its signals are all at their defaults and unblocked. With `group` it leads a process
+   * group of its own and stands in `/`. Throws where the exec fails.
    */
   spawn(options: {
     file: number | string
     args: readonly string[]
     env: readonly string[]
     fds: readonly number[]
-    session?: boolean
+    group?: boolean
   }): { pid: number; status: Promise<ExitStatus> }
   /** pipe2(2). */
   pipe(): { read: number; write: number }

@@ -104,11 +104,11 @@ test('what cannot be executed is an error of execveat, and leaves no child', () 
   assert.is(readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim(), '')
 })
 
-test('a child by its path may be a script, leads a session, stands in /, and answers through pipes', async () => {
+test('a child by its path may be a script, leads a process group, stands in /, and answers through pipes', async () => {
   const script = join(directory, 'script')
   writeFileSync(
     script,
-    '#!/bin/sh\nread -r word\necho "$word $0 $(pwd) $$ $(cut -d" " -f6 /proc/$$/stat)"\n',
+    '#!/bin/sh\nread -r word\necho "$word $0 $(pwd) $$ $(cut -d" " -f5 /proc/$$/stat)"\n',
     {
       mode: 0o755,
     },
@@ -119,7 +119,7 @@ test('a child by its path may be a script, leads a session, stands in /, and ans
     args: [script],
     env: ['PATH=/usr/bin:/bin'],
     fds: [stdin.read, stdout.write, nullDevice.number],
-    session: true,
+    group: true,
   })
   closeSync(stdin.read)
   closeSync(stdout.write)
