@@ -24,9 +24,11 @@ export function adopt(node: Node, pod: Pod): void {
 }
 
 function guard(node: Node, pod: Pod, monitor: Monitor): void {
-  void monitor.lost.then(() => connectionLost(node, pod, monitor)).catch((error) => {
-    node.warn(`pod ${pod.id}: ${describe(error)}`)
-  })
+  void monitor.lost
+    .then(() => connectionLost(node, pod, monitor))
+    .catch((error) => {
+      node.warn(`pod ${pod.id}: ${describe(error)}`)
+    })
 }
 
 /** Is told of a running container's end by its monitor. */
@@ -118,4 +120,3 @@ async function destroyOrTell(node: Node, cgroup: string, whose: string): Promise
     node.warn(`cannot end what is left of ${whose}: ${describe(error)}`)
   }
 }
-

@@ -62,9 +62,7 @@ const POD_RECORD = shape({
   cgroupParent: isText,
   ownsParent: isFlag,
   hostname: isText,
-  mappings: optional(
-    shape({ uidMappings: listOf(isObject), gidMappings: listOf(isObject) }),
-  ),
+  mappings: optional(shape({ uidMappings: listOf(isObject), gidMappings: listOf(isObject) })),
 })
 
 const CONTAINER_RECORD = shape({

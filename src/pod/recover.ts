@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, Fault, isErrno } from '../base/fault.ts'
 import { within } from '../base/within.ts'
 import { destroyCgroup } from '../container/index.ts'

@@ -127,7 +127,10 @@ export function specOf(node: Node, container: Container): Spec {
   const { pod, id } = container
   container.spec ??= readSpec(node, pod.id, id)
   if (!container.spec)
-    throw new Fault('DATA_LOSS', `the configuration of container ${id} is missing: it can only be stopped and removed`)
+    throw new Fault(
+      'DATA_LOSS',
+      `the configuration of container ${id} is missing: it can only be stopped and removed`,
+    )
   return container.spec
 }
 

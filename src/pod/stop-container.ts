@@ -51,7 +51,12 @@ async function thaw({ cgroup }: Container): Promise<void> {
   }
 }
 
-async function signal(node: Node, container: Container, number: number, all: boolean): Promise<void> {
+async function signal(
+  node: Node,
+  container: Container,
+  number: number,
+  all: boolean,
+): Promise<void> {
   const { pod, id, cgroup } = container
   try {
     if (pod.monitor)
