@@ -105,6 +105,11 @@ export async function updateGroup(
   return warnings
 }
 
+/** Of the limits, shares and protections that are asked for: those that a host with these controllers cannot put in force, in sentences. */
+export function notInForce(controllers: readonly string[], resources: Resources): string[] {
+  return selectWrites(controllers, limitWrites(resources), 'warn').warnings
+}
+
 function requireWritable(host: CgroupHost): void {
   if (host.writable) return
   throw new Fault(

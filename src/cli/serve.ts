@@ -18,6 +18,8 @@ SIGHUP reads the configuration anew, SIGUSR1 logs what is under way, SIGTERM end
 go on in any case. The guide is docs/kubernetes.md.`,
     )
     .action(async (given: { config?: string; socket?: string }) => {
+      // Before the first file is read in the background: blobs are written and synced there, and four threads are few for several pulls.
+      process.env['UV_THREADPOOL_SIZE'] ??= '16'
       const { serve } = await import('../cri/serve.ts')
       await serve(context.roots(), { file: given.config, socket: given.socket }, process.stderr)
     })

@@ -39,6 +39,8 @@ export interface CreateRequest {
   readonly restart: NonNullable<Place['restart']>
   readonly reaper: boolean
   readonly warn: (message: string) => void
+  /** For what the host lacks, whatever the container; `warn` where it is missing. */
+  readonly warnOfHost?: (message: string) => void
   /** Called when all is judged and nothing is made: with the directory that the cgroup will have. */
   readonly beforeCreate: (cgroup: string) => void
 }
@@ -84,7 +86,7 @@ export async function createProcess(
   })
   if (group.directory !== cgroup)
     throw new Fault('INTERNAL', `the cgroup is ${group.directory}, not ${cgroup}`)
-  for (const warning of group.warnings) warn(warning)
+  for (const warning of group.warnings) (request.warnOfHost ?? warn)(warning)
   try {
     const { pid } = await createMapped(monitor, request, writePlan)
     return { pid, undo: () => destroyCgroup(cgroup) }

@@ -4,6 +4,7 @@ import { describe, Fault } from '../base/fault.ts'
 import { type Engine, openEngine } from '../engine/open.ts'
 import type { Roots } from '../engine/types.ts'
 import { packageVersion } from '../engine/version.ts'
+import { collectSoon } from '../pod/image-collect.ts'
 import { Node, type NodeSettings, recoverNode } from '../pod/index.ts'
 import { Networks, type NetworksOptions } from '../pod/network.ts'
 import { podPaths } from '../pod/paths.ts'
@@ -25,6 +26,8 @@ import { streamHandlers } from './stream-handlers.ts'
 /** Calls under way have so long to end when the daemon does; what is cut short is joined or finished by the next one. */
 const SHUTDOWN_MS = 5000
 const LOG_DRAIN_MS = 1000
+/** What killed pulls and removals have left on the disk is looked for at the start, and then so often. */
+const COLLECT_MS = 60 * 60_000
 
 /** `berth serve`: answers the CRI until it is told to end. Resolves with its end. `output` takes the log. */
 export async function serve(
@@ -91,11 +94,14 @@ export async function serve(
     await live.reload()
     await manager.ready(`${node.pods.size} pods`)
   }
+  const collecting = setInterval(() => void collectSoon(engine), COLLECT_MS)
+  void collectSoon(engine)
   log.info('ready', { socket, streamPort: streams.port, pods: node.pods.size })
   await manager.ready(`${node.pods.size} pods`)
   manager.startWatchdog(() => checkAnswers(socket))
 
   await signals.end
+  clearInterval(collecting)
   log.info('ending')
   await manager.stopping()
   await server.close(SHUTDOWN_MS)

@@ -155,10 +155,10 @@ function* imageUses(engine: Engine): Generator<ImageUse & { user: string }> {
     const record = readRecord(engine, id)
     if (record) yield { ...record, user: record.name }
   }
-  for (const { id, imageVolumes, ...use } of podContainerRecords(engine.root)) {
+  for (const { id, imageMounts, ...use } of podContainerRecords(engine.root)) {
     const user = `${id.slice(0, 12)} of a pod`
     yield { ...use, user }
-    for (const volume of imageVolumes) yield { ...volume, user }
+    for (const volume of imageMounts) yield { ...volume, user }
   }
 }
 

@@ -14,7 +14,7 @@ export interface PodContainerUse extends ImageUse {
   readonly pod: string
   readonly id: string
   /** Images that it has mounted as volumes. */
-  readonly imageVolumes: readonly ImageUse[]
+  readonly imageMounts: readonly ImageUse[]
 }
 
 /** ROOT/pods, where the CRI keeps its sandboxes and containers. */
@@ -39,13 +39,13 @@ export function* podContainerRecords(root: string): Generator<PodContainerUse> {
     const file = join(path, 'record.json')
     const value = readJsonIfAny(file)
     if (value === undefined) continue
-    const { imageVolumes, ...use } = (value ?? {}) as { imageVolumes?: unknown }
-    const volumes = imageVolumes ?? []
+    const { imageMounts, ...use } = (value ?? {}) as { imageMounts?: unknown }
+    const volumes = imageMounts ?? []
     if (!isUse(use) || !Array.isArray(volumes) || !volumes.every(isUse)) {
       throw new Fault('DATA_LOSS', `${file} is damaged: it does not say which image it uses`)
     }
     const { imageId, lower } = use
-    yield { pod, id, imageId, lower, imageVolumes: volumes }
+    yield { pod, id, imageId, lower, imageMounts: volumes }
   }
 }
 

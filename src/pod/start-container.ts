@@ -84,6 +84,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     restart: { policy: 'no', maximumRetries: 0 },
     reaper: false,
     warn: (text) => node.warn(`container ${id.slice(0, 12)}: ${text}`),
+    warnOfHost: node.warnOnce,
     beforeCreate: (cgroup) => {
       const mark: RunMark = { bootId: bootId(), cgroup, startNs: String(nowNs()) }
       writeFileAtomic(at.run(pod.id, id), JSON.stringify(mark))
@@ -108,11 +109,11 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     pid: made.pid,
     startedNs: String(nowNs()),
   }
+  node.emit('started', pod, id)
   watch(node, container)
   const own = (await askMonitor(monitor))?.containers[id]
   if (own && own.startedNs !== '0' && container.status.state === 'running')
     container.status = { ...container.status, startedNs: own.startedNs }
-  node.emit('started', pod, id)
 }
 
 /** The mount namespace whose /dev/shm it sees; undefined for one of its own, and where a mount of the configuration brings the host's. */

@@ -514,7 +514,7 @@ test("the command line's rmi refuses the image of a pod, of a container's and of
       images.useImage(engine, name, async ({ id, lower }) => ({ imageId: id, lower }))
     const remove = writeRecord('p', 'c'.repeat(64), {
       ...(await use(app.name)),
-      imageVolumes: [await use(volume.name)],
+      imageMounts: [await use(volume.name)],
     })
     for (const { name } of [app, volume]) {
       await berth.refused(['rmi', name], /in use by container cccccccccccc of a pod/)

@@ -1,4 +1,6 @@
+import { cgroupHost, notInForce } from '../../cgroup/index.ts'
 import { specOf } from '../../pod/index.ts'
+import { ociResources } from '../../pod/resources.ts'
 import type * as cri from '../../spec/cri.ts'
 import { containerStatus } from '../convert.ts'
 import type { Daemon } from '../daemon.ts'
@@ -20,7 +22,14 @@ export async function statusOfContainer(
     config: record.config,
     runtimeSpec: specOf(node, found),
     layers: record.lower,
+    notInForce: limitsNotInForce(record.resources),
     directory: node.at.container(pod.id, found.id),
   }
   return { ...reply, info: { info: JSON.stringify(info) } }
+}
+
+/** What the container was promised and the host cannot keep, where the daemon is configured to make it all the same (`cgroup.missing`). */
+function limitsNotInForce(resources: cri.LinuxContainerResources): string[] {
+  const { controllers } = cgroupHost()
+  return notInForce(controllers, ociResources('linux.resources', resources, controllers))
 }

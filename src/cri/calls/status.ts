@@ -1,3 +1,4 @@
+import { cgroupHost } from '../../cgroup/index.ts'
 import { hostFacts } from '../../plan/index.ts'
 import { DEFAULT_HANDLER } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
@@ -47,6 +48,18 @@ function information(daemon: Daemon): Record<string, string> {
     config: JSON.stringify(daemon.configuration()),
     roots: JSON.stringify({ root: node.engine.root, state: node.engine.state }),
     podCidr: JSON.stringify(node.networks.podCidrs),
-    missingControllers: JSON.stringify(node.settings.missingControllers),
+    controllers: JSON.stringify(controllers(node)),
   }
 }
+
+/** Those that limits need, and what becomes of a limit whose controller this host lacks. */
+function controllers({ settings }: Daemon['node']): unknown {
+  const { controllers: has } = cgroupHost()
+  return {
+    has,
+    missing: NEEDED.filter((name) => !has.includes(name)),
+    limitsOfMissingOnes: settings.missingControllers === 'warn' ? 'not in force' : 'refused',
+  }
+}
+
+const NEEDED = ['cpu', 'cpuset', 'hugetlb', 'io', 'memory', 'pids']

@@ -22,12 +22,12 @@ test('records of all pods are read; a container being made has none yet', () => 
   mkdirSync(join(root, 'pods/a/containers/new'), { recursive: true })
   write('a', 'c1', JSON.stringify({ imageId: 'sha256:1', lower: ['x'], other: 1 }))
   const volume = { imageId: 'sha256:2', lower: ['y'] }
-  write('b', 'c2', JSON.stringify({ imageId: 'sha256:1', lower: [], imageVolumes: [volume] }))
+  write('b', 'c2', JSON.stringify({ imageId: 'sha256:1', lower: [], imageMounts: [volume] }))
   assert.equal(
     records().sort((a, b) => a.id.localeCompare(b.id)),
     [
-      { pod: 'a', id: 'c1', imageId: 'sha256:1', lower: ['x'], imageVolumes: [] },
-      { pod: 'b', id: 'c2', imageId: 'sha256:1', lower: [], imageVolumes: [volume] },
+      { pod: 'a', id: 'c1', imageId: 'sha256:1', lower: ['x'], imageMounts: [] },
+      { pod: 'b', id: 'c2', imageId: 'sha256:1', lower: [], imageMounts: [volume] },
     ],
   )
 })
@@ -40,8 +40,8 @@ test('a record that does not say what it uses is an error, not nothing', () => {
     '[]',
     '{"imageId":"a"}',
     '{"imageId":"a","lower":[1]}',
-    '{"imageId":"a","lower":[],"imageVolumes":[{}]}',
-    '{"imageId":"a","lower":[],"imageVolumes":7}',
+    '{"imageId":"a","lower":[],"imageMounts":[{}]}',
+    '{"imageId":"a","lower":[],"imageMounts":7}',
   ]) {
     write('b', 'c3', content)
     assert.throws(records, /record\.json is damaged/, content)
