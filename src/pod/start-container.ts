@@ -87,8 +87,11 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
       container.cgroup = cgroup
     },
   })
+  // Asked before the start is answered: the monitor answers in order.
+  const [started, said] = [monitor.start(id), monitor.status()]
+  said.catch(() => {})
   try {
-    await monitor.start(id)
+    await started
   } catch (error) {
     await made.undo().catch((failure) => node.warn(describe(failure)))
     throw error
@@ -101,7 +104,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     startedNs: String(nowNs()),
   }
   watch(node, container)
-  const own = (await monitor.status().catch(() => undefined))?.containers[id]
+  const own = (await said.catch(() => undefined))?.containers[id]
   if (own && own.startedNs !== '0' && container.status.state === 'running')
     container.status = { ...container.status, startedNs: own.startedNs }
   node.emit('started', pod, id)

@@ -4,7 +4,7 @@ import { connectMonitor, isMonitorAlive } from '../container/monitor.ts'
 import type { Pod } from './model.ts'
 import type { Node } from './node.ts'
 import { stopContainerNow } from './stop-container.ts'
-import { eventuallyGone } from './wait.ts'
+import { eventuallyGone, within } from './wait.ts'
 
 /** Time that a monitor gets to end after its last process. */
 const MONITOR_END_MS = 10_000
@@ -52,6 +52,8 @@ export async function endPodMonitor(node: Node, pod: Pod): Promise<void> {
   const monitor = known ?? (await connectMonitor(directory).catch(() => undefined))
   try {
     await monitor?.quit()
+    // The kernel closes its connection at its end, at the latest.
+    if (monitor) await within(monitor.lost, MONITOR_END_MS)
   } catch (error) {
     // It ends by itself when the last container has.
     if (!(error instanceof Fault)) throw error
