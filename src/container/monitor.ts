@@ -97,7 +97,7 @@ export async function startMonitor(options: {
     options.program ??
     process.env['BERTH_MONITOR'] ??
     fileURLToPath(new URL('berth-monitor', NATIVE_DIRECTORY))
-  const program = openProgram(path)
+  using program = openProgram(path)
   using dir = new Fd(openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY))
   using nothing = new Fd(openSync('/dev/null', constants.O_RDWR))
   const complaintPath = join(directory, `start.tmp-${process.pid}`)
@@ -124,18 +124,7 @@ export async function startMonitor(options: {
   }
 }
 
-/** Open as long as this process lives, by path: a daemon starts many, and to give such a mount back costs the kernel more than to start a program of it. */
-const programs = new Map<string, Fd>()
-
 function openProgram(path: string): Fd {
-  const known = programs.get(path)
-  if (known) return known
-  const program = readOnlyView(path)
-  programs.set(path, program)
-  return program
-}
-
-function readOnlyView(path: string): Fd {
   try {
     const tree = new Fd(binding.openTree(path, false))
     try {
