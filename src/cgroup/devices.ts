@@ -1,6 +1,7 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
 import { binding } from '../kernel/binding.ts'
+import { Fd } from '../kernel/fd.ts'
 import type { DeviceRule } from '../spec/runtime.ts'
 
 /** A rule takes up to 14 instructions; the kernel verifies this many within some milliseconds. */
@@ -188,7 +189,7 @@ function checkRule(rule: DeviceRule, index: number): Match {
  * Makes these rules the ones of a cgroup (by its directory), whatever it had. There is no moment without a program where there was one.
  */
 export function applyDeviceRules(directory: string, rules: readonly DeviceRule[]): void {
-  const program = allowsAllDevices(rules) ? undefined : deviceProgram(rules)
+  const allowsAll = allowsAllDevices(rules)
   const opened: number[] = []
   const own = (fd: number): number => {
     opened.push(fd)
@@ -199,11 +200,16 @@ export function applyDeviceRules(directory: string, rules: readonly DeviceRule[]
     const before = binding.bpfQueryDevice(cgroup)
     opened.push(...before)
     const [only] = before
-    if (program === undefined) {
+    if (allowsAll) {
       for (const old of before) binding.bpfDetachDevice(cgroup, old)
       return
     }
-    const loaded = own(loadDevice(program))
+    if (before.length === 0) {
+      binding.bpfAttachDevice(cgroup, sharedProgram(rules), -1)
+      return
+    }
+    // One of its own: the kernel attaches no program twice to a cgroup.
+    const loaded = own(loadDevice(deviceProgram(rules)))
     if (before.length === 1 && only !== undefined) {
       binding.bpfAttachDevice(cgroup, loaded, only)
       return
@@ -222,6 +228,24 @@ export function applyDeviceRules(directory: string, rules: readonly DeviceRule[]
   } finally {
     for (const fd of opened) closeSync(fd)
   }
+}
+
+/** Loaded programs by their rules, for new cgroups: most containers of a node have the same ones, and the verifier takes longer than all else. */
+const loadedPrograms = new Map<string, Fd>()
+const LOADED_MAX = 16
+
+/** Open as long as this process lives, or until there are too many; a cgroup keeps the program that it has. */
+function sharedProgram(rules: readonly DeviceRule[]): number {
+  const key = JSON.stringify(rules)
+  const known = loadedPrograms.get(key)
+  if (known) return known.number
+  const program = new Fd(loadDevice(deviceProgram(rules)))
+  if (loadedPrograms.size >= LOADED_MAX) {
+    for (const old of loadedPrograms.values()) old.close()
+    loadedPrograms.clear()
+  }
+  loadedPrograms.set(key, program)
+  return program.number
 }
 
 /** The verifier gives up with EAGAIN when a signal is pending (a profiler's, a child's end); libbpf tries as often. */

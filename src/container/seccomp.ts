@@ -15,8 +15,20 @@ export function seccompSection(
   capabilities: readonly string[],
 ): Seccomp | undefined {
   const context = { capabilities, architecture: process.arch, kernel: release() }
-  return profile === undefined ? defaultSeccomp(context) : readProfile(profile, context)
+  if (profile !== undefined) return readProfile(profile, context)
+  const key = capabilities.join()
+  const known = defaults.get(key)
+  if (known) return known
+  if (defaults.size >= COMPILED_MAX) defaults.clear()
+  const section = defaultSeccomp(context)
+  defaults.set(key, section)
+  return section
 }
+
+/** Default sections by capabilities: most containers of a daemon share one, and its program is found by it. */
+const defaults = new Map<string, Seccomp>()
+/** Programs by their section, where it is the same object: a section has some thousand words. */
+const bySection = new WeakMap<Seccomp, SeccompPlan>()
 
 /** Programs by the text of their section: a daemon compiles each once. */
 const compiled = new Map<string, SeccompPlan>()
@@ -36,6 +48,16 @@ export async function compiledSeccomp(
   warn: (message: string) => void = () => {},
 ): Promise<SeccompPlan | undefined> {
   if (!section) return
+  const found = bySection.get(section) ?? (await compiledByText(section, directory, warn))
+  bySection.set(section, found)
+  return found
+}
+
+async function compiledByText(
+  section: Seccomp,
+  directory: string,
+  warn: (message: string) => void,
+): Promise<SeccompPlan> {
   const text = JSON.stringify(section, (_key, value) =>
     typeof value === 'bigint' ? `${value}n` : value,
   )

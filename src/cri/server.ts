@@ -35,6 +35,8 @@ export class CriServer {
     this.#server = new Server({
       'grpc.max_receive_message_length': messageBytes,
       'grpc.max_send_message_length': messageBytes,
+      // Books of grpc-js about itself, which nobody can read here.
+      'grpc.enable_channelz': 0,
     })
     const context: Context = { daemon, operations, limits }
     const handlers: Record<
@@ -107,7 +109,11 @@ async function unary(
   answer: sendUnaryData<unknown>,
 ): Promise<void> {
   const abort = new AbortController()
-  call.on('cancelled', () => abort.abort())
+  let isDone = false
+  // grpc-js says so of every call, at its end.
+  call.on('cancelled', () => {
+    if (!isDone) abort.abort()
+  })
   try {
     mustHaveRoom(context)
     const { daemon, operations } = context
@@ -117,8 +123,10 @@ async function unary(
       () => act(daemon, call.request, abort.signal),
       PATIENCE[name] === undefined ? {} : { patienceMs: PATIENCE[name] },
     )
+    isDone = true
     answer(null, reply)
   } catch (error) {
+    isDone = true
     answer(status(error))
   }
 }

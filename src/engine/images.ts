@@ -34,8 +34,13 @@ export interface RunnableImage {
   readonly lower: readonly string[]
 }
 
+const stores = new WeakMap<Engine, ImageStore>()
+
+/** The same store each time: to open one makes its directories. */
 export function openImages(engine: Engine): ImageStore {
-  return openStore(engine.root, { warn: engine.warn })
+  const store = stores.get(engine) ?? openStore(engine.root, { warn: engine.warn })
+  stores.set(engine, store)
+  return store
 }
 
 /** Keeps the collector away until released: from choosing an image until the container's record is on the disk. */

@@ -26,8 +26,15 @@ export interface HostFacts {
   readonly kcore: boolean
 }
 
-/** Looks at the machine: some ten small files of /proc and /sys. The facts do not change while a berth command runs. */
+let known: HostFacts | undefined
+
+/** Looks at the machine: some ten small files of /proc and /sys, once in a process's life, for they do not change in it. */
 export function hostFacts(): HostFacts {
+  known ??= lookAtHost()
+  return known
+}
+
+function lookAtHost(): HostFacts {
   const status = readFileSync('/proc/self/status', 'utf8')
   const mask = (name: string): bigint =>
     BigInt(`0x${new RegExp(`^${name}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1] ?? '0'}`)

@@ -8,15 +8,13 @@ import { cgroupHost } from '../cgroup/index.ts'
 import { judgeProcess } from '../container/index.ts'
 import { newId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
-import { ACCOUNT_FILE_BYTES_MAX } from '../engine/users.ts'
 import { copyFromImage } from '../engine/volume-fill.ts'
-import { readFileInside } from '../kernel/inside.ts'
-import { overlayMount } from '../kernel/mount-api.ts'
 import { prepareUpper } from '../layer/chain.ts'
 import { hostFacts } from '../plan/index.ts'
 import type { ContainerConfig } from '../spec/cri.ts'
+import { accountFiles } from './account-files.ts'
 import type { UsableImage } from './image-use.ts'
-import { imageStatus, imageVolume, useImage } from './images.ts'
+import { imageNames, imageVolume, useImage } from './images.ts'
 import { Container, type Pod } from './model.ts'
 import { containerMounts } from './mounts.ts'
 import { containerName, invalid, isSame } from './names.ts'
@@ -81,7 +79,7 @@ async function makeOfImage(
 ): Promise<string> {
   const { at, engine } = node
   const id = newId()
-  const names = imageStatus(engine, image.id)?.image
+  const names = imageNames(engine, image.id)
   const imageRef = names?.repoTags[0] ?? names?.repoDigests[0] ?? image.id
   const absolute = image.lower.map((path) => join(engine.root, path))
   const imageConfig = image.config.config
@@ -189,13 +187,8 @@ const handlerOf = ({ settings }: Node, { record }: Pod): HandlerSettings =>
 
 /** The user of the first process, by the account files of the image. */
 function userIn(lower: readonly string[], config: StoredConfig, imageUser: string) {
-  using view = overlayMount({ lower })
-  const read = (path: string): string =>
-    readFileInside(view.number, path, ACCOUNT_FILE_BYTES_MAX)?.toString('utf8') ?? ''
-  return containerUser(config.linux?.securityContext ?? null, imageUser, {
-    passwd: read('/etc/passwd'),
-    group: read('/etc/group'),
-  })
+  const context = config.linux?.securityContext ?? null
+  return containerUser(context, imageUser, accountFiles(lower))
 }
 
 /** The directories that take what the container changes; the root directory's attributes are the image's. */

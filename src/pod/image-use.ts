@@ -1,16 +1,16 @@
-import { readlinkSync } from 'node:fs'
+import { existsSync, readlinkSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { openImages } from '../engine/images.ts'
 import type { Engine } from '../engine/open.ts'
 import { readConfig } from '../image/inspect.ts'
-import { holdContent } from '../image/store.ts'
+import { holdContent, type ImageStore } from '../image/store.ts'
 import { binding } from '../kernel/binding.ts'
 import { AT_EMPTY_PATH, O_PATH, S_IFDIR, S_IFMT, S_IFREG } from '../kernel/constants.ts'
 import { openInside } from '../kernel/inside.ts'
 import { overlayMount } from '../kernel/mount-api.ts'
 import { prepareChain } from '../layer/chain.ts'
-import type { ImageConfig } from '../spec/image.ts'
+import type { Digest, ImageConfig } from '../spec/image.ts'
 import { collectIfWanted } from './image-collect.ts'
 
 /** An image that is there, to make a container or a volume of. */
@@ -49,12 +49,26 @@ export async function useImage<T>(
     const store = openImages(engine)
     using _hold = await holdContent(store, options.signal)
     const { id } = store.catalog.resolve(ref)
-    const config = readConfig(store, id)
-    const { lower } = await prepareChain(store.layers, config.rootfs.diff_ids)
-    return await work({ id, config, lower: lower.map((path) => relative(engine.root, path)) })
+    return await work(await usable(engine, store, id))
   } finally {
     await collectIfWanted(engine)
   }
+}
+
+/** What an image's id names never changes: it is read once, as long as its layers are there. */
+const usedBefore = new Map<string, UsableImage>()
+const USED_BEFORE_MAX = 256
+
+async function usable(engine: Engine, store: ImageStore, id: Digest): Promise<UsableImage> {
+  const key = `${engine.root}\0${id}`
+  const known = usedBefore.get(key)
+  if (known?.lower.every((path) => existsSync(join(engine.root, path)))) return known
+  const config = readConfig(store, id)
+  const { lower } = await prepareChain(store.layers, config.rootfs.diff_ids)
+  const image = { id, config, lower: lower.map((path) => relative(engine.root, path)) }
+  if (usedBefore.size >= USED_BEFORE_MAX) usedBefore.clear()
+  usedBefore.set(key, image)
+  return image
 }
 
 /**

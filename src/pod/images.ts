@@ -94,6 +94,15 @@ export function imageStatus(
   })
 }
 
+/** An image's names alone, as a list shows them; undefined where it is missing or damaged. */
+export function imageNames(
+  engine: Engine,
+  id: string,
+): Pick<ImageView, 'repoTags' | 'repoDigests'> | undefined {
+  const image = find(engine, openImages(engine), id)
+  return image && { repoTags: image.names, repoDigests: image.repoDigests }
+}
+
 function find(engine: Engine, store: ImageStore, ref: string): Image | undefined {
   return unlessLost(engine, ref, () => store.catalog.get(store.catalog.resolve(ref).id))
 }

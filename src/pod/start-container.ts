@@ -96,8 +96,11 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     creating.then((late) => late.undo()).catch(() => {})
     throw error
   })
+  // Asked before the start is answered: the monitor answers in order.
+  const [started, said] = [monitor.start(id), monitor.status()]
+  said.catch(() => {})
   try {
-    await unlessHung(at.monitor(pod.id), monitor.start(id))
+    await unlessHung(at.monitor(pod.id), started)
   } catch (error) {
     await made.undo().catch((failure) => node.warn(describe(failure)))
     throw error
@@ -111,7 +114,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
   }
   node.emit('started', pod, id)
   watch(node, container)
-  const own = (await askMonitor(monitor))?.containers[id]
+  const own = (await said.catch(() => undefined))?.containers[id]
   if (own && own.startedNs !== '0' && container.status.state === 'running')
     container.status = { ...container.status, startedNs: own.startedNs }
 }

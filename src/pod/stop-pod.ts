@@ -7,7 +7,7 @@ import { askMonitor, killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
 import type { Pod } from './model.ts'
 import type { Node } from './node.ts'
 import { stopContainerNow } from './stop-container.ts'
-import { eventuallyGone } from './wait.ts'
+import { eventuallyGone, within as settles } from './wait.ts'
 
 /** Time that a monitor gets to end after its last process. */
 const MONITOR_END_MS = 10_000
@@ -75,6 +75,8 @@ export async function endMonitor(
   const monitor = known ?? (await connectMonitor(directory).catch(() => undefined))
   try {
     if (monitor) await within(MONITOR_ANSWER_MS, monitor.quit())
+    // The kernel closes its connection at its end, at the latest.
+    if (monitor) await settles(monitor.lost, MONITOR_END_MS)
   } catch (error) {
     if (!(error instanceof Fault)) throw error
     if (error.code === 'DEADLINE_EXCEEDED') killMonitor(directory, id, node.engine.warn)
