@@ -316,6 +316,7 @@ void Log::OnPatience(void* self) {
 void Log::Take(const WriteJob& job) {
   torn_ = job.torn;
   dropped_ += job.dropped;
+  hung_ = false;
   if (!new_file_) return;
   file_ = static_cast<Fd&&>(new_file_);
   torn_ = false;
