@@ -269,6 +269,7 @@ bool Log::Reserve(size_t size) {
 }
 
 void Log::Flush() {
+  WriterLook();
   if (head_ == nullptr) return;
   // It has earlier lines, or those of another log.
   if (WriterBusy()) return Stall();
