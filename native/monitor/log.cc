@@ -269,6 +269,7 @@ bool Log::Reserve(size_t size) {
 }
 
 void Log::Flush() {
+  WriterLook();
   if (head_ == nullptr) return;
   // It has earlier lines, or those of another log.
   if (WriterBusy()) return Stall();
@@ -316,6 +317,7 @@ void Log::OnPatience(void* self) {
 void Log::Take(const WriteJob& job) {
   torn_ = job.torn;
   dropped_ += job.dropped;
+  hung_ = false;
   if (!new_file_) return;
   file_ = static_cast<Fd&&>(new_file_);
   torn_ = false;

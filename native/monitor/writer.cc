@@ -113,10 +113,7 @@ bool StartThread() {
 
 void OnEvent(void*, uint32_t) {
   uint64_t count;
-  if (read(g_event.get(), &count, sizeof(count)) < 0) return;
-  const WriteJob job = g_job;
-  g_state.store(kIdle);
-  g_done(job);
+  if (read(g_event.get(), &count, sizeof(count)) > 0) WriterLook();
 }
 
 }  // namespace
@@ -131,6 +128,13 @@ bool WriterInit(void (*done)(const WriteJob& job)) {
 }
 
 bool WriterBusy() { return g_state.load() != kIdle; }
+
+void WriterLook() {
+  if (g_state.load() != kDone) return;
+  const WriteJob job = g_job;
+  g_state.store(kIdle);
+  g_done(job);
+}
 
 uint64_t WriterProgress() { return g_progress.load(std::memory_order_relaxed); }
 

@@ -24,6 +24,8 @@ bool WriterBusy();
 // Gives it a job and waits for at most that long. True: done, `job` says how. False: what the job names has to stay as it is until the function
 // of WriterInit is called, from the loop.
 bool WriterRun(WriteJob* job, uint64_t wait_ms);
+// Does so now, if the job is done, and not when the loop comes to it.
+void WriterLook();
 // Bytes that it has written, ever: whether a disk is slow, or does not answer.
 uint64_t WriterProgress();
 // Once, before the first job. False with errno.

@@ -30,7 +30,7 @@ export interface MonitorContainer {
   readonly restarts: number
   /** Running, but waiting for its next start (`pid` is 0). */
   readonly restarting: boolean
-  /** Lines of output that a full disk has cost. */
+  /** Lines of output that a full disk has cost, or one that hangs. */
   readonly logDropped: string
 }
 

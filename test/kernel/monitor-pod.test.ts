@@ -197,7 +197,7 @@ for (const [what, make] of KINDS) {
     const shown = await look(
       monitor,
       `${what.length}-able`,
-      'busybox ls -R /proc/1/root/; echo x >/proc/1/root/x; echo x 2>&1 >/proc/1/exe; busybox ls /proc/1/fd | busybox wc -l',
+      'exec 2>&1; busybox ls -R /proc/1/root/; echo x >/proc/1/root/x; echo x >/proc/1/exe; busybox ls /proc/1/fd | busybox wc -l',
       able,
     )
     assert.match(
