@@ -35,6 +35,7 @@ export {
   type Group,
   type GroupRequest,
   type MissingController,
+  requireControllers,
   updateGroup,
 } from './group.ts'
 export { type CgroupHost, cgroupHost } from './host.ts'
