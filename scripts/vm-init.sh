@@ -37,7 +37,7 @@ ln -s "$BERTH_VM_MODULES" "/run/modules/lib/modules/$(uname -r)"
 printf '#!/bin/sh\nexec modprobe -d /run/modules "$@"\n' >/run/modprobe
 chmod 755 /run/modprobe
 echo /run/modprobe >/proc/sys/kernel/modprobe
-for module in overlay veth bridge loop fuse; do /run/modprobe -q "$module"; done
+for module in overlay veth bridge loop fuse zram; do /run/modprobe -q "$module"; done
 # Before Linux 6.6 a tmpfs has neither id maps nor user.* attributes: tests need a disk's file system for their files.
 temporary=/tmp
 if [ "$(printf '6.6\n%s\n' "$(uname -r)" | sort -V | head -n 1)" != 6.6 ] && [ -x /sbin/mkfs.ext4 ]; then

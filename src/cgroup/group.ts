@@ -5,6 +5,7 @@ import { readFileIfAny } from '../base/file.ts'
 import type { Resources } from '../spec/runtime.ts'
 import { makeDirectory } from './creation.ts'
 import { applyDeviceRules } from './devices.ts'
+import { parseFlat } from './events.ts'
 import { writeIfAny } from './file.ts'
 import { type CgroupHost, words } from './host.ts'
 import { type LimitWrite, limitWrites } from './limits.ts'
@@ -110,6 +111,11 @@ export function notInForce(controllers: readonly string[], resources: Resources)
   return selectWrites(controllers, limitWrites(resources), 'warn').warnings
 }
 
+/** Refuses what no group of this host can enforce, by its name, before anything is made for it. */
+export function requireControllers({ controllers }: CgroupHost, resources: Resources): void {
+  checkControllers(controllers, limitWrites(resources), 'this host')
+}
+
 function requireWritable(host: CgroupHost): void {
   if (host.writable) return
   throw new Fault(
@@ -154,8 +160,16 @@ function selectWrites(
   return { doable: writes.filter(isThere), warnings }
 }
 
+/** Memory in use without page cache: that makes room by itself, and most of what a group has may be of it. */
+function unreclaimable(directory: string): number {
+  const read = (file: string): string => readFileIfAny(join(directory, file)) ?? ''
+  const values = parseFlat(read('memory.stat'))
+  const cache = (values.get('active_file') ?? 0n) + (values.get('inactive_file') ?? 0n)
+  return Math.max(Number(read('memory.current')) - Number(cache), 0)
+}
+
 function refuseBelowUse(directory: string, memory: NonNullable<Resources['memory']>): void {
-  const used = Number(readFileIfAny(join(directory, 'memory.current')) ?? 0)
+  const used = unreclaimable(directory)
   for (const [name, value = 0] of [
     ['limit', memory.limit],
     ['swap', memory.swap],

@@ -36,6 +36,7 @@ export {
   type GroupRequest,
   type MissingController,
   notInForce,
+  requireControllers,
   updateGroup,
 } from './group.ts'
 export { type CgroupHost, cgroupHost } from './host.ts'

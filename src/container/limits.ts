@@ -7,8 +7,9 @@ export function freezeCgroup(cgroup: string): Promise<void> {
   return freezeGroup(known(cgroup))
 }
 
-export function thawCgroup(cgroup: string): Promise<void> {
-  return thawGroup(known(cgroup))
+/** DEADLINE_EXCEEDED where it is still frozen after the time: a group above it is. */
+export function thawCgroup(cgroup: string, timeoutMs?: number): Promise<void> {
+  return thawGroup(known(cgroup), timeoutMs)
 }
 
 /** Puts changed limits in force: all of them, or none. */

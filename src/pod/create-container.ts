@@ -4,7 +4,7 @@ import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
-import { cgroupHost } from '../cgroup/index.ts'
+import { cgroupHost, requireControllers } from '../cgroup/index.ts'
 import { judgeProcess } from '../container/index.ts'
 import { newId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
@@ -13,6 +13,7 @@ import { prepareUpper } from '../layer/chain.ts'
 import { hostFacts } from '../plan/index.ts'
 import type { ContainerConfig } from '../spec/cri.ts'
 import { accountFiles } from './account-files.ts'
+import { within } from './check.ts'
 import type { UsableImage } from './image-use.ts'
 import { imageNames, imageVolume, useImage } from './images.ts'
 import { Container, type Pod } from './model.ts'
@@ -141,6 +142,9 @@ async function makeOfImage(
   })
 
   // What cannot be started is better not made: the kubelet shows this error with the container's creation.
+  if (node.settings.missingControllers === 'refuse') {
+    within('linux.resources', () => requireControllers(cgroupHost(), spec.linux?.resources ?? {}))
+  }
   await judgeProcess(spec, { id, root: { kind: 'directory', path: '/' }, programs: at.programs })
 
   await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))

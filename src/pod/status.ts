@@ -24,12 +24,23 @@ export function exitedStatus(exit: ContainerExit): ContainerStatus {
     finishedNs: exit.finishedNs,
     exitCode: exit.code,
     reason: reasonOf(exit),
-    message: exit.error,
+    message: messageOf(exit),
   }
 }
 
+/** Of SIGKILL, or of a shell whose program has died by it. */
+const KILLED = 137
+
+/** The kernel may have taken another process of the container, which then went on or ended for reasons of its own. */
+const diedOfMemory = ({ oomKilled, code }: ContainerExit): boolean => oomKilled && code === KILLED
+
+function messageOf(exit: ContainerExit): string {
+  if (exit.error !== '' || !exit.oomKilled || diedOfMemory(exit)) return exit.error
+  return 'the kernel has killed a process of it, not the first one, for lack of memory'
+}
+
 function reasonOf(exit: ContainerExit): string {
-  if (exit.oomKilled) return 'OOMKilled'
+  if (diedOfMemory(exit)) return 'OOMKilled'
   // It has never run.
   if (exit.startedNs === '0') return exit.code === UNKNOWN_EXIT ? 'Unknown' : 'StartError'
   if (exit.code === UNKNOWN_EXIT && exit.error !== '') return 'Unknown'

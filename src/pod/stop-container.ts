@@ -12,6 +12,9 @@ const KILLED_MS = 60_000
 /** Until the end of a monitor has made its containers ended. */
 const LOST_MS = 2000
 
+/** Frozen with a group above it, it takes no stop signal however long one waits. */
+const THAW_MS = 1000
+
 /** Stop signal, `timeoutS`, SIGKILL. Unknown and ended are success. A call with a shorter time shortens one that is waiting. */
 export async function stopContainer(node: Node, id: string, timeoutS: number): Promise<void> {
   const container = node.container(id)
@@ -44,10 +47,10 @@ async function stop(node: Node, container: Container, timeoutS: number): Promise
 
 async function thaw({ cgroup }: Container): Promise<void> {
   try {
-    if (cgroup !== '') await thawCgroup(cgroup)
+    if (cgroup !== '') await thawCgroup(cgroup, THAW_MS)
   } catch (error) {
     if (!(error instanceof Fault)) throw error
-    // It has just ended, or was not frozen.
+    // It has just ended, or is frozen with its pod.
   }
 }
 

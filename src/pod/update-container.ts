@@ -1,8 +1,9 @@
 import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
-import { cgroupHost } from '../cgroup/index.ts'
+import { cgroupHost, requireControllers } from '../cgroup/index.ts'
 import { updateCgroup } from '../container/index.ts'
 import type { LinuxContainerResources } from '../spec/cri.ts'
+import { within } from './check.ts'
 import type { Node } from './node.ts'
 import { checkedResources, mergedResources, ociResources } from './resources.ts'
 
@@ -25,6 +26,11 @@ export async function updateContainer(
     const resources = mergedResources(before, checkedResources('linux', asked))
     const changed = { ...record, resources }
     const limits = ociResources('linux', resources, cgroupHost().controllers)
+    if (node.settings.missingControllers === 'refuse')
+      within('linux', () => requireControllers(cgroupHost(), limits))
+    // The kernel would make room by killing.
+    if (limits.memory && isLower(resources.memoryLimitInBytes, before.memoryLimitInBytes))
+      limits.memory.checkBeforeUpdate = true
     const path = node.at.record(pod.id, container.id)
     // The record first: a limit that is in force and not on record would be gone with the daemon's next look at it.
     writeFileAtomic(path, JSON.stringify(changed))
@@ -43,4 +49,10 @@ export async function updateContainer(
     }
     container.record = changed
   })
+}
+
+/** 0 and -1 are no limit. */
+function isLower(after: string, before: string): boolean {
+  const [now, then] = [Number(after), Number(before)]
+  return now > 0 && (then <= 0 || now < then)
 }

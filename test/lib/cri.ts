@@ -180,14 +180,15 @@ export class CriDaemon {
   /** What the daemon has logged. */
   log = ''
 
-  constructor(extra = '') {
+  /** `missing` as a node that is cgroup v2 has it, or as this machine's hybrid host needs it. */
+  constructor(extra = '', missing: 'refuse' | 'warn' = 'warn') {
     mkdirSync(this.logs)
     mkdirSync(this.netConf)
     writeFileSync(
       this.config,
       `${extra}
 [cgroup]
-missing = "warn"
+missing = "${missing}"
 [network]
 conf_dir = "${this.netConf}"
 `,

@@ -11,10 +11,14 @@ export type Need =
   | 'overlay'
   | 'userns'
   | 'cgroup2'
+  | 'zram'
   | `cgroup:${string}`
   | `filesystem:${string}`
   | `file:${string}`
   | `program:${string}`
+
+/** Where a disk in memory can be had, such as one to swap to, once the module is loaded. */
+export const ZRAM = '/sys/class/zram-control'
 
 /** How the runner recognises a skip in a test's output. */
 export const SKIP = /^# skipped \((setup|kernel)\): (.*)$/gm
@@ -45,6 +49,8 @@ function isMet(name: string, value: string): boolean {
       return existsSync('/proc/self/ns/user')
     case 'cgroup2':
       return existsSync(join(cgroupRoot(), 'cgroup.controllers'))
+    case 'zram':
+      return existsSync(ZRAM)
     case 'cgroup':
       return controllers().includes(value)
     case 'file':
