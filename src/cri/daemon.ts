@@ -1,12 +1,10 @@
 import type { Node } from '../pod/index.ts'
-import type { Metrics } from './metrics.ts'
 import type { Streams } from './streams.ts'
 
 /** What a call of the CRI works with. */
 export interface Daemon {
   readonly node: Node
   readonly streams: Streams
-  readonly metrics: Metrics
   /** The effective configuration, for Status. */
   readonly configuration: () => unknown
 }

@@ -23,6 +23,12 @@ export interface MetricSources {
   readonly inFlight: () => Counts
   /** Pods and containers, by state. */
   readonly states: () => Promise<{ readonly pods: Counts; readonly containers: Counts }>
+  /** Pulls by their end and what they have fetched, and events lost, since this process began. */
+  readonly sums: () => {
+    readonly pulls: Counts
+    readonly pulledBytes: number
+    readonly eventsDropped: number
+  }
 }
 
 export class Metrics {
@@ -49,25 +55,13 @@ export class Metrics {
     buckets: STAGE_SECONDS,
     registers: [this.#registry],
   })
-  readonly #pulls = this.#counter('berth_image_pulls_total', 'Pulls that have ended.', ['result'])
-  readonly #pulledBytes = this.#counter(
-    'berth_image_pulled_bytes_total',
-    'Bytes that pulls have fetched.',
-    [],
-  )
-  readonly #eventsDropped = this.#counter(
-    'berth_events_dropped_total',
-    'Container events that a subscriber was too slow for.',
-    [],
-  )
   readonly #pods = this.#byState('berth_pods', 'Pods, by state.')
   readonly #containers = this.#byState('berth_containers', 'Containers, by state.')
 
   constructor(sources: MetricSources) {
     this.#sources = sources
-    // A counter that is missing until the first event makes rate() blind for it.
-    for (const result of ['success', 'failure']) this.#pulls.inc({ result }, 0)
     this.#gauges()
+    this.#sums()
     collectDefaultMetrics({
       register: this.#registry,
       eventLoopMonitoringPrecision: EVENT_LOOP_RESOLUTION_MS,
@@ -103,15 +97,6 @@ export class Metrics {
     }
   }
 
-  imagePulled(result: 'success' | 'failure', bytes: number): void {
-    this.#pulls.inc({ result })
-    this.#pulledBytes.inc(bytes)
-  }
-
-  eventsDropped(count: number): void {
-    this.#eventsDropped.inc(count)
-  }
-
   #stageName(name: string): string {
     if (this.#stageNames.has(name)) return name
     if (this.#stageNames.size >= STAGE_NAMES_MAX) return 'other'
@@ -125,6 +110,43 @@ export class Metrics {
 
   #byState(name: string, help: string): Gauge<'state'> {
     return new Gauge({ name, help, labelNames: ['state'], registers: [this.#registry] })
+  }
+
+  /** Counters that somebody else counts: told as they are, from 0 on, for a counter that is missing makes rate() blind. */
+  #sums(): void {
+    const registers = [this.#registry]
+    const { sums } = this.#sources
+    new Counter({
+      name: 'berth_image_pulls_total',
+      help: 'Pulls that have ended.',
+      labelNames: ['result'],
+      registers,
+      collect() {
+        this.reset()
+        for (const [result, count] of Object.entries(sums().pulls)) this.inc({ result }, count)
+      },
+    })
+    const one = (name: string, help: string, count: () => number): void => {
+      new Counter({
+        name,
+        help,
+        registers,
+        collect() {
+          this.reset()
+          this.inc(count())
+        },
+      })
+    }
+    one(
+      'berth_image_pulled_bytes_total',
+      'Bytes that pulls have fetched.',
+      () => sums().pulledBytes,
+    )
+    one(
+      'berth_events_dropped_total',
+      'Container events that a subscriber was too slow for.',
+      () => sums().eventsDropped,
+    )
   }
 
   #gauges(): void {

@@ -5,6 +5,7 @@ import { type Engine, openEngine } from '../engine/open.ts'
 import type { Roots } from '../engine/types.ts'
 import { packageVersion } from '../engine/version.ts'
 import { collectSoon } from '../pod/image-collect.ts'
+import { imageMetrics } from '../pod/images.ts'
 import { Node, type NodeSettings, recoverNode } from '../pod/index.ts'
 import { Networks, type NetworksOptions } from '../pod/network.ts'
 import { podPaths } from '../pod/paths.ts'
@@ -58,6 +59,7 @@ export async function serve(
     log,
     inFlight: () => countBy(operations.list().map(({ method }) => method)),
     states: async () => states(node),
+    sums: () => sums(node),
   })
   const operations: Operations = new Operations({
     log,
@@ -74,7 +76,7 @@ export async function serve(
   signals.dump = () => void debug.dump()
 
   const streams = await StreamServer.listen(streamOptions(live.values, log), streamHandlers(node))
-  const daemon: Daemon = { node, streams, metrics, configuration: () => live.values }
+  const daemon: Daemon = { node, streams, configuration: () => live.values }
   const { socket } = live.values
   const server = new CriServer(daemon, socket, operations, () => live.values.limits)
   await server.listen()
@@ -87,6 +89,7 @@ export async function serve(
     operations.slowStageMs = values.log.slowStageMs
     node.settings = nodeSettings(values)
     node.networks.configure(networkSettings(engine, values))
+    streams.configure(streamOptions(values, log))
     await endpoint.listen(values.metrics.address)
   })
   signals.reload = async () => {
@@ -116,6 +119,15 @@ export async function serve(
   signals.close()
 }
 
+function sums({ engine, events }: Node) {
+  const { succeeded, failed, cancelled, fetchedBytes } = imageMetrics(engine)
+  return {
+    pulls: { success: succeeded, failure: failed, cancelled },
+    pulledBytes: fetchedBytes,
+    eventsDropped: events.dropped,
+  }
+}
+
 function states(node: Node) {
   const pods = { ready: 0, notready: 0 }
   for (const pod of node.pods.values()) pods[pod.isReady ? 'ready' : 'notready']++
@@ -137,6 +149,7 @@ function nodeSettings(values: Configuration): NodeSettings {
     container: values.container,
     pinnedImages: values.image.pinned,
     pullProgressTimeoutMs: values.image.pullProgressTimeoutMs,
+    layersAtOnce: values.image.maxConcurrentDownloads,
   }
 }
 
@@ -157,7 +170,8 @@ function streamOptions({ stream }: Configuration, log: Log): StreamServerOptions
   return {
     host: address,
     port,
-    idleTimeoutMs,
+    // 0 is never: what a timer can wait (24 days).
+    idleTimeoutMs: idleTimeoutMs || 2 ** 31 - 1,
     ...(tlsCert === ''
       ? {}
       : { tls: { certificate: readFileSync(tlsCert), key: readFileSync(tlsKey) } }),

@@ -48,6 +48,8 @@ export interface PullOptions {
   /** Hosts with port that are spoken to without TLS. */
   insecureRegistries?: readonly string[] | undefined
   timeouts?: Timeouts | undefined
+  /** Layers that are fetched and unpacked at the same time; docker's number without. */
+  layersAtOnce?: number | undefined
 }
 
 export interface Pulled {
@@ -313,7 +315,8 @@ async function fetchLayers(
 ): Promise<void> {
   const { options, name } = work
   const pairs = pairLayers(work.manifest, work.diffIds, name)
-  await atOnce(pairs, LAYERS_AT_ONCE, options.signal, async ({ descriptor, diffId }, signal) => {
+  const width = options.layersAtOnce ?? LAYERS_AT_ONCE
+  await atOnce(pairs, width, options.signal, async ({ descriptor, diffId }, signal) => {
     const data = embeddedData(descriptor, `a layer of ${name}`)
     try {
       await storeLayer(store, {

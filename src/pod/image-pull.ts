@@ -33,9 +33,13 @@ export interface PullRequest {
   readonly platform?: string | undefined
   /** Ends the caller's waiting at once; the transfer with the last caller. */
   readonly signal?: AbortSignal | undefined
+  /** 0 never gives up. */
   readonly stallMs?: number | undefined
   /** How the daemon is configured to reach registries. */
-  readonly registries?: Pick<PullOptions, 'certsDirectories' | 'insecureRegistries' | 'timeouts'>
+  readonly registries?: Pick<
+    PullOptions,
+    'certsDirectories' | 'insecureRegistries' | 'timeouts' | 'layersAtOnce'
+  >
 }
 
 interface Transfer {
@@ -183,7 +187,7 @@ function begin(
     using _turn = await takeTurn(controller.signal)
     transfer.isQueued = false
     const store = openImages(engine)
-    using _watch = watch(store, transfer, request.stallMs ?? PULL_STALL_MS)
+    using _watch = watch(store, transfer, stallOf(request))
     return await transferImage(engine, store, transfer, { reference, request, credentials })
   }
   transfers.set(key, transfer)
@@ -298,6 +302,11 @@ async function afterFailure(engine: Engine, name: string, error: unknown): Promi
 }
 
 /** Stops a transfer in which nothing has moved for too long. What others fetch and unpack counts: it may wait for their blob, or for a thread. */
+/** What a timer can wait (24 days). */
+const FOR_EVER_MS = 2 ** 31 - 1
+
+const stallOf = ({ stallMs = PULL_STALL_MS }: PullRequest): number => stallMs || FOR_EVER_MS
+
 function watch(store: ImageStore, transfer: Transfer, stallMs: number): Disposable {
   const { progress, controller, name } = transfer
   const state = (): string => `${progress.events} ${partialBytes(store)} ${unpackedBytes()}`

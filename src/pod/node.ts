@@ -31,6 +31,8 @@ export interface NodeSettings {
   readonly pinnedImages: readonly string[]
   /** A pull of which nothing has arrived for so long is given up. */
   readonly pullProgressTimeoutMs: number
+  /** Layers of one image that are fetched at the same time. */
+  readonly layersAtOnce: number
 }
 
 /** The pods of this machine: the state that all calls work on. One in a process, and one process for a root. */

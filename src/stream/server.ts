@@ -75,7 +75,7 @@ const PATH = /^\/(exec|attach|portforward)\/([A-Za-z0-9_-]{1,64})$/
 export class StreamServer {
   readonly #server: http.Server | https.Server
   readonly #handlers: Handlers
-  readonly #options: StreamServerOptions
+  #options: StreamServerOptions
   readonly #tokens = new Tokens<StreamRequest>()
   readonly #sockets = new Set<Socket>()
   readonly #running = new Set<Running>()
@@ -150,6 +150,16 @@ export class StreamServer {
     const name = host.includes(':') ? `[${host}]` : host
     const token = this.#tokens.add(request)
     return `${scheme}://${name}:${this.port}/${request.kind}/${token}`
+  }
+
+  /** Another idle timeout and certificate, for what is opened from now on; where the server listens stays. */
+  configure(options: Pick<StreamServerOptions, 'idleTimeoutMs' | 'tls'>): void {
+    const { idleTimeoutMs, tls } = options
+    this.#options = {
+      ...this.#options,
+      ...(idleTimeoutMs === undefined ? {} : { idleTimeoutMs }),
+    }
+    if (tls && this.#options.tls) this.reload(tls)
   }
 
   /** Another certificate for the connections to come. INVALID_ARGUMENT where it and the key are no pair; then the old one stays. */

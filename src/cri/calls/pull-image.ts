@@ -16,6 +16,7 @@ export async function pull(
       auth: auth ?? undefined,
       signal,
       stallMs: node.settings.pullProgressTimeoutMs,
+      registries: { layersAtOnce: node.settings.layersAtOnce },
     })
     return { imageRef: id }
   } catch (error) {
