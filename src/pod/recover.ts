@@ -15,7 +15,7 @@ import { isId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { type FileLock, tryLockFile } from '../kernel/lock.ts'
 import { adopt, endLost, endRemains, watch, writeExit } from './adopt.ts'
-import { askMonitor, MONITOR_ANSWER_MS } from './hung.ts'
+import { askMonitor, killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
 import { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
 import {
@@ -278,10 +278,15 @@ async function removeDebris(node: Node, id: string): Promise<void> {
 async function endAbandoned(node: Node, id: string): Promise<void> {
   const directory = node.at.monitor(id)
   try {
-    const monitor = await connectMonitor(directory).catch(() => undefined)
-    const { containers } = (monitor && (await askMonitor(monitor))) ?? { containers: {} }
+    let monitor = await connectMonitor(directory).catch(() => undefined)
+    const status = monitor && (await askMonitor(monitor))
+    if (monitor && !status) {
+      monitor.close()
+      monitor = undefined
+      killMonitor(directory, id, node.engine.warn)
+    }
     await Promise.all(
-      Object.keys(containers).map((each) =>
+      Object.keys(status?.containers ?? {}).map((each) =>
         monitor?.signal(each, { signal: 9, all: true, stop: true }).catch(() => {}),
       ),
     )

@@ -112,11 +112,12 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     pid: made.pid,
     startedNs: String(nowNs()),
   }
-  node.emit('started', pod, id)
-  watch(node, container)
   const own = (await said.catch(() => undefined))?.containers[id]
   if (own && own.startedNs !== '0' && container.status.state === 'running')
     container.status = { ...container.status, startedNs: own.startedNs }
+  node.emit('started', pod, id)
+  // Its end is told after its start.
+  watch(node, container)
 }
 
 /** The mount namespace whose /dev/shm it sees; undefined for one of its own, and where a mount of the configuration brings the host's. */
