@@ -1,5 +1,4 @@
 import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
 import { isErrno } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
 import { parseFlat } from './events.ts'
@@ -87,7 +86,9 @@ export interface PressureLine {
 
 /** What a group uses now. Of a group that is gone every field is undefined. */
 export function groupStats(directory: string): CgroupStats {
-  const read = (file: string): string | undefined => readIfThere(join(directory, file))
+  // Which files there are depends on the controllers; to open one that is not there costs more than all the names.
+  const names = new Set(namesOf(directory))
+  const read: Read = (file) => (names.has(file) ? readIfThere(`${directory}/${file}`) : undefined)
   const cpu = read('cpu.stat')
   const io = read('io.stat')
   return {
@@ -95,7 +96,7 @@ export function groupStats(directory: string): CgroupStats {
     memory: readMemory(read),
     io: io === undefined ? undefined : parseIo(io),
     pids: readPids(read),
-    hugepages: readHugepages(directory, read),
+    hugepages: readHugepages(names, read),
     pressure: {
       cpu: parsePressure(read('cpu.pressure')),
       memory: parsePressure(read('memory.pressure')),
@@ -178,9 +179,10 @@ export function parseIo(text: string): IoStats[] {
   return devices
 }
 
-function readHugepages(directory: string, read: Read): HugepageStats[] {
+function readHugepages(names: ReadonlySet<string>, read: Read): HugepageStats[] {
   const stats: HugepageStats[] = []
-  for (const file of namesOf(directory)) {
+  for (const file of names) {
+    if (!file.startsWith('hugetlb.')) continue
     const pageSize = /^hugetlb\.([^.]+)\.current$/.exec(file)?.[1]
     const currentBytes = pageSize === undefined ? undefined : amount(read(file))
     if (pageSize === undefined || currentBytes === undefined) continue

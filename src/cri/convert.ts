@@ -7,7 +7,22 @@ import type { Reply } from './wire.ts'
 
 /** The node's words into the CRI's. */
 
-export function podSandbox({ record, isReady }: Pod): Reply<cri.PodSandbox> {
+const sandboxes = new WeakMap<
+  Pod,
+  { readonly isReady: boolean; readonly item: Reply<cri.PodSandbox> }
+>()
+
+/** The same object as long as it says the same: lists keep its bytes by it. */
+export function podSandbox(pod: Pod): Reply<cri.PodSandbox> {
+  const { isReady } = pod
+  const known = sandboxes.get(pod)
+  if (known?.isReady === isReady) return known.item
+  const item = makeSandbox(pod)
+  sandboxes.set(pod, { isReady, item })
+  return item
+}
+
+function makeSandbox({ record, isReady }: Pod): Reply<cri.PodSandbox> {
   const { config } = record
   return {
     id: record.id,
@@ -46,7 +61,26 @@ export const STATES = {
   exited: 'CONTAINER_EXITED',
 } as const
 
-export function container({ record, status }: Container): Reply<cri.Container> {
+const containers = new WeakMap<
+  Container,
+  {
+    readonly record: Container['record']
+    readonly state: Container['status']['state']
+    readonly item: Reply<cri.Container>
+  }
+>()
+
+/** As podSandbox: the same object as long as it says the same. A changed container has another record. */
+export function container(of: Container): Reply<cri.Container> {
+  const { record, status } = of
+  const known = containers.get(of)
+  if (known?.record === record && known.state === status.state) return known.item
+  const item = makeContainer(of)
+  containers.set(of, { record, state: status.state, item })
+  return item
+}
+
+function makeContainer({ record, status }: Container): Reply<cri.Container> {
   const { config } = record
   return {
     id: record.id,

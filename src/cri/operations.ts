@@ -1,6 +1,6 @@
 /** What the daemon is doing: an operation a call, with the stage that it stands at. */
 import { describe, Fault } from '../base/fault.ts'
-import { type StageListener, withStages } from '../base/stage.ts'
+import type { Stage as TellStage } from '../base/stage.ts'
 import type { Log, LogLevel } from './log.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -31,7 +31,7 @@ export interface OperationReport {
   readonly stages: readonly Stage[]
 }
 
-export class Operation implements StageListener {
+export class Operation {
   readonly id: string
   readonly method: string
   /** May become more exact as the operation learns it. */
@@ -58,7 +58,7 @@ export class Operation implements StageListener {
     this.#finished = options.finished
   }
 
-  stage(name: string, patienceMs?: number): void {
+  readonly stage: TellStage = (name, patienceMs) => {
     if (this.#endedMs !== undefined || this.#stages.length >= STAGES_MAX) return
     this.#stages.push({ name, startedMs: performance.now() })
     this.#stagePatienceMs = patienceMs
@@ -135,7 +135,7 @@ export class Operations {
     return operation
   }
 
-  /** Does `act` as an operation; `stage()` of base/stage.ts, called anywhere below it, is the operation's. */
+  /** Does `act` as an operation, whose `stage` is handed on to what tells its own. */
   async run<T>(
     method: string,
     subject: string,
@@ -144,7 +144,7 @@ export class Operations {
   ): Promise<T> {
     const operation = this.begin(method, subject, options)
     try {
-      const result = await withStages(operation, () => act(operation))
+      const result = await act(operation)
       operation.done()
       return result
     } catch (error) {

@@ -114,6 +114,8 @@ export async function serve(
   debugServer.close()
   node.networks.close()
   for (const pod of node.pods.values()) pod.monitor?.close()
+  // Of the next daemon it would be debris, which two must not remove at once.
+  await Promise.all([...node.pods.values()].flatMap(({ removals }) => [...removals]))
   lock.release()
   await log.drain(LOG_DRAIN_MS)
   signals.close()

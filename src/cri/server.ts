@@ -10,6 +10,7 @@ import {
   type sendUnaryData,
 } from '@grpc/grpc-js'
 import { describe, Fault, grpcCode } from '../base/fault.ts'
+import type { Stage } from '../base/stage.ts'
 import { CALLS, STREAMS } from './calls/index.ts'
 import type { Daemon } from './daemon.ts'
 import { freeSocketPath } from './listen.ts'
@@ -92,7 +93,12 @@ export class CriServer {
   }
 }
 
-type Unary = (daemon: Daemon, request: unknown, signal: AbortSignal) => Promise<unknown>
+type Unary = (
+  daemon: Daemon,
+  request: unknown,
+  signal: AbortSignal,
+  stage: Stage,
+) => Promise<unknown>
 type Stream = (daemon: Daemon, request: unknown, signal: AbortSignal) => AsyncIterable<unknown>
 
 interface Context {
@@ -120,7 +126,7 @@ async function unary(
     const reply = await operations.run(
       name,
       subjectOf(call.request),
-      () => act(daemon, call.request, abort.signal),
+      ({ stage }) => act(daemon, call.request, abort.signal, stage),
       PATIENCE[name] === undefined ? {} : { patienceMs: PATIENCE[name] },
     )
     isDone = true

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import { loadPackageDefinition, type ServiceDefinition } from '@grpc/grpc-js'
+import { loadPackageDefinition, type MethodDefinition, type ServiceDefinition } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 
 /** From dist/src/FOLDER/. */
@@ -30,8 +30,49 @@ export function criServices(): Readonly<Record<ServiceName, ServiceDefinition>> 
     runtime: { v1: Record<ServiceName, Service> }
   }
   const { RuntimeService, ImageService } = root.runtime.v1
-  services = { RuntimeService: RuntimeService.service, ImageService: ImageService.service }
+  services = {
+    RuntimeService: withKeptItems(RuntimeService.service),
+    ImageService: ImageService.service,
+  }
   return services
+}
+
+/** Lists that the kubelet asks for all the time, and their one field: what is in them rarely changes. */
+const LISTS = { ListContainers: 'containers', ListPodSandbox: 'items' } as const
+
+/** Keeps the bytes of a list's items by the objects that they were made of: convert.ts gives the same one as long as it says the same. */
+function withKeptItems(service: ServiceDefinition): ServiceDefinition {
+  const kept: Record<string, MethodDefinition<unknown, unknown>> = { ...service }
+  for (const [method, field] of Object.entries(LISTS)) {
+    const definition = kept[method]
+    if (definition) kept[method] = { ...definition, responseSerialize: ofItems(definition, field) }
+  }
+  return kept
+}
+
+/** Messages with one item each, one after the other, are the message with all of them (protobuf's encoding of a repeated field). */
+function ofItems(
+  { responseSerialize }: MethodDefinition<unknown, unknown>,
+  field: string,
+): (reply: unknown) => Buffer {
+  const known = new WeakMap<object, Buffer>()
+  return (reply) => {
+    const items = (reply as Record<string, readonly object[] | undefined>)[field] ?? []
+    return Buffer.concat(
+      items.map((item) => {
+        const bytes = known.get(item) ?? copyOf(responseSerialize({ [field]: [item] }))
+        known.set(item, bytes)
+        return bytes
+      }),
+    )
+  }
+}
+
+/** Not part of one of Node's larger buffers, all of which it would keep. */
+function copyOf(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length)
+  bytes.copy(copy)
+  return copy
 }
 
 /** A message to be sent: what is missing is empty on the wire. */

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
@@ -44,10 +44,16 @@ export function groupPids(cgroup: string): number[] {
     for (const line of text?.split('\n') ?? []) {
       if (line !== '' && pids.length < PROCESSES_MAX) pids.push(Number(line))
     }
+    if (!hasGroups(directory)) return
     for (const entry of list(directory)) if (entry.isDirectory()) walk(join(directory, entry.name))
   }
   walk(cgroup)
   return pids.sort((a, b) => a - b)
+}
+
+/** A directory has a link for its name, one for its `.` and one for the `..` of each directory in it. */
+function hasGroups(directory: string): boolean {
+  return (statSync(directory, { throwIfNoEntry: false })?.nlink ?? 0) !== 2
 }
 
 function list(directory: string) {

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { describe, Fault } from '../base/fault.ts'
+import type { Stage } from '../base/stage.ts'
 import type { NetworkConf, PluginConf } from './conf.ts'
 import {
   type CniCommand,
@@ -55,6 +56,8 @@ export interface ChainOptions {
   readonly directories?: readonly string[]
   readonly timeoutMs?: number
   readonly signal?: AbortSignal
+  /** Told of each plugin that is called. */
+  readonly stage?: Stage
   /** Called with the result so far between the plugins of an ADD; what it throws fails the attachment. */
   readonly progress?: (raw: unknown, version: string) => void
 }
@@ -300,6 +303,7 @@ function call(
   attachment: Attachment,
   options: ChainOptions,
 ): Promise<unknown> {
+  options.stage?.(`cni ${command} ${plugin.type}`)
   return callPlugin({
     command,
     type: plugin.type,

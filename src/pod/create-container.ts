@@ -1,4 +1,4 @@
-import { chownSync, mkdirSync, readFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
@@ -172,7 +172,8 @@ async function makeOfImage(
     sharedMemory,
     imageMounts,
   }
-  writeFileAtomic(at.config(pod.id, id), JSON.stringify(spec))
+  // Nobody reads it before the record is there.
+  writeFileSync(at.config(pod.id, id), JSON.stringify(spec), { mode: 0o600 })
   // A pod that stopped meanwhile takes no more containers: nobody would stop this one.
   mustBeReady(pod)
   writeFileAtomic(at.record(pod.id, id), JSON.stringify(record))

@@ -14,6 +14,8 @@ export class Pod {
   addresses: readonly string[] = []
   /** A stop was asked for: no container starts any more. */
   stopped = false
+  /** Files of removed containers that are on their way out. */
+  readonly removals = new Set<Promise<void>>()
   /** When something of it or its containers last changed, for those who compare. */
   changedNs: string
 

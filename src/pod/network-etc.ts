@@ -1,9 +1,9 @@
-import { chownSync, mkdirSync, readFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { hostname as hostHostname } from 'node:os'
 import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
-import { readFileIfAny, writeFileAtomic } from '../base/file.ts'
+import { readFileIfAny } from '../base/file.ts'
 import {
   hostnameFile,
   hostsFile,
@@ -76,8 +76,9 @@ export function writePodEtc(directory: string, pod: PodEtc): string | undefined 
   const texts = { hosts, hostname: hostnameFile(hostname), 'resolv.conf': resolv.text }
   for (const name of POD_ETC) {
     const path = join(directory, name)
-    writeFileAtomic(path, texts[name], { mode: 0o644 })
-    chownSync(path, uid, gid)
+    // Nobody reads them before the pod's record is there.
+    writeFileSync(path, texts[name], { mode: 0o644 })
+    if (uid !== 0 || gid !== 0) chownSync(path, uid, gid)
   }
   return resolv.warning
 }

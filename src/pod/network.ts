@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
+import type { Stage } from '../base/stage.ts'
 import {
   type Attachment,
   attachedContainers,
@@ -130,7 +131,7 @@ export class Networks {
    */
   async attach(
     pod: { readonly id: string; readonly config: PodSandboxConfig },
-    options: { readonly netns: string; readonly signal?: AbortSignal },
+    options: { readonly netns: string; readonly signal?: AbortSignal; readonly stage?: Stage },
   ): Promise<PodNetwork> {
     return this.#turn(pod.id, async () => {
       const { conf, bad } = this.#load()
@@ -154,6 +155,7 @@ export class Networks {
       const result = await attachNetwork(directory, conf, attachment, {
         ...this.#chain,
         ...(options.signal ? { signal: options.signal } : {}),
+        ...(options.stage ? { stage: options.stage } : {}),
       })
       const addresses = orderAddresses(result, this.#preference)
       if (addresses.length === 0) {
@@ -170,7 +172,10 @@ export class Networks {
    * told, and tried again by collect() at the next start. `netns` is where the namespace is now, '' where it is gone: the path that it was attached
    * with may by now be that of another pod's.
    */
-  async detach(id: string, options: { readonly netns: string }): Promise<void> {
+  async detach(
+    id: string,
+    options: { readonly netns: string; readonly stage?: Stage },
+  ): Promise<void> {
     await this.#turn(id, async () => {
       const failures = await this.#takeDown(id, options)
       const [first] = failures
@@ -210,7 +215,10 @@ export class Networks {
    * CHECK: a Fault says what of a pod's network is not as it was attached. A plugin that crashes has said nothing about the pod (the bandwidth
    * plugin 1.1 does, for a pod without limits): that is told only.
    */
-  async check(id: string, options: { readonly netns: string }): Promise<void> {
+  async check(
+    id: string,
+    options: { readonly netns: string; readonly stage?: Stage },
+  ): Promise<void> {
     const { directory } = this.#options
     try {
       await this.#turn(id, () => checkNetworks(directory, id, { ...this.#chain, ...options }))
@@ -294,7 +302,10 @@ export class Networks {
   }
 
   /** DEL of what is recorded for a pod. Gives the failures that count; tells the others. */
-  async #takeDown(id: string, options: { readonly netns: string }): Promise<Fault[]> {
+  async #takeDown(
+    id: string,
+    options: { readonly netns: string; readonly stage?: Stage },
+  ): Promise<Fault[]> {
     const { counted, others } = await this.#delete(id, options)
     for (const failure of others) this.#tellLeft(id, failure)
     return counted
@@ -302,7 +313,7 @@ export class Networks {
 
   async #delete(
     id: string,
-    options: { readonly netns: string },
+    options: { readonly netns: string; readonly stage?: Stage },
   ): Promise<{ counted: Fault[]; others: Fault[] }> {
     const { directory } = this.#options
     const others: Fault[] = []

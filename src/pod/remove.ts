@@ -1,6 +1,7 @@
 import { rmdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { Fault, isErrno } from '../base/fault.ts'
+import { describe, Fault, isErrno } from '../base/fault.ts'
+import { untold } from '../base/stage.ts'
 import { cgroupHost } from '../cgroup/index.ts'
 import { destroyCgroup } from '../container/index.ts'
 import { removeTree } from '../engine/trees.ts'
@@ -36,7 +37,7 @@ async function removeKnown(node: Node, container: Container): Promise<void> {
     rmSync(node.at.record(pod.id, id), { force: true })
     if (cgroup) await destroyCgroup(cgroup)
     rmSync(node.at.plan(pod.id, id), { force: true })
-    await removeTree(node.at.container(pod.id, id))
+    await removeFiles(node, container)
     pod.containers.delete(id)
     node.containers.delete(id)
     node.rates.delete(cgroup ?? '')
@@ -44,14 +45,33 @@ async function removeKnown(node: Node, container: Container): Promise<void> {
   })
 }
 
+/** Trees of one pod that are removed at once: more wait, so that a client cannot make them faster than they go. */
+const REMOVALS_MAX = 4
+
+/**
+ * What a container has left on the disk goes while the next call is at work; the pod's removal waits for it. Without its record it is debris by now: where this
+ * fails, the pod's removal tries again, and after a kill the next daemon.
+ */
+async function removeFiles(node: Node, { pod, id }: Container): Promise<void> {
+  while (pod.removals.size >= REMOVALS_MAX) await Promise.race(pod.removals)
+  const removal = removeTree(node.at.container(pod.id, id))
+    .catch((error) =>
+      node.warn(`container ${id}: its files are not removed yet: ${describe(error)}`),
+    )
+    .finally(() => pod.removals.delete(removal))
+  pod.removals.add(removal)
+}
+
 /** Removes a pod with its containers, stopped first where it is not. Unknown is success. */
-export async function removePod(node: Node, id: string): Promise<void> {
+export async function removePod(node: Node, id: string, stage = untold): Promise<void> {
   const pod = node.pod(id)
   if (!pod) return
   await node.turns.take(pod.id, async () => {
     if (!node.pods.has(pod.id)) return
-    await stopPodInTurn(node, pod)
+    await stopPodInTurn(node, pod, stage)
+    stage('files')
     for (const container of [...pod.containers.values()]) await removeKnown(node, container)
+    await Promise.all(pod.removals)
     rmSync(node.at.podRecord(pod.id), { force: true })
     rmSync(node.at.monitor(pod.id), { recursive: true, force: true })
     await removeTree(node.at.pod(pod.id))

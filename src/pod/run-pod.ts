@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
+import { type Stage, untold } from '../base/stage.ts'
 import { Undo } from '../base/undo.ts'
 import { cgroupHost, createGroup, DEFAULT_PARENT } from '../cgroup/index.ts'
 import { destroyCgroup, startMonitor } from '../container/index.ts'
@@ -35,6 +36,7 @@ export async function runPod(
   node: Node,
   config: PodSandboxConfig,
   runtimeHandler: string,
+  stage = untold,
 ): Promise<string> {
   const name = podName(config.metadata)
   if (
@@ -52,7 +54,7 @@ export async function runPod(
         `the name ${name} is taken by pod ${made.id.slice(0, 12)}: remove that one, or ask with another attempt`,
       )
     }
-    return makePod(node, config, runtimeHandler)
+    return makePod(node, config, runtimeHandler, stage)
   })
 }
 
@@ -60,6 +62,7 @@ async function makePod(
   node: Node,
   config: PodSandboxConfig,
   runtimeHandler: string,
+  stage: Stage,
 ): Promise<string> {
   const { at } = node
   const id = newId()
@@ -82,16 +85,25 @@ async function makePod(
   await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))
   mkdirSync(at.pod(id), { mode: 0o700 })
   undo.push('the pod', () => removeTree(at.pod(id)))
-  mkdirSync(at.containers(id), { mode: 0o700 })
   mkdirSync(at.monitor(id), { mode: 0o700 })
   undo.push('the state directory', () => rmSync(at.monitor(id), { recursive: true, force: true }))
+  stage('monitor')
+  const starting = startMonitor({ directory: at.monitor(id) })
+  undo.push('the monitor', async () => {
+    pod.monitor ??= await starting.catch(() => undefined)
+    await endPodMonitor(node, pod)
+  })
+  // While it starts.
+  mkdirSync(at.containers(id), { mode: 0o700 })
   writeFileAtomic(at.making(id), JSON.stringify(record))
   undo.push('the cgroup parent', () => removeParent(record))
   makeLogDirectory(config)
+  const isAlone = !holds(plan, 'network')
+  if (isAlone) writeEtc(node, pod)
 
-  const monitor = await startMonitor({ directory: at.monitor(id) })
+  const monitor = await starting
   pod.monitor = monitor
-  undo.push('the monitor', () => endPodMonitor(node, pod))
+  stage('namespaces')
   const held = { ...plan, ...(holds(plan, 'ipc') ? { sharedMemoryBytes: SHM_SIZE } : {}) }
   if (holds(plan, 'pid')) {
     const { directory } = await createGroup(cgroupHost(), { parent, name: id, resources: {} })
@@ -100,15 +112,13 @@ async function makePod(
   } else {
     pod.held = await monitor.holdNamespaces(held)
   }
-  let result: NetworkResult | undefined
-  if (pod.held.network !== undefined) {
-    undo.push('the network', () => node.networks.detach(id, { netns: pod.held.network ?? '' }))
-    const attached = await node.networks.attach(record, { netns: pod.held.network })
-    pod.addresses = attached.addresses
-    result = attached.result
+  if (!isAlone) {
+    const netns = pod.held.network ?? ''
+    undo.push('the network', () => node.networks.detach(id, { netns }))
+    const { addresses, result } = await node.networks.attach(record, { netns, stage })
+    pod.addresses = addresses
+    writeEtc(node, pod, result)
   }
-  const warning = writePodEtc(at.pod(id), { ...record, result, addresses: pod.addresses })
-  if (warning !== undefined) node.warn(`pod ${id}: ${warning}`)
   // Last: a pod without a record is one that was never made.
   renameSync(at.making(id), at.podRecord(id))
   undo.keep()
@@ -116,6 +126,11 @@ async function makePod(
   node.emit('created', pod, id)
   node.emit('started', pod, id)
   return id
+}
+
+function writeEtc(node: Node, { id, record, addresses }: Pod, result?: NetworkResult): void {
+  const warning = writePodEtc(node.at.pod(id), { ...record, result, addresses })
+  if (warning !== undefined) node.warn(`pod ${id}: ${warning}`)
 }
 
 const holds = ({ namespaces }: NamespacesPlan, type: NamespaceType): boolean =>

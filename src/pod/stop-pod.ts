@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { describe, Fault, isErrno } from '../base/fault.ts'
+import { type Stage, untold } from '../base/stage.ts'
 import { within } from '../base/within.ts'
 import { connectMonitor, isMonitorAlive, type Monitor } from '../container/monitor.ts'
 import { losePod } from './adopt.ts'
@@ -13,19 +14,21 @@ import { eventuallyGone, within as settles } from './wait.ts'
 const MONITOR_END_MS = 10_000
 
 /** Kills what runs in a pod, gives its network back and ends its monitor. Unknown and already stopped are success. */
-export async function stopPod(node: Node, id: string): Promise<void> {
+export async function stopPod(node: Node, id: string, stage = untold): Promise<void> {
   const pod = node.pod(id)
   if (!pod) return
-  await node.turns.take(pod.id, () => stopPodInTurn(node, pod))
+  await node.turns.take(pod.id, () => stopPodInTurn(node, pod, stage))
 }
 
 /** The same for a caller whose turn it is. */
-export async function stopPodInTurn(node: Node, pod: Pod): Promise<void> {
+export async function stopPodInTurn(node: Node, pod: Pod, stage: Stage): Promise<void> {
   markStopped(node, pod)
+  stage('containers')
   await stopContainers(node, pod)
-  await node.networks.detach(pod.id, { netns: pod.held.network ?? '' })
+  await node.networks.detach(pod.id, { netns: pod.held.network ?? '', stage })
   pod.addresses = []
   if (!pod.monitor) return
+  stage('monitor')
   await endPodMonitor(node, pod)
   node.emit('stopped', pod, pod.id)
 }

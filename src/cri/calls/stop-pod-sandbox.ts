@@ -1,3 +1,4 @@
+import type { Stage } from '../../base/stage.ts'
 import { stopPod } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
 import type { Daemon } from '../daemon.ts'
@@ -6,7 +7,9 @@ import type { Reply } from '../wire.ts'
 export async function stopPodSandbox(
   { node }: Daemon,
   { podSandboxId }: cri.StopPodSandboxRequest,
+  _signal: AbortSignal,
+  stage: Stage,
 ): Promise<Reply<cri.StopPodSandboxResponse>> {
-  await stopPod(node, podSandboxId)
+  await stopPod(node, podSandboxId, stage)
   return {}
 }

@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Fault } from '../../../src/base/fault.ts'
-import { stage } from '../../../src/base/stage.ts'
+import type { Stage } from '../../../src/base/stage.ts'
 import { Log } from '../../../src/cri/log.ts'
 import { Operations } from '../../../src/cri/operations.ts'
 import { eventually } from '../../lib/eventually.ts'
@@ -22,17 +22,17 @@ function make(options: { slowStageMs?: number } = {}): { operations: Operations;
   return { operations: new Operations({ log, slowStageMs: options.slowStageMs ?? 60_000 }), lines }
 }
 
-test('deep code names the stages of the operation that it works for, also of two at once', async () => {
+test('what an operation does names its stages, also of two at once', async () => {
   const { operations, lines } = make()
-  const deep = async (name: string) => {
+  const deep = async (name: string, stage: Stage) => {
     stage(`${name} 1`)
     await wait(20)
     stage(`${name} 2`)
     await wait(1)
   }
   await Promise.all([
-    operations.run('RunPodSandbox', 'a', () => deep('a')),
-    operations.run('RunPodSandbox', 'b', () => deep('b')),
+    operations.run('RunPodSandbox', 'a', ({ stage }) => deep('a', stage)),
+    operations.run('RunPodSandbox', 'b', ({ stage }) => deep('b', stage)),
   ])
   assert.is(operations.size, 0)
   for (const line of lines) {
@@ -47,11 +47,6 @@ test('deep code names the stages of the operation that it works for, also of two
     assert.ok(ms >= (stages[`${subject} 1`] ?? 0))
     assert.is(code, 'OK')
   }
-})
-
-test('a stage outside of any operation is nothing', () => {
-  stage('nowhere')
-  assert.equal(make().operations.list(), [])
 })
 
 test('those in flight are listed with their stage, the oldest first', () => {
