@@ -14,6 +14,7 @@ import {
   collectNetwork,
   deleteNetwork,
   detachNetworks,
+  endOrphans,
   forgetNetworks,
   MissingPlugin,
   type NetworkConf,
@@ -187,8 +188,9 @@ export class Networks {
   async collect(pods: readonly string[]): Promise<void> {
     const { directory } = this.#options
     const kept = new Set(pods)
-    for (const id of attachedContainers(directory)) {
-      if (kept.has(id)) continue
+    const left = new Set(attachedContainers(directory).filter((id) => !kept.has(id)))
+    if (left.size > 0) await endOrphans((id) => left.has(id))
+    for (const id of left) {
       const { counted, others } = await this.#turn(id, () => this.#delete(id, { netnsGone: true }))
       const failures = [...counted, ...others]
       for (const failure of failures) this.#tellLeft(id, failure)

@@ -31,7 +31,7 @@ const CLIENTS = 6
 /** A daemon lives so long after it first answers; many a kill comes while it still takes up what is there. */
 const LIFE_MS_MAX = 800
 const LIST_MS = 200
-const RETRY_MS = 30
+const RETRY_MS = 100
 
 const UNKNOWN = 2
 const FAILED_PRECONDITION = 9
