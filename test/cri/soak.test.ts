@@ -142,16 +142,19 @@ test(`${PODS} pods, ${AT_ONCE} at once, leave nothing behind, and memory is flat
 })
 
 test('nothing is left behind', async () => {
-  const { root, state } = daemon.berth
-  assert.equal((await daemon.call('ListPodSandbox')).items, [])
-  assert.equal((await daemon.call('ListContainers')).containers, [])
-  await eventually('no address is in use', () => network.leases().size === 0)
-  for (const path of [join(root, 'pods'), join(root, 'pod-networks'), join(state, 'pods')])
-    assert.equal(readdirSync(path), [], path)
-  assert.not(existsSync(join(root, 'quarantine')))
-  // No line was written that says that something went wrong.
-  assert.not.match(daemon.log, / (WARN|ERROR) .*(pod|container) [0-9a-f]{12}/)
-  await daemon.destroy()
+  try {
+    const { root, state } = daemon.berth
+    assert.equal((await daemon.call('ListPodSandbox')).items, [])
+    assert.equal((await daemon.call('ListContainers')).containers, [])
+    await eventually('no address is in use', () => network.leases().size === 0)
+    for (const path of [join(root, 'pods'), join(root, 'pod-networks'), join(state, 'pods')])
+      assert.equal(readdirSync(path), [], path)
+    assert.not(existsSync(join(root, 'quarantine')))
+    // No line was written that says that something went wrong.
+    assert.not.match(daemon.log, / (WARN|ERROR) .*(pod|container) [0-9a-f]{12}/)
+  } finally {
+    await daemon.destroy()
+  }
   await clean()
 })
 
