@@ -38,7 +38,7 @@ export async function treeBytes(path: string): Promise<number> {
  * directory may be incomplete. Without one the upper directory is whole.
  */
 export async function renewWork(work: string): Promise<void> {
-  if (!existsSync(join(work, 'work/incompat/volatile'))) return
-  await removeTree(work)
-  mkdirSync(work)
+  if (existsSync(join(work, 'work/incompat/volatile'))) await removeTree(work)
+  // It is missing where a start was killed in between.
+  mkdirSync(work, { recursive: true })
 }

@@ -15,6 +15,7 @@ import {
   collectNetwork,
   deleteNetwork,
   detachNetworks,
+  endOrphans,
   forgetNetworks,
   MissingPlugin,
   type NetworkConf,
@@ -194,8 +195,9 @@ export class Networks {
   async collect(pods: readonly string[]): Promise<void> {
     const { directory } = this.#options
     const kept = new Set(pods)
-    for (const id of attachedContainers(directory)) {
-      if (kept.has(id)) continue
+    const left = new Set(attachedContainers(directory).filter((id) => !kept.has(id)))
+    if (left.size > 0) await endOrphans((id) => left.has(id))
+    for (const id of left) {
       const { counted, others } = await this.#turn(id, () => this.#delete(id, { netns: '' }))
       const failures = [...counted, ...others]
       for (const failure of failures) this.#tellLeft(id, failure)

@@ -31,7 +31,7 @@ const CLIENTS = 6
 /** A daemon lives so long after it first answers; many a kill comes while it still takes up what is there. */
 const LIFE_MS_MAX = 800
 const LIST_MS = 200
-const RETRY_MS = 30
+const RETRY_MS = 100
 
 const UNKNOWN = 2
 const FAILED_PRECONDITION = 9
@@ -51,6 +51,7 @@ const times = new Map<string, { createdAt: string; startedAt: string }>()
 let isOver = false
 let pods = 0
 let retries = 0
+let kills = 0
 
 /** Asks until there is an answer that is the daemon's own. */
 async function insist<Name extends keyof Calls>(
@@ -182,6 +183,7 @@ async function killAgainAndAgain(): Promise<void> {
   for (let n = 0; n < KILLS && !isOver; n++) {
     await delay(random.between(0, LIFE_MS_MAX))
     await daemon.end('SIGKILL')
+    kills++
     await daemon.start()
   }
 }
@@ -203,7 +205,7 @@ test(`${KILLS} kills under ${CLIENTS} clients: no exit code, log line, pod or ad
   } finally {
     isOver = true
     const results = await Promise.allSettled(all)
-    process.stdout.write(`# ${pods} pods, ${retries} calls repeated\n`)
+    process.stdout.write(`# ${kills} kills, ${pods} pods, ${retries} calls repeated\n`)
     const first = results.find(({ status }) => status === 'rejected') as PromiseRejectedResult
     // The first of them is what the reader needs.
     if (first) throw first.reason
@@ -212,14 +214,17 @@ test(`${KILLS} kills under ${CLIENTS} clients: no exit code, log line, pod or ad
 })
 
 test('nothing is left behind', async () => {
-  const { root, state } = daemon.berth
-  assert.equal((await daemon.call('ListPodSandbox')).items, [])
-  assert.equal((await daemon.call('ListContainers')).containers, [])
-  await eventually('no address is in use', () => network.leases().size === 0)
-  for (const path of [join(root, 'pods'), join(root, 'pod-networks'), join(state, 'pods')])
-    assert.equal(readdirSync(path), [], path)
-  assert.not(existsSync(join(root, 'quarantine')))
-  await daemon.destroy()
+  try {
+    const { root, state } = daemon.berth
+    assert.equal((await daemon.call('ListPodSandbox')).items, [])
+    assert.equal((await daemon.call('ListContainers')).containers, [])
+    await eventually('no address is in use', () => network.leases().size === 0)
+    for (const path of [join(root, 'pods'), join(root, 'pod-networks'), join(state, 'pods')])
+      assert.equal(readdirSync(path), [], path)
+    assert.not(existsSync(join(root, 'quarantine')))
+  } finally {
+    await daemon.destroy()
+  }
   await clean()
 })
 

@@ -321,6 +321,25 @@ test('a plugin that hangs does not keep the daemon from starting', async () => {
   await removeAll()
 })
 
+test('a plugin that goes on when its daemon was killed leaves no address', async () => {
+  const plugin = join(daemon.berth.directory, 'plugins', 'fake')
+  const script = readFileSync(plugin, 'utf8')
+  const begun = join(daemon.berth.directory, 'begun')
+  writeFileSync(plugin, script.replace('\nADD)', `\nADD)\n  touch ${begun}\n  sleep 3`))
+  const lost = daemon.call('RunPodSandbox', { config: podConfig(daemon, ownNetwork) })
+  await eventually('ADD is under way', () => existsSync(begun))
+  await daemon.end('SIGKILL')
+  assert.ok(await failure(lost))
+  await daemon.start()
+  const records = join(daemon.berth.root, 'pod-networks')
+  await eventually('its record is gone', () => readdirSync(records).length === 0)
+  // What it would have made after its sleep.
+  await new Promise((resolve) => setTimeout(resolve, 4000))
+  assert.is(network.leases().size, 0)
+  writeFileSync(plugin, script)
+  await removeAll()
+})
+
 test('a monitor that is frozen: the daemon starts, others are not held up, and its pod can be ended', async () => {
   const good = await running()
   const frozen = await running()

@@ -1,6 +1,7 @@
 /** A CNI network that needs nothing of the machine: its plugin gives addresses away and takes them back, each a directory. */
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { readFileIfAny } from '../../src/base/file.ts'
 import type * as cri from '../../src/spec/cri.ts'
 import type { CriDaemon, Given } from './cri.ts'
 
@@ -53,12 +54,12 @@ export class FakeNetwork {
     writeFileSync(join(netConf, '10-fake.conflist'), JSON.stringify(conf))
   }
 
-  /** The addresses that are given away, and the pod that has each. An ADD that was killed in its middle has made an address without an owner. */
+  /** The addresses that are given away, and the pod that has each. '' where that is just being written. */
   leases(): Map<string, string> {
     return new Map(
       readdirSync(this.#leases).map((address) => [
         address,
-        readFileSync(join(this.#leases, address, 'owner'), 'utf8').trim(),
+        readFileIfAny(join(this.#leases, address, 'owner'))?.trim() ?? '',
       ]),
     )
   }
