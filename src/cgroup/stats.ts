@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs'
 import { isErrno } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
 import { parseFlat } from './events.ts'
+import { words } from './host.ts'
 
 /** What a group uses. A field whose controller or kernel feature is missing is undefined, never 0. */
 export interface CgroupStats {
@@ -86,17 +87,20 @@ export interface PressureLine {
 
 /** What a group uses now. Of a group that is gone every field is undefined. */
 export function groupStats(directory: string): CgroupStats {
-  // Which files there are depends on the controllers; to open one that is not there costs more than all the names.
-  const names = new Set(namesOf(directory))
-  const read: Read = (file) => (names.has(file) ? readIfThere(`${directory}/${file}`) : undefined)
+  const read: Read = (file) => readIfThere(`${directory}/${file}`)
+  // To open a file that is not there costs more than to read one.
+  const has = words(read('cgroup.controllers') ?? '')
   const cpu = read('cpu.stat')
-  const io = read('io.stat')
+  const io = has.includes('io') ? read('io.stat') : undefined
   return {
     cpu: cpu === undefined ? undefined : parseCpu(cpu),
-    memory: readMemory(read),
+    memory: has.includes('memory') ? readMemory(read) : undefined,
     io: io === undefined ? undefined : parseIo(io),
-    pids: readPids(read),
-    hugepages: readHugepages(names, read),
+    pids: has.includes('pids') ? readPids(read) : undefined,
+    // Many files, which few ask for: looked at when they do.
+    get hugepages() {
+      return has.includes('hugetlb') ? readHugepages(directory, read) : []
+    },
     pressure: {
       cpu: parsePressure(read('cpu.pressure')),
       memory: parsePressure(read('memory.pressure')),
@@ -179,10 +183,9 @@ export function parseIo(text: string): IoStats[] {
   return devices
 }
 
-function readHugepages(names: ReadonlySet<string>, read: Read): HugepageStats[] {
+function readHugepages(directory: string, read: Read): HugepageStats[] {
   const stats: HugepageStats[] = []
-  for (const file of names) {
-    if (!file.startsWith('hugetlb.')) continue
+  for (const file of namesOf(directory)) {
     const pageSize = /^hugetlb\.([^.]+)\.current$/.exec(file)?.[1]
     const currentBytes = pageSize === undefined ? undefined : amount(read(file))
     if (pageSize === undefined || currentBytes === undefined) continue
@@ -205,22 +208,24 @@ function namesOf(directory: string): string[] {
   }
 }
 
+const PRESSURE =
+  /^(some|full) avg10=(\d+\.\d+) avg60=(\d+\.\d+) avg300=(\d+\.\d+) total=(\d{1,20})$/gm
+
 /** Lines `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and `full …`. */
 export function parsePressure(text: string | undefined): Pressure | undefined {
-  const lines = new Map<string, PressureLine>()
-  for (const line of (text ?? '').split('\n')) {
-    const [kind, ...settings] = line.split(' ')
-    if (kind === undefined || settings.length === 0) continue
-    const values = parseSettings(settings)
-    lines.set(kind, {
-      avg10: Number(values.get('avg10') ?? 0),
-      avg60: Number(values.get('avg60') ?? 0),
-      avg300: Number(values.get('avg300') ?? 0),
-      totalUs: count(values.get('total')),
-    })
+  let some: PressureLine | undefined
+  let full: PressureLine | undefined
+  for (const [, kind, avg10, avg60, avg300, total] of (text ?? '').matchAll(PRESSURE)) {
+    const line = {
+      avg10: Number(avg10),
+      avg60: Number(avg60),
+      avg300: Number(avg300),
+      totalUs: count(total),
+    }
+    if (kind === 'some') some = line
+    else full = line
   }
-  const some = lines.get('some')
-  return some && { some, full: lines.get('full') }
+  return some && { some, full }
 }
 
 function parseSettings(settings: readonly string[]): Map<string, string> {

@@ -41,8 +41,16 @@ export interface CreateRequest {
   readonly warn: (message: string) => void
   /** For what the host lacks, whatever the container; `warn` where it is missing. */
   readonly warnOfHost?: (message: string) => void
+  /** The program runs without a word in between: `started` tells when. */
+  readonly start?: boolean
   /** Called when all is judged and nothing is made: with the directory that the cgroup will have. */
   readonly beforeCreate: (cgroup: string) => void
+}
+
+export interface Created {
+  readonly pid: number
+  /** Of a request with `start`: resolves when the program runs, rejects as Monitor.start does. */
+  readonly started: Promise<void>
 }
 
 /**
@@ -51,7 +59,7 @@ export interface CreateRequest {
  */
 export async function createProcess(
   request: CreateRequest,
-): Promise<{ pid: number; undo: () => Promise<void> }> {
+): Promise<Created & { undo: () => Promise<void> }> {
   const { id, spec, warn } = request
   const host = cgroupHost()
   const parent = request.cgroupParent ?? DEFAULT_PARENT
@@ -88,8 +96,8 @@ export async function createProcess(
     throw new Fault('INTERNAL', `the cgroup is ${group.directory}, not ${cgroup}`)
   for (const warning of group.warnings) (request.warnOfHost ?? warn)(warning)
   try {
-    const { pid } = await createMapped(monitor, request, writePlan)
-    return { pid, undo: () => destroyCgroup(cgroup) }
+    const created = await createMapped(monitor, request, writePlan)
+    return { ...created, undo: () => destroyCgroup(cgroup) }
   } catch (error) {
     await destroyCgroup(cgroup).catch((failure: Error) => warn(failure.message))
     throw error
@@ -102,11 +110,12 @@ export async function createProcess(
  */
 async function createMapped(
   monitor: Monitor,
-  { root, planPath, warn }: CreateRequest,
+  request: CreateRequest,
   writePlan: (root: Place['root']) => void,
-): Promise<{ pid: number }> {
+): Promise<Created> {
+  const { root, warn } = request
   try {
-    return await monitor.create(planPath)
+    return await create(monitor, request)
   } catch (error) {
     if (!(error instanceof MonitorFault) || !isUnmappable(error)) throw error
     if (root.kind !== 'overlay' || root.upper === undefined) throw error
@@ -114,8 +123,18 @@ async function createMapped(
       `${error.message}; so the whole image is copied into the container with its owners changed: slow, and it takes the image's size again`,
     )
     writePlan({ ...root, options: [...root.options, CHANGE_OWNERS] })
-    return monitor.create(planPath)
+    return create(monitor, request)
   }
+}
+
+/** Both requests at once: the monitor does them in order, and refuses to start what it could not create. */
+async function create(monitor: Monitor, { id, planPath, start }: CreateRequest): Promise<Created> {
+  const creating = monitor.create(planPath)
+  const started = start ? monitor.start(id) : Promise.resolve()
+  // Where the creation fails, that is what is told.
+  started.catch(() => {})
+  const { pid } = await creating
+  return { pid, started }
 }
 
 /** Whether the kernel says that it cannot, and not that something went wrong this time. */

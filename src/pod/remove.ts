@@ -27,14 +27,10 @@ async function removeKnown(node: Node, container: Container): Promise<void> {
     // A call that came at the same time was faster.
     if (!node.containers.has(id)) return
     const cgroup = readRunMark(node, container)?.cgroup
-    try {
-      if (pod.monitor) await unlessHung(node.at.monitor(pod.id), pod.monitor.remove(id))
-    } catch (error) {
-      // It was never started, or its monitor is lost.
-      if (!(error instanceof Fault)) throw error
-    }
+    const forgotten = forget(node, container)
     // First, so that what is left of a removal that was killed is no container any more.
     rmSync(node.at.record(pod.id, id), { force: true })
+    await forgotten
     if (cgroup) await destroyCgroup(cgroup)
     rmSync(node.at.plan(pod.id, id), { force: true })
     await removeFiles(node, container)
@@ -43,6 +39,16 @@ async function removeKnown(node: Node, container: Container): Promise<void> {
     node.rates.delete(cgroup ?? '')
     node.emit('deleted', pod, id)
   })
+}
+
+/** Has the pod's monitor forget it. */
+async function forget(node: Node, { pod, id }: Container): Promise<void> {
+  try {
+    if (pod.monitor) await unlessHung(node.at.monitor(pod.id), pod.monitor.remove(id))
+  } catch (error) {
+    // It was never started, or its monitor is lost.
+    if (!(error instanceof Fault)) throw error
+  }
 }
 
 /** Trees of one pod that are removed at once: more wait, so that a client cannot make them faster than they go. */

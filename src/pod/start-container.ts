@@ -83,6 +83,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     exit: { recordPath: at.exit(pod.id, id), command: [] },
     restart: { policy: 'no', maximumRetries: 0 },
     reaper: false,
+    start: true,
     warn: (text) => node.warn(`container ${id.slice(0, 12)}: ${text}`),
     warnOfHost: node.warnOnce,
     beforeCreate: (cgroup) => {
@@ -97,10 +98,10 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     throw error
   })
   // Asked before the start is answered: the monitor answers in order.
-  const [started, said] = [monitor.start(id), monitor.status()]
+  const said = monitor.status()
   said.catch(() => {})
   try {
-    await unlessHung(at.monitor(pod.id), started)
+    await unlessHung(at.monitor(pod.id), made.started)
   } catch (error) {
     await made.undo().catch((failure) => node.warn(describe(failure)))
     throw error

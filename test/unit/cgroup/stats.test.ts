@@ -48,11 +48,12 @@ test('memory.events of an older kernel has no group kills', () => {
   })
 })
 
-test('statistics hold what files are there, and max is no limit', () => {
+test('statistics hold what the controllers give, and max is no limit', () => {
   const directory = mkdtempSync(join(tmpdir(), 'berth-stats-'))
   try {
     assert.is(groupStats(directory).cpu, undefined)
     const files = {
+      'cgroup.controllers': 'hugetlb io memory pids\n',
       'cpu.stat': 'usage_usec 5\n',
       'memory.current': '1000\n',
       'memory.max': 'max\n',
