@@ -18,6 +18,7 @@ Napi::Value Readlinkat(const Napi::CallbackInfo& info);
 Napi::Value Statx(const Napi::CallbackInfo& info);
 Napi::Value Readdir(const Napi::CallbackInfo& info);
 Napi::Value Syncfs(const Napi::CallbackInfo& info);
+Napi::Value RealPath(const Napi::CallbackInfo& info);
 
 // xattr.cc
 Napi::Value Fgetxattr(const Napi::CallbackInfo& info);

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <climits>
+#include <cstdlib>
+#include <memory>
 
 #include "calls.h"
 #include "environment.h"
@@ -174,6 +176,26 @@ Napi::Value Syncfs(const Napi::CallbackInfo& info) {
       [error](Napi::Env env) -> Napi::Value {
         if (*error) throw SystemError(env, *error, "syncfs");
         return env.Undefined();
+      });
+}
+
+Napi::Value RealPath(const Napi::CallbackInfo& info) {
+  struct Call {
+    std::string path, real;
+    int error = 0;
+  };
+  auto call = std::make_shared<Call>();
+  call->path = Path(info[0], "path").str();
+  return Work(
+      info.Env(),
+      [call] {
+        const std::unique_ptr<char, decltype(&free)> real(realpath(call->path.c_str(), nullptr), free);
+        if (real) call->real = real.get();
+        else call->error = errno;
+      },
+      [call](Napi::Env env) -> Napi::Value {
+        if (call->error) throw SystemError(env, call->error, "realpath", call->path.c_str());
+        return Napi::String::New(env, call->real);
       });
 }
 

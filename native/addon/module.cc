@@ -34,6 +34,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Flock>(exports, "flock");
   Export<FlockWait>(exports, "flockWait");
   Export<Syncfs>(exports, "syncfs");
+  Export<RealPath>(exports, "realPath");
 
   Export<OverlayMount>(exports, "overlayMount");
   Export<OpenTree>(exports, "openTree");

@@ -63,7 +63,7 @@ class Connection {
   bool WaitFor(const Container* container);
 
  private:
-  static constexpr int kWaitsMax = 64;
+  static constexpr int kWaitsMax = 1024;
 
   explicit Connection(Fd socket);
   ~Connection();

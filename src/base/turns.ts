@@ -18,6 +18,10 @@ export class Turns {
 export class Joins<T> {
   readonly #running = new Map<string, Promise<T>>()
 
+  get size(): number {
+    return this.#running.size
+  }
+
   join(key: string, act: () => Promise<T>): Promise<T> {
     const running = this.#running.get(key)
     if (running) return running

@@ -63,6 +63,8 @@ export interface Binding {
   flockWait(fd: number, exclusive: boolean): Promise<void>
   /** The fd must stay open until it settles. */
   syncfs(fd: number): Promise<void>
+  /** realpath(3). Own thread: a file server that is gone holds up nobody else. */
+  realPath(path: string): Promise<string>
 
   // -- mounts, all by fd, none in the host's mount table -----------------------------------------------------
   /**

@@ -16,6 +16,10 @@ import { exitedStatus, lostExit } from './status.ts'
 
 /** Between two looks at a monitor that has closed its connection: it ends, or it can be asked again. */
 const LOOK_MS_MAX = 1000
+const SIGKILL = 9
+/** The first process of a PID namespace is gone only after all that it has taken along. */
+const FIRST_PROCESS_MS = 1000
+const FIRST_PROCESS_LOOK_MS = 50
 
 /** Takes a pod into the node's index and watches over its monitor. */
 export function adopt(node: Node, pod: Pod): void {
@@ -51,6 +55,29 @@ export function containerEnded(node: Node, container: Container, exit: Container
   if (container.status.state === 'exited') return
   container.end(exitedStatus(exit))
   node.emit('stopped', container.pod, container.id)
+  if (exit.signal === SIGKILL) void lookForPids(node, container.pod, FIRST_PROCESS_MS)
+}
+
+/**
+ * Whether the first process of the PID namespace that a pod's containers share still lives. Any of them that is root may end it. Then the pod is not ready, by which
+ * the kubelet knows that it needs another; its network and its monitor go with its stop.
+ */
+export async function lookForPids(node: Node, pod: Pod, withinMs: number): Promise<void> {
+  const until = performance.now() + withinMs
+  for (;;) {
+    const { monitor } = pod
+    if (!monitor || pod.held.pid === undefined) return
+    const status = await askMonitor(monitor)
+    if (!status || pod.monitor !== monitor) return
+    if (status.namespaces.pid === undefined) {
+      pod.held = status.namespaces
+      node.warn(`pod ${pod.id}: the first process of its PID namespace has ended, and all others`)
+      node.emit('stopped', pod, pod.id)
+      return
+    }
+    if (performance.now() >= until) return
+    await delay(FIRST_PROCESS_LOOK_MS)
+  }
 }
 
 /** The monitor has ended, or only its connection: it closes that of a client which reads nothing, such as a daemon that was frozen itself. */

@@ -17,6 +17,7 @@ import { within } from './check.ts'
 import type { UsableImage } from './image-use.ts'
 import { imageNames, imageVolume, useImage } from './images.ts'
 import { Container, type Pod } from './model.ts'
+import { mustAnswer } from './mount-source.ts'
 import { containerMounts } from './mounts.ts'
 import { containerName, invalid, isSame } from './names.ts'
 import { containerNamespaces } from './namespaces.ts'
@@ -95,6 +96,7 @@ async function makeOfImage(
   const resources = checkedResources('linux.resources', config.linux?.resources ?? null)
   const signal = stopSignal(config.stopSignal, imageConfig?.StopSignal)
   const imageMounts = await imageMountsOf(node, config)
+  await mustAnswer(config.mounts)
   const volumes = imageVolumes(imageConfig, config).map((target, index) => ({
     target,
     path: at.volume(pod.id, id, index),

@@ -1,6 +1,7 @@
 import type { Monitor } from '../container/index.ts'
 import type { HeldNamespaces } from '../container/monitor.ts'
 import type { Spec } from '../spec/runtime.ts'
+import { podOptions } from './namespaces.ts'
 import type { ContainerRecord, ContainerStatus, PodRecord } from './types.ts'
 
 /** A pod as the daemon knows it: an index over what is on the disk and what its monitor says. */
@@ -29,7 +30,12 @@ export class Pod {
   }
 
   get isReady(): boolean {
-    return this.monitor !== undefined && !this.stopped
+    return this.monitor !== undefined && !this.stopped && !this.hasLostPids
+  }
+
+  /** The first process of the PID namespace that its containers share has ended: nothing can be started in there any more. */
+  get hasLostPids(): boolean {
+    return podOptions(this.record.config).pid === 'POD' && this.held.pid === undefined
   }
 }
 

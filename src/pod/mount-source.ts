@@ -1,10 +1,45 @@
 import { mkdirSync, realpathSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
+import { Joins } from '../base/turns.ts'
+import { binding } from '../kernel/binding.ts'
 import { O_PATH } from '../kernel/constants.ts'
 import { openInside } from '../kernel/inside.ts'
 import { overlayMount } from '../kernel/mount-api.ts'
 import { impossible, show } from '../plan/check.ts'
 import type { MountPropagation } from '../spec/cri.ts'
+import { within as settles } from './wait.ts'
+
+/** A path that nothing answers for in this time is on a file server that is gone, or in a FUSE file system whose program hangs. */
+const HOST_PATH_MS = 10_000
+/** Paths that are waited for, each by a thread; the memory of one is small, and there is no way to end it. */
+const HUNG_PATHS_MAX = 256
+
+const looks = new Joins<void>()
+
+/**
+ * That host paths of mounts answer, before anything looks at them in the daemon's one thread: with a dead file server that would be the end of all other calls. One
+ * that is missing or refused answers, too.
+ */
+export async function mustAnswer(
+  mounts: readonly { readonly hostPath: string }[],
+  withinMs = HOST_PATH_MS,
+): Promise<void> {
+  // One after the other: a container with many of them has one that hangs, at most.
+  for (const [i, { hostPath }] of mounts.entries()) {
+    if (!hostPath.startsWith('/') || hostPath.includes('\0')) continue
+    if (looks.size >= HUNG_PATHS_MAX)
+      throw new Fault('RESOURCE_EXHAUSTED', `${HUNG_PATHS_MAX} paths of this host do not answer`)
+    // Asked for again while it hangs it costs no further thread.
+    const asked = looks.join(hostPath, async () => {
+      await binding.realPath(hostPath).catch(() => {})
+    })
+    if (await settles(asked, withinMs)) continue
+    throw new Fault(
+      'UNAVAILABLE',
+      `mounts[${i}].host_path: ${show(hostPath)} does not answer: its file server is gone, or its file system hangs`,
+    )
+  }
+}
 
 /** Where a host path really is: what is mounted is what a link leads to (CRI). A missing directory is made, as containerd and CRI-O do and the kubelet counts on. */
 export function hostSource(field: string, path: string): string {

@@ -9,7 +9,7 @@ import type { ContainerExit } from '../container/monitor.ts'
 import { bootId } from '../engine/status.ts'
 import { renewWork } from '../engine/trees.ts'
 import type { Spec } from '../spec/runtime.ts'
-import { watch } from './adopt.ts'
+import { lookForPids, watch } from './adopt.ts'
 import { mustBeReady } from './create-container.ts'
 import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
@@ -28,6 +28,7 @@ export async function startContainer(node: Node, id: string): Promise<void> {
       await startInTurn(node, container)
     } catch (error) {
       failStart(node, container, error)
+      await lookForPids(node, container.pod, 0)
       throw error
     }
   })

@@ -1,6 +1,6 @@
 import { describe, Fault } from '../base/fault.ts'
 import { killGroup } from '../cgroup/index.ts'
-import { thawCgroup } from '../container/index.ts'
+import { connectMonitor, thawCgroup } from '../container/index.ts'
 import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
@@ -9,6 +9,8 @@ import { within } from './wait.ts'
 const SIGKILL = 9
 /** After SIGKILL: a process that a device or a dead file server holds is not gone by then, and the caller asks again. */
 const KILLED_MS = 60_000
+/** A container that is made for longer is killed, when it is to stop. */
+const START_MS = 2000
 /** Until the end of a monitor has made its containers ended. */
 const LOST_MS = 2000
 
@@ -25,8 +27,7 @@ export const stopContainerNow = (node: Node, container: Container): Promise<void
   stop(node, container, 0)
 
 async function stop(node: Node, container: Container, timeoutS: number): Promise<void> {
-  // A start that is under way is over first; a stop itself takes no turn, for another one may be in a hurry.
-  await node.turns.take(container.id, async () => {})
+  await startIsOver(node, container)
   if (container.status.state !== 'running') return
   const asked = container.stopping
   container.stopping = true
@@ -39,9 +40,25 @@ async function stop(node: Node, container: Container, timeoutS: number): Promise
   if (timeoutS > 0 && (await within(ended, timeoutS * 1000))) return
   await signal(node, container, SIGKILL, true)
   if (await within(ended, KILLED_MS)) return
-  throw new Fault(
+  throw hangs(container)
+}
+
+/** A start that is under way is over first, or is ended; a stop itself takes no turn, for another one may be in a hurry. */
+async function startIsOver(node: Node, container: Container): Promise<void> {
+  const turn = node.turns.take(container.id, async () => {})
+  const until = performance.now() + KILLED_MS
+  while (!(await within(turn, START_MS))) {
+    if (container.status.state !== 'created') continue
+    if (performance.now() > until) throw hangs(container)
+    // It hangs in a mount, or only takes its time: either way nobody wants it any more.
+    await signal(node, container, SIGKILL, true)
+  }
+}
+
+function hangs({ id }: Container): Fault {
+  return new Fault(
     'DEADLINE_EXCEEDED',
-    `container ${container.id.slice(0, 12)} was killed and does not end: a process of it hangs in the kernel`,
+    `container ${id.slice(0, 12)} was killed and does not end: a process of it hangs in the kernel`,
   )
 }
 
@@ -62,11 +79,13 @@ async function signal(
 ): Promise<void> {
   const { pod, id, cgroup } = container
   try {
-    if (pod.monitor)
-      await unlessHung(
-        node.at.monitor(pod.id),
-        pod.monitor.signal(id, { signal: number, all, stop: true }),
-      )
+    if (!pod.monitor) return
+    // A connection of its own: on the pod's it would wait for whatever is being made there.
+    using monitor = await connectMonitor(node.at.monitor(pod.id))
+    await unlessHung(
+      node.at.monitor(pod.id),
+      monitor.signal(id, { signal: number, all, stop: true }),
+    )
   } catch (error) {
     // It ended by itself at this very moment, or its monitor is lost, which ends it too.
     if (!(error instanceof Fault)) throw error

@@ -34,6 +34,7 @@ const NODE_CALLS = [
 const PROMISES = [
   'flockWait',
   'syncfs',
+  'realPath',
   'pidfdWait',
   'pollPriority',
   'removeTree',
