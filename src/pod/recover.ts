@@ -14,6 +14,7 @@ import { isId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { type FileLock, tryLockFile } from '../kernel/lock.ts'
 import { adopt, endLost, readExit, readRunMark, watch } from './adopt.ts'
+import { isCutOff } from './cut-off.ts'
 import { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
 import { CREATED, exitedStatus } from './status.ts'
@@ -57,7 +58,8 @@ async function recoverOrTell(node: Node, name: string): Promise<void> {
       if (name.endsWith('.trash')) await removeTree(path)
       return
     }
-    const record = readRecord<PodRecord>(node.at.podRecord(name), name)
+    const file = node.at.podRecord(name)
+    const record = isCutOff(file) ? undefined : readRecord<PodRecord>(file, name)
     if (record) await recoverPod(node, record)
     else await removeDebris(node, name)
   } catch (error) {
@@ -83,6 +85,10 @@ async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   for (const id of readdirSync(at.containers(record.id))) {
     const path = at.container(record.id, id)
     try {
+      if (isCutOff(at.record(record.id, id))) {
+        await removeTree(path)
+        continue
+      }
       const found = isId(id) ? readRecord<ContainerRecord>(at.record(record.id, id), id) : undefined
       if (found) await recoverContainer(node, pod, found, live?.containers[id])
       else await removeContainerDebris(node, pod, id, path)

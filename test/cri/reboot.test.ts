@@ -69,6 +69,7 @@ test('logs are there, and so are limits, before or after their last change', () 
 })
 
 test('no record is damaged, also of what was being made', () => {
+  assert.ok(after.cutOff > 0, 'the power went too early to tell')
   assert.equal(after.damage, [])
 })
 

@@ -3,7 +3,8 @@
  * the next boot. Each prints one line of JSON behind a mark.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import {
   CriDaemon,
@@ -21,7 +22,8 @@ export const MARK = 'result: '
 const DISK = '/run/reboot-disk'
 const LOGS = `${DISK}/logs`
 const STORM_PODS = 4
-const STORM_MS = 600
+/** Longer than a file system keeps names in memory, and shorter than it keeps what is in files: those of the storm are empty after the cut. */
+const STORM_MS = 7000
 const MIB = 2 ** 20
 const FOREVER = ['probe', 'sleep', '1000']
 
@@ -52,6 +54,8 @@ export interface After {
   readonly memoryLimit: string
   readonly log: readonly string[]
   readonly damage: readonly string[]
+  /** Records whose content has not reached the disk. */
+  readonly cutOff: number
   /** What a start in a pod of the boot before was answered. */
   readonly refusal: string
   /** Pods and containers that are left when every pod was removed, and what is left of them on the disk. */
@@ -139,6 +143,7 @@ async function storm(daemon: CriDaemon, number: number): Promise<void> {
 
 async function after(known: Before): Promise<void> {
   const daemon = await openDaemon()
+  const cutOff = emptyRecords()
   await daemon.start()
   const { items } = await daemon.call('ListPodSandbox')
   const { containers } = await daemon.call('ListContainers')
@@ -164,6 +169,7 @@ async function after(known: Before): Promise<void> {
         .map((each) => each.message),
       ...quarantined(),
     ],
+    cutOff,
     refusal: refusal.text,
   }
   const again = await runPod(daemon, named('ready', 1))
@@ -183,6 +189,13 @@ async function after(known: Before): Promise<void> {
     left: [...left, ...readdirSync(`${DISK}/root/pods`)],
     again: { pod: state?.state ?? '', output },
   } satisfies After)
+}
+
+function emptyRecords(): number {
+  const pods = `${DISK}/root/pods`
+  return readdirSync(pods, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('/record.json'))
+    .filter((name) => statSync(join(pods, name)).size === 0).length
 }
 
 function quarantined(): string[] {
