@@ -81,11 +81,14 @@ function cacheDirectory(): string {
   return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'berth/uml')
 }
 
-/** Boots the machine for one command in the repository. `show` passes its output on while it comes. */
+/**
+ * Boots the machine for one command in the repository. `show` passes its output on while it comes. `disk` is a file that is /dev/ubda there and outlives
+ * the machine.
+ */
 export async function runInMachine(
   machine: Machine,
   command: readonly string[],
-  options: { limitMs: number; show: boolean },
+  options: { limitMs: number; show: boolean; disk?: string },
 ): Promise<Ended> {
   const exchange = realpathSync(mkdtempSync(join(tmpdir(), 'berth-vm-')))
   const environment = Object.entries(process.env)
@@ -96,7 +99,7 @@ export async function runInMachine(
   for (const name of ['output', 'boot']) writeFileSync(join(exchange, name), '')
 
   const console = openSync(join(exchange, 'console'), 'w')
-  const child = spawn(machine.linux, kernelArguments(machine, exchange), {
+  const child = spawn(machine.linux, kernelArguments(machine, exchange, options.disk), {
     stdio: ['ignore', console, console],
     env: { ...process.env, HOME: exchange, TMPDIR: memoryDirectory() },
     detached: true,
@@ -110,10 +113,11 @@ export async function runInMachine(
   }
 }
 
-function kernelArguments(machine: Machine, exchange: string): string[] {
+function kernelArguments(machine: Machine, exchange: string, disk?: string): string[] {
   return [
     ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `mem=${MEMORY}`],
     ...['con=null', 'con0=null,fd:1', 'con1=null', 'quiet', 'panic=-1', `uml_dir=${exchange}`],
+    ...(disk === undefined ? [] : [`ubda=${disk}`]),
     // Faster than the other ways to run the guest's processes; kernels that do not know it ignore it.
     ...(Number(machine.version.split('.')[0]) >= 7 ? ['seccomp=on'] : []),
     `init=${join(REPOSITORY, 'scripts/vm-init.sh')}`,

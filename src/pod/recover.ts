@@ -15,6 +15,7 @@ import { isId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { type FileLock, tryLockFile } from '../kernel/lock.ts'
 import { adopt, endLost, endRemains, watch, writeExit } from './adopt.ts'
+import { isCutOff } from './cut-off.ts'
 import { askMonitor, killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
 import { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
@@ -86,7 +87,7 @@ async function recoverOrTell(node: Node, name: string): Promise<void> {
       if (name.endsWith('.trash')) await removeTree(path)
       return
     }
-    const record = readPodRecord(node, name)
+    const record = isCutOff(node.at.podRecord(name)) ? undefined : readPodRecord(node, name)
     if (record) await recoverPod(node, record)
     else await removeDebris(node, name)
   } catch (error) {
@@ -109,6 +110,10 @@ async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   for (const id of readdirSync(at.containers(record.id))) {
     const path = at.container(record.id, id)
     try {
+      if (isCutOff(at.record(record.id, id))) {
+        await removeTree(path)
+        continue
+      }
       const found = isId(id) ? readContainerRecord(node, record.id, id) : undefined
       if (found) await recoverContainer(node, pod, found, said)
       else await removeContainerDebris(node, pod, id, path)

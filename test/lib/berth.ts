@@ -33,7 +33,8 @@ export class Berth {
   constructor() {
     // Short, since a unix socket's path has a limit; real, since mountinfo shows no links.
     this.directory = mkdtempSync(join(process.env['BERTH_TEST_DIRECTORY'] ?? tmpdir(), 'berth-'))
-    this.root = join(this.directory, 'root')
+    // A test of what outlives the machine says where.
+    this.root = process.env['BERTH_TEST_ROOT'] ?? join(this.directory, 'root')
     this.state = join(this.directory, 'state')
   }
 
