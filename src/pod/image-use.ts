@@ -1,6 +1,6 @@
 import { readlinkSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { Fault, isErrno } from '../base/fault.ts'
+import { describe, Fault, isErrno } from '../base/fault.ts'
 import { openImages } from '../engine/images.ts'
 import type { Engine } from '../engine/open.ts'
 import { readConfig } from '../image/inspect.ts'
@@ -53,7 +53,10 @@ export async function useImage<T>(
     const { lower } = await prepareChain(store.layers, config.rootfs.diff_ids)
     return await work({ id, config, lower: lower.map((path) => relative(engine.root, path)) })
   } finally {
-    await collectIfWanted(engine)
+    // What the work has given or thrown counts, whatever becomes of a collection that others have asked for.
+    await collectIfWanted(engine).catch((error) =>
+      engine.warn(`unused images are not collected: ${describe(error)}`),
+    )
   }
 }
 

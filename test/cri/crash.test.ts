@@ -41,7 +41,7 @@ const UNAVAILABLE = 14
 process.stdout.write(`# seed ${SEED}, ${KILLS} kills\n`)
 const random = new Random(SEED)
 const daemon = new CriDaemon()
-const network = new FakeNetwork(daemon)
+const network = FakeNetwork.of(daemon)
 const clean = traces({ roots: [daemon.berth.directory], withinMs: 15_000 })
 
 /** Pods that were made and whose removal nobody has asked for. */
