@@ -1,6 +1,6 @@
 import { existsSync, readlinkSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { Fault, isErrno } from '../base/fault.ts'
+import { describe, Fault, isErrno } from '../base/fault.ts'
 import { openImages } from '../engine/images.ts'
 import type { Engine } from '../engine/open.ts'
 import { readConfig } from '../image/inspect.ts'
@@ -51,7 +51,10 @@ export async function useImage<T>(
     const { id } = store.catalog.resolve(ref)
     return await work(await usable(engine, store, id))
   } finally {
-    await collectIfWanted(engine)
+    // What the work has given or thrown counts, whatever becomes of a collection that others have asked for.
+    await collectIfWanted(engine).catch((error) =>
+      engine.warn(`unused images are not collected: ${describe(error)}`),
+    )
   }
 }
 

@@ -20,6 +20,7 @@ import { invalid, isSame, podName } from './names.ts'
 import { podNamespaces } from './namespaces.ts'
 import { writePodEtc } from './network-etc.ts'
 import type { Node } from './node.ts'
+import { cgroupOf } from './records.ts'
 import { removeParent } from './remove.ts'
 import { endPodMonitor } from './stop-pod.ts'
 import type { PodRecord } from './types.ts'
@@ -106,8 +107,9 @@ async function makePod(
   stage('namespaces')
   const held = { ...plan, ...(holds(plan, 'ipc') ? { sharedMemoryBytes: SHM_SIZE } : {}) }
   if (holds(plan, 'pid')) {
+    // Also one that is only half made.
+    undo.push('the cgroup', () => destroyCgroup(cgroupOf(parent, id)))
     const { directory } = await createGroup(cgroupHost(), { parent, name: id, resources: {} })
-    undo.push('the cgroup', () => destroyCgroup(directory))
     pod.held = await monitor.holdNamespaces({ ...held, cgroup: directory })
   } else {
     pod.held = await monitor.holdNamespaces(held)

@@ -27,7 +27,8 @@ export async function stopPodInTurn(node: Node, pod: Pod, stage: Stage): Promise
   await stopContainers(node, pod)
   await node.networks.detach(pod.id, { netns: pod.held.network ?? '', stage })
   pod.addresses = []
-  if (!pod.monitor) return
+  // One whose end has failed before is known by its lock alone.
+  if (!pod.monitor && !isMonitorAlive(node.at.monitor(pod.id))) return
   stage('monitor')
   await endPodMonitor(node, pod)
   node.emit('stopped', pod, pod.id)
@@ -70,27 +71,32 @@ export async function endMonitor(
   known: Monitor | undefined,
 ): Promise<void> {
   const directory = node.at.monitor(id)
-  if (!isMonitorAlive(directory)) {
-    known?.close()
-    return
-  }
+  using monitor = known
+  if (!isMonitorAlive(directory)) return
   // A monitor that closed our connection answers a new one.
-  const monitor = known ?? (await connectMonitor(directory).catch(() => undefined))
-  try {
-    if (monitor) await within(MONITOR_ANSWER_MS, monitor.quit())
-    // The kernel closes its connection at its end, at the latest.
-    if (monitor) await settles(monitor.lost, MONITOR_END_MS)
-  } catch (error) {
-    if (!(error instanceof Fault)) throw error
-    if (error.code === 'DEADLINE_EXCEEDED') killMonitor(directory, id, node.engine.warn)
-    // Else it ends by itself when the last container has.
-    else if (error.code !== 'UNAVAILABLE') node.warn(`pod ${id}: ${describe(error)}`)
-  } finally {
-    monitor?.close()
+  if (!monitor || !(await quit(node, id, monitor))) {
+    using other = await connectMonitor(directory).catch(() => undefined)
+    if (other) await quit(node, id, other)
   }
   await eventuallyGone(
     () => !isMonitorAlive(directory),
     MONITOR_END_MS,
     `the monitor of pod ${id} does not end`,
   )
+}
+
+/** Whether the monitor has heard of it, or is killed. */
+async function quit(node: Node, id: string, monitor: Monitor): Promise<boolean> {
+  try {
+    await within(MONITOR_ANSWER_MS, monitor.quit())
+    // The kernel closes its connection at its end, at the latest.
+    await settles(monitor.lost, MONITOR_END_MS)
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error
+    if (error.code === 'UNAVAILABLE') return false
+    if (error.code === 'DEADLINE_EXCEEDED') killMonitor(node.at.monitor(id), id, node.engine.warn)
+    // Else it ends by itself when the last container has.
+    else node.warn(`pod ${id}: ${describe(error)}`)
+  }
+  return true
 }

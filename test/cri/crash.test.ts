@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ServiceError } from '@grpc/grpc-js'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { describe } from '../../src/base/fault.ts'
 import type * as cri from '../../src/spec/cri.ts'
 import {
   type Calls,
@@ -32,6 +33,8 @@ const CLIENTS = 6
 const LIFE_MS_MAX = 800
 const LIST_MS = 200
 const RETRY_MS = 100
+/** On a machine that others use, too. */
+const START_MS_MAX = 60_000
 
 const UNKNOWN = 2
 const FAILED_PRECONDITION = 9
@@ -41,7 +44,7 @@ const UNAVAILABLE = 14
 process.stdout.write(`# seed ${SEED}, ${KILLS} kills\n`)
 const random = new Random(SEED)
 const daemon = new CriDaemon()
-const network = new FakeNetwork(daemon)
+const network = FakeNetwork.of(daemon)
 const clean = traces({ roots: [daemon.berth.directory], withinMs: 15_000 })
 
 /** Pods that were made and whose removal nobody has asked for. */
@@ -52,6 +55,7 @@ let isOver = false
 let pods = 0
 let retries = 0
 let kills = 0
+let slowestMs = 0
 
 /** Asks until there is an answer that is the daemon's own. */
 async function insist<Name extends keyof Calls>(
@@ -184,7 +188,12 @@ async function killAgainAndAgain(): Promise<void> {
     await delay(random.between(0, LIFE_MS_MAX))
     await daemon.end('SIGKILL')
     kills++
-    await daemon.start()
+    daemon.log = ''
+    const begin = performance.now()
+    await daemon.start(START_MS_MAX).catch((error) => {
+      throw new Error(`${describe(error)}\n${daemon.log}`)
+    })
+    slowestMs = Math.max(slowestMs, performance.now() - begin)
   }
 }
 
@@ -200,14 +209,15 @@ test('the daemon starts', async () => {
 test(`${KILLS} kills under ${CLIENTS} clients: no exit code, log line, pod or address is lost`, async () => {
   const all = [...Array.from({ length: CLIENTS }, client), look()]
   const failed = Promise.all(all)
-  await Promise.race([killAgainAndAgain(), failed]).catch(() => {})
-  isOver = true
-  const results = await Promise.allSettled(all)
-  process.stdout.write(`# ${kills} kills, ${pods} pods, ${retries} calls repeated\n`)
-  const first = results.find(({ status }) => status === 'rejected') as PromiseRejectedResult
-  // The first of them is what the reader needs.
-  if (first) throw first.reason
-  assert.ok(kills >= KILLS)
+  const killed = Promise.race([killAgainAndAgain(), failed]).finally(() => {
+    isOver = true
+  })
+  // All are waited for; the first that failed is what the reader needs.
+  const results = await Promise.allSettled([...all, killed])
+  process.stdout.write(
+    `# ${kills} kills, ${pods} pods, ${retries} calls repeated, the slowest start ${Math.round(slowestMs)} ms\n`,
+  )
+  for (const result of results) if (result.status === 'rejected') throw result.reason
   assert.ok(pods > 0)
 })
 

@@ -37,7 +37,7 @@ const DATA_LOSS = 15
 const DISK_SIZE = '8m'
 
 const daemon = new CriDaemon()
-const network = new FakeNetwork(daemon)
+const network = FakeNetwork.of(daemon)
 const clean = traces({ roots: [daemon.berth.directory] })
 
 const podFile = (pod: string, ...rest: string[]): string =>

@@ -25,7 +25,7 @@ needs('root', 'overlay', 'cgroup2')
 
 const NOT_FOUND = 5
 const daemon = new CriDaemon()
-const network = new FakeNetwork(daemon)
+const network = FakeNetwork.of(daemon)
 const clean = traces({ roots: [daemon.berth.directory] })
 const SIGNALS = ['SIGTERM', 'SIGKILL'] as const
 

@@ -26,7 +26,7 @@ const HEAP_NOISE_BYTES = 3 * MIB
 const RESIDENT_NOISE_BYTES = 48 * MIB
 
 const daemon = new CriDaemon()
-const network = new FakeNetwork(daemon)
+const network = FakeNetwork.of(daemon)
 const clean = traces({ roots: [daemon.berth.directory] })
 
 interface Size {

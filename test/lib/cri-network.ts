@@ -36,22 +36,24 @@ esac
 `
 
 export class FakeNetwork {
+  readonly plugins: string
   readonly #leases: string
 
-  constructor(daemon: CriDaemon) {
-    const { directory } = daemon.berth
-    const plugins = join(directory, 'plugins')
+  constructor(directory: string, netConf: string) {
+    this.plugins = join(directory, 'plugins')
     this.#leases = join(directory, 'leases')
-    for (const path of [plugins, this.#leases]) mkdirSync(path)
-    writeFileSync(join(plugins, 'fake'), PLUGIN(this.#leases), { mode: 0o755 })
-    // The file ends with the table [network].
-    appendFileSync(daemon.config, `plugin_dirs = ["${plugins}"]\n`)
-    this.configure(daemon)
-  }
-
-  configure({ netConf }: CriDaemon): void {
+    for (const path of [this.plugins, this.#leases]) mkdirSync(path)
+    writeFileSync(join(this.plugins, 'fake'), PLUGIN(this.#leases), { mode: 0o755 })
     const conf = { cniVersion: '1.0.0', name: 'fake', plugins: [{ type: 'fake' }] }
     writeFileSync(join(netConf, '10-fake.conflist'), JSON.stringify(conf))
+  }
+
+  /** Of a daemon that is not yet started. */
+  static of(daemon: CriDaemon): FakeNetwork {
+    const network = new FakeNetwork(daemon.berth.directory, daemon.netConf)
+    // The file ends with the table [network].
+    appendFileSync(daemon.config, `plugin_dirs = ["${network.plugins}"]\n`)
+    return network
   }
 
   /** The addresses that are given away, and the pod that has each. '' where that is just being written. */

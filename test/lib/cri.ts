@@ -213,7 +213,7 @@ conf_dir = "${this.netConf}"
   }
 
   /** Starts it, and waits until it answers. */
-  async start(): Promise<void> {
+  async start(withinMs = 20_000): Promise<void> {
     const child = this.berth.spawn(['serve', '--config', this.config, '--socket', this.socket])
     this.#child = child
     child.stdin.end()
@@ -229,7 +229,7 @@ conf_dir = "${this.netConf}"
         await this.client.call('Version', {}, { deadlineMs: 2000 })
         return true
       },
-      { withinMs: 20_000 },
+      { withinMs },
     )
   }
 
