@@ -35,19 +35,19 @@ async function main(): Promise<void> {
   const { image } = values
   const berth = await startBerth(image)
   const subjects = [berth, ...values.peer.map((text) => parsePeer(text, image))]
-  const times: Times = new Map()
   const loadBefore = loadavg()[0] ?? 0
   try {
     for (const subject of subjects) await subject.pull()
     for (const network of ['host', 'bridge'] as const) {
+      const times: Times = new Map()
       // The first pod of a runtime finds nothing in its place yet: not measured.
       for (const subject of subjects) await oneByOne(subject, network, new Map())
       for (let round = 0; round < Number(values.rounds); round++) {
         for (const subject of turned(subjects, round)) await oneByOne(subject, network, times)
         for (const subject of turned(subjects, round)) await atOnce(subject, network, times)
       }
+      print(times, subjects, 'ms', 1)
     }
-    print(times, subjects, 'ms', 1)
     if (Number(values.pods) > 0) await loaded(subjects, Number(values.pods), Number(values.rounds))
     const loads = [loadBefore, loadavg()[0] ?? 0].map((load) => load.toFixed(1)).join(' and ')
     process.stdout.write(`\nload average before and after: ${loads}\n`)
