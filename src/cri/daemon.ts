@@ -1,4 +1,5 @@
 import type { Node } from '../pod/index.ts'
+import type { Configuration } from './config.ts'
 import type { Metrics } from './metrics.ts'
 import type { Streams } from './streams.ts'
 
@@ -7,6 +8,6 @@ export interface Daemon {
   readonly node: Node
   readonly streams: Streams
   readonly metrics: Metrics
-  /** The effective configuration, for Status. */
-  readonly configuration: () => unknown
+  /** The effective configuration. */
+  readonly configuration: () => Configuration
 }
