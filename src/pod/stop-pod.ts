@@ -25,7 +25,8 @@ export async function stopPodInTurn(node: Node, pod: Pod): Promise<void> {
   await stopContainers(node, pod)
   await node.networks.detach(pod.id, { netns: pod.held.network ?? '' })
   pod.addresses = []
-  if (!pod.monitor) return
+  // One that did not end in time at the stop before lives on without us: it is not forgotten.
+  if (!pod.monitor && !isMonitorAlive(node.at.monitor(pod.id))) return
   await endPodMonitor(node, pod)
   node.emit('stopped', pod, pod.id)
 }
