@@ -41,6 +41,7 @@ export {
 } from './group.ts'
 export { type CgroupHost, cgroupHost } from './host.ts'
 export { type LimitWrite, limitWrites } from './limits.ts'
+export { checkPath } from './path.ts'
 export { removeGroup, removeParentIfEmpty } from './removal.ts'
 export {
   type CgroupStats,

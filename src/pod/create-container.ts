@@ -42,23 +42,26 @@ export async function createContainer(
 ): Promise<string> {
   const pod = node.mustPod(podId)
   const name = containerName(config.metadata)
-  return node.creations.join(`container ${pod.id} ${name}`, async () => {
+  const stored = storedConfig(config)
+  const mustBeAsked = (made: Container): string => {
+    if (!made.removing && isSame(made.record.config, stored)) return made.id
+    throw new Fault(
+      'ALREADY_EXISTS',
+      `the name ${name} is taken by container ${made.id.slice(0, 12)} of the pod: remove that one, or ask with another attempt`,
+    )
+  }
+  const id = await node.creations.join(`container ${pod.id} ${name}`, async () => {
     const made = [...pod.containers.values()].find(
       (each) => containerName(each.record.config.metadata) === name,
     )
-    const stored = storedConfig(config)
-    if (made && !made.removing && isSame(made.record.config, stored)) return made.id
-    if (made) {
-      throw new Fault(
-        'ALREADY_EXISTS',
-        `the name ${name} is taken by container ${made.id.slice(0, 12)} of the pod: remove that one, or ask with another attempt`,
-      )
-    }
+    if (made) return mustBeAsked(made)
     mustBeReady(pod)
     if (pod.containers.size >= CONTAINERS_MAX)
       throw new Fault('RESOURCE_EXHAUSTED', `the pod has ${CONTAINERS_MAX} containers already`)
     return makeContainer(node, pod, stored)
   })
+  // Whoever has joined may have asked for something else.
+  return mustBeAsked(node.mustContainer(id))
 }
 
 export function mustBeReady(pod: Pod): void {

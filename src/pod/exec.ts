@@ -11,8 +11,6 @@ import type { Container } from './model.ts'
 import type { Node } from './node.ts'
 import { specOf } from './start-container.ts'
 
-/** The CRI's own bound for what ExecSync returns of a stream (CVE-2022-1708, CVE-2022-31030): the rest is read and thrown away. */
-export const EXEC_SYNC_BYTES_MAX = 16 * 1024 * 1024
 const ARGUMENTS_MAX = 32768
 
 export interface ExecOptions {
@@ -86,12 +84,21 @@ async function processOf(
   })
 }
 
+export interface ExecSyncOptions {
+  /** 0 for none. */
+  readonly timeoutMs: number
+  /** Of both streams: the rest is read and thrown away (CVE-2022-1708, CVE-2022-31030). */
+  readonly bytesMax: number
+  /** The caller has gone: then nobody waits for the program any more, which ends by itself or by its time. */
+  readonly signal: AbortSignal
+}
+
 /** Runs a program to its end and gives what it wrote. DEADLINE_EXCEEDED after the time: its whole tree is dead then. */
 export async function execSync(
   node: Node,
   id: string,
   command: readonly string[],
-  timeoutMs: number,
+  { timeoutMs, bytesMax, signal }: ExecSyncOptions,
 ): Promise<{ stdout: Buffer; stderr: Buffer; code: number }> {
   const container = node.mustContainer(id)
   const { session, monitor } = await execContainer(node, container, {
@@ -101,14 +108,18 @@ export async function execSync(
     timeoutMs,
   })
   const parts = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
-  const room = { stdout: EXEC_SYNC_BYTES_MAX, stderr: EXEC_SYNC_BYTES_MAX }
+  let room = bytesMax
+  const leave = (): void => monitor.close()
+  signal.addEventListener('abort', leave)
   try {
+    signal.throwIfAborted()
     for await (const { stream, data } of session.output) {
-      const taken = data.subarray(0, room[stream])
+      const taken = data.subarray(0, room)
       if (taken.length === 0) continue
-      room[stream] -= taken.length
+      room -= taken.length
       parts[stream].push(taken)
     }
+    signal.throwIfAborted()
     const exit = await session.exit
     if (exit.timedOut) {
       throw new Fault(
@@ -122,6 +133,7 @@ export async function execSync(
       code: exit.code,
     }
   } finally {
+    signal.removeEventListener('abort', leave)
     monitor.close()
   }
 }

@@ -6,7 +6,7 @@ import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { type Stage, untold } from '../base/stage.ts'
 import { Undo } from '../base/undo.ts'
-import { cgroupHost, createGroup, DEFAULT_PARENT } from '../cgroup/index.ts'
+import { cgroupHost, checkPath, createGroup, DEFAULT_PARENT } from '../cgroup/index.ts'
 import { destroyCgroup, startMonitor } from '../container/index.ts'
 import { newId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
@@ -15,6 +15,7 @@ import type { PodSandboxConfig } from '../spec/cri.ts'
 import { SHM_SIZE } from '../spec/defaults.ts'
 import type { NamespacesPlan, NamespaceType } from '../spec/plan.ts'
 import { adopt } from './adopt.ts'
+import { within } from './check.ts'
 import { Pod } from './model.ts'
 import { invalid, isSame, podName } from './names.ts'
 import { podNamespaces } from './namespaces.ts'
@@ -46,17 +47,21 @@ export async function runPod(
     !node.settings.handlers.has(runtimeHandler)
   )
     throw new Fault('NOT_FOUND', `no runtime handler "${runtimeHandler}" is configured`)
-  return node.creations.join(`pod ${name}`, async () => {
+  const mustBeAsked = (made: Pod): string => {
+    const { record, isReady, id } = made
+    if (isReady && record.runtimeHandler === runtimeHandler && isSame(record.config, config))
+      return id
+    throw new Fault(
+      'ALREADY_EXISTS',
+      `the name ${name} is taken by pod ${id.slice(0, 12)}: remove that one, or ask with another attempt`,
+    )
+  }
+  const id = await node.creations.join(`pod ${name}`, async () => {
     const made = [...node.pods.values()].find((pod) => podName(pod.record.config.metadata) === name)
-    if (made?.isReady && isSame(made.record.config, config)) return made.id
-    if (made) {
-      throw new Fault(
-        'ALREADY_EXISTS',
-        `the name ${name} is taken by pod ${made.id.slice(0, 12)}: remove that one, or ask with another attempt`,
-      )
-    }
-    return makePod(node, config, runtimeHandler, stage)
+    return made ? mustBeAsked(made) : makePod(node, config, runtimeHandler, stage)
   })
+  // Whoever has joined may have asked for something else.
+  return mustBeAsked(node.mustPod(id))
 }
 
 async function makePod(
@@ -67,7 +72,7 @@ async function makePod(
 ): Promise<string> {
   const { at } = node
   const id = newId()
-  const parent = config.linux?.cgroupParent || DEFAULT_PARENT
+  const parent = cgroupParentOf(config)
   checkPodUser(config.linux?.securityContext ?? null)
   const { plan, mappings, hostname } = podNamespaces(config, { id, hostname: hostHostname() })
   const record: PodRecord = {
@@ -133,6 +138,18 @@ async function makePod(
 function writeEtc(node: Node, { id, record, addresses }: Pod, result?: NetworkResult): void {
   const warning = writePodEtc(node.at.pod(id), { ...record, result, addresses })
   if (warning !== undefined) node.warn(`pod ${id}: ${warning}`)
+}
+
+/** One that systemd manages has a second writer, which takes the containers' controllers away at its next reload. */
+function cgroupParentOf({ linux }: PodSandboxConfig): string {
+  const parent = linux?.cgroupParent || DEFAULT_PARENT
+  const field = 'config.linux.cgroup_parent'
+  if (parent.endsWith('.slice'))
+    throw invalid(
+      field,
+      `"${parent}" is a slice of systemd: the kubelet needs cgroupDriver: cgroupfs`,
+    )
+  return within(field, () => checkPath(parent))
 }
 
 const holds = ({ namespaces }: NamespacesPlan, type: NamespaceType): boolean =>

@@ -4,7 +4,7 @@ import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { cgroupHost } from '../cgroup/index.ts'
-import { createProcess } from '../container/index.ts'
+import { createProcess, type Monitor } from '../container/index.ts'
 import type { ContainerExit } from '../container/monitor.ts'
 import { bootId } from '../engine/status.ts'
 import { renewWork } from '../engine/trees.ts'
@@ -56,6 +56,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
       ...(spec.linux.resources?.devices ? { devices: spec.linux.resources.devices } : {}),
     }
   }
+  await mustHaveTarget(monitor, container, spec)
   await renewWork(at.work(pod.id, id))
   if (record.logPath !== '') mkdirSync(dirname(record.logPath), { recursive: true, mode: 0o755 })
   const creating = createProcess({
@@ -98,6 +99,12 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     creating.then((late) => late.undo()).catch(() => {})
     throw error
   })
+  try {
+    await mustHaveTarget(monitor, container, spec)
+  } catch (error) {
+    await made.undo().catch((failure) => node.warn(describe(failure)))
+    throw error
+  }
   // Asked before the start is answered: the monitor answers in order.
   const said = monitor.status()
   said.catch(() => {})
@@ -120,6 +127,29 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
   node.emit('started', pod, id)
   // Its end is told after its start.
   watch(node, container)
+}
+
+/**
+ * That the container whose namespaces it joins runs as it did when they were named, by its pid: that may be a process of the host by now. The monitor reaps it, so what it
+ * says after the namespaces were joined holds for the time before.
+ */
+async function mustHaveTarget(
+  monitor: Monitor,
+  { id, record }: Container,
+  spec: Spec,
+): Promise<void> {
+  const target = record.config.linux?.securityContext?.namespaceOptions?.targetId ?? ''
+  const joined = (spec.linux?.namespaces ?? []).flatMap(
+    ({ path }) => /^\/proc\/(\d+)\/ns\//.exec(path ?? '')?.[1] ?? [],
+  )
+  if (joined.length === 0) return
+  const { containers } = await monitor.status()
+  const own = Object.entries(containers).find(([each]) => each.startsWith(target))?.[1]
+  if (own?.state === 'running' && joined.every((pid) => pid === String(own.pid))) return
+  throw new Fault(
+    'FAILED_PRECONDITION',
+    `cannot start container ${id.slice(0, 12)}: its target ${target.slice(0, 12)} has ended since it was made`,
+  )
 }
 
 /** The mount namespace whose /dev/shm it sees; undefined for one of its own, and where a mount of the configuration brings the host's. */

@@ -62,7 +62,8 @@ function newNode(): Node {
       handlers: new Map(),
       container,
       pinnedImages: [],
-      pullProgressTimeoutMs: 0,
+      layersAtOnce: 3,
+    pullProgressTimeoutMs: 0,
     },
     networks,
   )
