@@ -96,6 +96,16 @@ function makeContainer({ record, status }: Container): Reply<cri.Container> {
   }
 }
 
+/**
+ * Of a pod's containers, the newest first: with EventedPLEG the kubelet takes the first of a name for the one that counts (kuberuntime
+ * GetPodStatus), and would ask for the next attempt by the number of the oldest.
+ */
+export function containerStatuses(pod: Pod): Reply<cri.ContainerStatus>[] {
+  return [...pod.containers.values()]
+    .sort((a, b) => Number(BigInt(b.record.createdNs) - BigInt(a.record.createdNs)))
+    .map(containerStatus)
+}
+
 export function containerStatus(of: Container): Reply<cri.ContainerStatus> {
   const { record, status } = of
   const { user, config } = record

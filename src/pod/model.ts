@@ -1,3 +1,4 @@
+import { nowNs } from '../base/clock.ts'
 import type { Monitor } from '../container/index.ts'
 import type { HeldNamespaces } from '../container/monitor.ts'
 import type { Spec } from '../spec/runtime.ts'
@@ -17,12 +18,14 @@ export class Pod {
   stopped = false
   /** Files of removed containers that are on their way out. */
   readonly removals = new Set<Promise<void>>()
-  /** When something of it or its containers last changed, for those who compare. */
-  changedNs: string
+  /**
+   * When something of it or its containers last changed, for those who compare. A daemon that begins says now: what happened while there was
+   * none it cannot date, and a kubelet with EventedPLEG takes nothing older than what it knows.
+   */
+  changedNs = String(nowNs())
 
   constructor(record: PodRecord) {
     this.record = record
-    this.changedNs = record.createdNs
   }
 
   get id(): string {

@@ -339,6 +339,31 @@ test('events tell each step, with the pod and its containers as they are then', 
   stream.cancel()
 })
 
+test("a pod's status and its events have the newest attempt of a container first", async () => {
+  const stream = daemon.client.stream('GetContainerEvents')
+  const told: (readonly string[])[] = []
+  stream.on('error', () => {})
+  stream.on('data', (event) => {
+    told.push(event.containersStatuses.map(({ id }: { id: string }) => id))
+  })
+  const pod = await runPod(daemon)
+  const ids: string[] = []
+  for (const attempt of [0, 1, 2]) {
+    const metadata = { name: 'again', attempt }
+    const id = await runContainer(daemon, pod, ['probe', 'true'], { metadata })
+    await exited(daemon, id)
+    ids.unshift(id)
+  }
+  const { containersStatuses } = await daemon.call('PodSandboxStatus', { podSandboxId: pod.id })
+  assert.equal(
+    containersStatuses.map((each) => each.id),
+    ids,
+  )
+  await eventually('the last event', () => told.some((each) => each.length === ids.length))
+  assert.equal(told.at(-1), ids)
+  stream.cancel()
+})
+
 test('the lists in streams hold the same', async () => {
   const pod = await runPod(daemon)
   const id = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])

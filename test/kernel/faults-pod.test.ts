@@ -63,7 +63,7 @@ function newNode(): Node {
       container,
       pinnedImages: [],
       layersAtOnce: 3,
-    pullProgressTimeoutMs: 0,
+      pullProgressTimeoutMs: 0,
     },
     networks,
   )
@@ -181,7 +181,11 @@ test('StartContainer: the nth call fails, for every n', async () => {
     const { status } = node.mustContainer(id)
     if (rest.error === undefined) {
       assert.is(status.state, 'running', rest.said)
-      const { stdout } = await execSync(node, id, ['probe', 'echo', 'x'], 0)
+      const { stdout } = await execSync(node, id, ['probe', 'echo', 'x'], {
+        timeoutMs: 0,
+        bytesMax: 1000,
+        signal: new AbortController().signal,
+      })
       assert.is(stdout.toString(), 'x\n', rest.said)
     } else {
       assert.is(status.state, 'exited', rest.said)

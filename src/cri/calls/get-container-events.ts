@@ -1,6 +1,6 @@
 import type { PodEvent } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
-import { containerStatus, podSandboxStatus } from '../convert.ts'
+import { containerStatuses, podSandboxStatus } from '../convert.ts'
 import type { Daemon } from '../daemon.ts'
 import type { Reply } from '../wire.ts'
 
@@ -34,6 +34,6 @@ function stateOf(node: Daemon['node'], { podId }: PodEvent): Reply<cri.Container
   if (!pod) return {}
   return {
     podSandboxStatus: podSandboxStatus(pod),
-    containersStatuses: [...pod.containers.values()].map(containerStatus),
+    containersStatuses: containerStatuses(pod),
   }
 }

@@ -1,5 +1,5 @@
 import type * as cri from '../../spec/cri.ts'
-import { containerStatus, handlerName, podSandboxStatus } from '../convert.ts'
+import { containerStatuses, handlerName, podSandboxStatus } from '../convert.ts'
 import type { Daemon } from '../daemon.ts'
 import type { Reply } from '../wire.ts'
 
@@ -20,7 +20,7 @@ export async function sandboxStatus(
   return {
     status: podSandboxStatus(pod),
     info: verbose ? { info: JSON.stringify(info) } : {},
-    containersStatuses: [...pod.containers.values()].map(containerStatus),
+    containersStatuses: containerStatuses(pod),
     timestamp: pod.changedNs,
   }
 }
