@@ -27,6 +27,7 @@ export {
   type DriverName,
   type GroupPlace,
   groupPlace,
+  sliceOf,
 } from './driver.ts'
 export { type MemoryEvents, readMemoryEvents } from './events.ts'
 export {
@@ -40,6 +41,7 @@ export {
 export { type CgroupHost, cgroupHost } from './host.ts'
 export { type LimitWrite, limitWrites } from './limits.ts'
 export { removeGroup, removeParentIfEmpty } from './removal.ts'
+export { holdScope, requireSystemd, type ScopeRequest } from './scope.ts'
 export {
   type CgroupStats,
   type CpuStats,

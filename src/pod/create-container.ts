@@ -15,6 +15,7 @@ import { overlayMount } from '../kernel/mount-api.ts'
 import { prepareUpper } from '../layer/chain.ts'
 import { hostFacts } from '../plan/index.ts'
 import type { ContainerConfig } from '../spec/cri.ts'
+import { containersParent } from './cgroup.ts'
 import type { UsableImage } from './image-use.ts'
 import { imageStatus, imageVolume, useImage } from './images.ts'
 import { Container, type Pod } from './model.ts'
@@ -139,7 +140,7 @@ async function makeOfImage(
     controllers: cgroupHost().controllers,
     handler: handlerOf(node, pod),
     rootPath: at.upper(pod.id, id),
-    cgroupsPath: join(pod.record.cgroupParent, id),
+    cgroupsPath: join(containersParent(pod.record), id),
     warn: node.warnOnce,
   })
 

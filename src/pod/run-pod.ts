@@ -1,11 +1,10 @@
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { hostname as hostHostname } from 'node:os'
-import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
-import { cgroupHost, createGroup, DEFAULT_PARENT } from '../cgroup/index.ts'
+import { cgroupHost, createGroup } from '../cgroup/index.ts'
 import { destroyCgroup, startMonitor } from '../container/index.ts'
 import { newId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
@@ -14,6 +13,7 @@ import type { PodSandboxConfig } from '../spec/cri.ts'
 import { SHM_SIZE } from '../spec/defaults.ts'
 import type { NamespacesPlan, NamespaceType } from '../spec/plan.ts'
 import { adopt } from './adopt.ts'
+import { containersParent, holdPodScope, podPlace } from './cgroup.ts'
 import { Pod } from './model.ts'
 import { invalid, podName } from './names.ts'
 import { podNamespaces } from './namespaces.ts'
@@ -65,7 +65,7 @@ async function makePod(
 ): Promise<string> {
   const { at } = node
   const id = newId()
-  const parent = config.linux?.cgroupParent || DEFAULT_PARENT
+  const place = podPlace(node.settings.cgroupDriver, config.linux?.cgroupParent ?? '', id)
   checkPodUser(config.linux?.securityContext ?? null)
   const { plan, mappings, hostname } = podNamespaces(config, { id, hostname: hostHostname() })
   const record: PodRecord = {
@@ -74,9 +74,8 @@ async function makePod(
     createdNs: String(nowNs()),
     config,
     runtimeHandler,
-    cgroupParent: parent,
     hostname,
-    ownsParent: parent !== DEFAULT_PARENT && !existsSync(join(cgroupHost().root, parent)),
+    ...place,
     ...(mappings ? { mappings } : {}),
   }
   const pod = new Pod(record)
@@ -93,7 +92,12 @@ async function makePod(
   pod.monitor = monitor
   undo.push('the monitor', () => endPodMonitor(node, pod))
   const held = { ...plan, ...(holds(plan, 'ipc') ? { sharedMemoryBytes: SHM_SIZE } : {}) }
+  // Beside what follows; its own failure is told where it is needed.
+  const scope = holdPodScope(node, pod)
+  scope.catch(() => {})
   if (holds(plan, 'pid')) {
+    await scope
+    const parent = containersParent(record)
     const { directory } = await createGroup(cgroupHost(), { parent, name: id, resources: {} })
     undo.push('the cgroup', () => destroyCgroup(directory))
     pod.held = await monitor.holdNamespaces({ ...held, cgroup: directory })
@@ -109,6 +113,7 @@ async function makePod(
   }
   const warning = writePodEtc(at.pod(id), { ...record, result, addresses: pod.addresses })
   if (warning !== undefined) node.warn(`pod ${id}: ${warning}`)
+  await scope
   // Last: a pod without a record is one that was never made.
   writeFileAtomic(at.podRecord(id), JSON.stringify(record))
   undo.keep()

@@ -180,7 +180,7 @@ export class CriDaemon {
   /** What the daemon has logged. */
   log = ''
 
-  constructor(extra = '') {
+  constructor(extra = '', cgroup = '') {
     mkdirSync(this.logs)
     mkdirSync(this.netConf)
     writeFileSync(
@@ -188,6 +188,7 @@ export class CriDaemon {
       `${extra}
 [cgroup]
 missing = "warn"
+${cgroup}
 [network]
 conf_dir = "${this.netConf}"
 `,
