@@ -33,7 +33,7 @@ export interface CgroupDriver {
   update(directory: string, resources: Resources): Promise<readonly string[]>
 }
 
-/** UNIMPLEMENTED for systemd. */
+/** UNIMPLEMENTED for systemd, with a scope for each container: the daemon's pods have one for all of theirs (scope.ts). */
 export function cgroupDriver(name: DriverName): CgroupDriver {
   if (name === 'cgroupfs') return CGROUPFS
   throw new Fault(

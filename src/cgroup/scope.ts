@@ -13,7 +13,6 @@ import { fileURLToPath } from 'node:url'
 import { monotonicMs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
-import { within } from '../base/within.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
 import { Fd } from '../kernel/fd.ts'
 import { slicePath } from './driver.ts'
@@ -50,6 +49,7 @@ export interface ScopeRequest {
   readonly description: string
   /** A file that somebody holds an exclusive flock(2) of: the scope stays as long, and longer while other processes are in it. */
   readonly heldBy: string
+  readonly timeoutMs?: number
 }
 
 /** FAILED_PRECONDITION where systemd does not run this machine, or its program systemd-run is missing. */
@@ -98,7 +98,8 @@ export async function holdScope(request: ScopeRequest): Promise<void> {
 }
 
 async function startScope(request: ScopeRequest): Promise<void> {
-  const deadline = monotonicMs() + SCOPE_MS
+  const { timeoutMs = SCOPE_MS } = request
+  const deadline = monotonicMs() + timeoutMs
   for (;;) {
     const complaint = await runClient(request, deadline - monotonicMs())
     if (complaint === undefined) return
@@ -106,9 +107,10 @@ async function startScope(request: ScopeRequest): Promise<void> {
       await delay(RETRY_MS)
       continue
     }
+    const isLate = monotonicMs() >= deadline
     throw new Fault(
-      'UNAVAILABLE',
-      `systemd does not make ${request.unit} in ${request.slice}: ${complaint}`,
+      isLate ? 'DEADLINE_EXCEEDED' : 'UNAVAILABLE',
+      `systemd has not made ${request.unit} in ${request.slice}: ${isLate ? `no answer within ${timeoutMs} ms` : complaint}`,
     )
   }
 }
@@ -137,19 +139,12 @@ async function runClient(
     fds: [held.number, nothing.number, complaint.number],
     session: true,
   })
-  try {
-    const { code } = await within(leftMs, status)
-    if (code === 0) return undefined
-    const text = Buffer.alloc(Math.min(fstatSync(complaint.number).size, COMPLAINT_BYTES_MAX))
-    readSync(complaint.number, text, 0, text.length, 0)
-    return text.toString().trim() || `systemd-run ended with ${code}`
-  } catch (error) {
-    // It has not been waited for, so the number is still its own.
-    process.kill(pid, 'SIGKILL')
-    throw new Fault('DEADLINE_EXCEEDED', `systemd has not made ${unit} within ${SCOPE_MS} ms`, {
-      cause: error,
-    })
-  }
+  const late = setTimeout(() => process.kill(pid, 'SIGKILL'), leftMs)
+  const { code } = await status.finally(() => clearTimeout(late))
+  if (code === 0) return undefined
+  const text = Buffer.alloc(Math.min(fstatSync(complaint.number).size, COMPLAINT_BYTES_MAX))
+  readSync(complaint.number, text, 0, text.length, 0)
+  return text.toString().trim() || `systemd-run ended with ${code}`
 }
 
 /** Moves the holder out of the scope's root, which could not hand controllers down with a process in it. */
