@@ -5,7 +5,7 @@
 #include <sys/file.h>
 #include <sys/prctl.h>
 
-#include "../pause/system.h"
+#include "../common/system.h"
 
 namespace berth {
 namespace {
