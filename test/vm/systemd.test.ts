@@ -203,6 +203,31 @@ test('a scope that somebody has stopped takes its containers along, and is made 
   await stopAndRemove(pod.id)
 })
 
+test('a monitor that was killed leaves no container and no scope', async () => {
+  const pod = await podIn(podSlice())
+  const id = await runContainer(daemon, pod, ['probe', 'sleep'])
+  const monitor = processesOf([join(daemon.berth.state, 'pods', pod.id)]).find(
+    (pid) => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'berth-monitor\n',
+  )
+  assert.ok(monitor)
+  process.kill(monitor, 'SIGKILL')
+  assert.is((await exited(daemon, id)).state, 'CONTAINER_EXITED')
+  await eventually('systemd has collected the scope', () => scopes().length === 0)
+  await stopAndRemove(pod.id)
+})
+
+test('kubelet may stop the slice before the pod: all of it ends, and the pod is still to be removed', async () => {
+  const slice = podSlice()
+  const pod = await podIn(slice)
+  const id = await runContainer(daemon, pod, ['probe', 'sleep'])
+  const unit = slice.split('/').at(-1) ?? ''
+  systemctl('stop', '--no-block', unit)
+  // The program does not end at SIGTERM: this is what systemd does in the end.
+  systemctl('kill', '--signal=SIGKILL', unit)
+  await exited(daemon, id)
+  await stopAndRemove(pod.id)
+})
+
 test('the daemon killed at any moment of making pods leaves scopes of none but its pods', async () => {
   const slice = podSlice()
   for (const ms of [20, 60, 100, 140, 200, 300]) {
