@@ -19,7 +19,8 @@ mount --bind / /mnt
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/host /run/exchange /run/modules/lib/modules
 mount --move /mnt /run/host
-mount -t hostfs -o "$BERTH_VM_EXCHANGE" none /run/exchange || exit 1
+# Its path is no option that newer mount(8) could give one by one.
+LIBMOUNT_FORCE_MOUNT2=always mount -t hostfs -o "$BERTH_VM_EXCHANGE" none /run/exchange || exit 1
 exec >>/run/exchange/boot 2>&1
 for directory in /tmp /var/lib /var/tmp; do
   # The machine's programs look into /var/lib for little; what they need is bound back below.

@@ -51,15 +51,21 @@ export function podCgroup({ record }: Pod): string | undefined {
 
 /** Sees to it that a pod's scope is there, as long as its monitor lives. */
 export async function holdPodScope(node: Node, { record }: Pod): Promise<void> {
-  const { id, scope, cgroupParent, config } = record
+  const { id, scope, cgroupParent } = record
   if (scope === undefined) return
-  const { namespace = '', name = '' } = config.metadata ?? {}
   await node.turns.take(`${id} scope`, () =>
     holdScope({
       slice: sliceOf(cgroupParent).slice,
       unit: scope,
-      description: `pod ${namespace}/${name}`,
+      description: describePod(record),
       heldBy: join(node.at.monitor(id), 'alive'),
     }),
   )
+}
+
+/** For people, in systemctl. systemd writes it into a unit's file, so it holds nothing but what names of Kubernetes are made of (DNS-1123). */
+export function describePod({ id, config }: Pick<PodRecord, 'id' | 'config'>): string {
+  const { namespace = '', name = '' } = config.metadata ?? {}
+  const full = `${namespace}/${name}`
+  return `pod ${/^[a-z\d.-]{1,253}\/[a-z\d.-]{1,253}$/.test(full) ? full : id}`
 }

@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { containersParent, podPlace } from '../../../src/pod/cgroup.ts'
-import { refused } from './config.ts'
+import { containersParent, describePod, podPlace } from '../../../src/pod/cgroup.ts'
+import { podConfig, refused } from './config.ts'
 
 const ID = '0123456789abcdef'.repeat(4)
 const SCOPE = 'berth-pod-0123456789abcdef0123456789abcdef.scope'
@@ -38,6 +38,17 @@ test('a parent of the other driver is refused by name', () => {
     'INVALID_ARGUMENT',
     /is not where systemd has pod1.slice/,
   )
+})
+
+test('a pod is described by names of Kubernetes, else by its id', () => {
+  const described = (namespace: string, name: string): string =>
+    describePod({
+      id: ID,
+      config: podConfig({}, { metadata: { name, namespace, uid: 'u', attempt: 0 } }),
+    })
+  assert.is(described('kube-system', 'dns.1-x'), 'pod kube-system/dns.1-x')
+  for (const hostile of ['', 'a\nExecStart=/x', 'a b', '%n', '$x', 'A', 'a/b', 'a'.repeat(254)])
+    assert.is(described('default', hostile), `pod ${ID}`)
 })
 
 test.run()
