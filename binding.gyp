@@ -32,6 +32,19 @@
       ]
     },
     {
+      "target_name": "berth-hold",
+      "type": "executable",
+      "sources": ["<!@(ls native/hold/*.cc)"],
+      "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-ffunction-sections", "-fdata-sections"],
+      "ldflags": ["-static", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none"],
+      "conditions": [
+        ["target_arch=='x64' or target_arch=='arm64'", {
+          "defines": ["BERTH_FREESTANDING"],
+          "ldflags": ["-nostdlib"]
+        }]
+      ]
+    },
+    {
       "target_name": "probe",
       "type": "executable",
       "sources": ["<!@(ls rootfs/probe/*.cc)"],

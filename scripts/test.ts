@@ -11,7 +11,7 @@ import { existsSync } from 'node:fs'
 import { lacks, type Need } from '../test/lib/needs.ts'
 import { REPOSITORY, selectFiles, type TestFile } from './files.ts'
 import { type Ended, judge, type Verdict } from './verdict.ts'
-import { findMachine, obstacleTo, runInMachine } from './vm.ts'
+import { findMachine, type Init, obstacleTo, runInMachine, SYSTEMD } from './vm.ts'
 
 const OUTPUT_CHARACTERS_MAX = 16 * 1024 * 1024
 const VM_NEEDS: readonly Need[] = [
@@ -33,6 +33,8 @@ const OLDEST_KERNEL = [
   'test/kernel/monitor-restart.test.ts',
   'test/kernel/cgroup-devices.test.ts',
 ]
+/** What needs systemd as PID 1, and root on cgroup v2: on a machine that has it not, in one that has. */
+const SYSTEMD_FILES = /^test\/vm\/systemd[^/]*$/
 /** For all files in the machine together: it is booted once. */
 const VM_LIMIT_MS = 20 * 60_000
 
@@ -117,22 +119,31 @@ async function runAll(files: readonly TestFile[]): Promise<void> {
 }
 
 /** The same files in a machine that has what they need; its last line is added to ours. */
-async function runInVm(sources: readonly string[], machine = findMachine()): Promise<void> {
+async function runInVm(
+  sources: readonly string[],
+  machine = findMachine(),
+  init: Init = 'none',
+): Promise<void> {
   const begin = performance.now()
   const skip = (reason: string): void => {
     const output = `# skipped ${reason}\n`
     const ended = { output, code: 0, signal: null, timedOut: false }
     report('test/vm', judge(ended, { inCi, limitMs: VM_LIMIT_MS }), output, 0)
   }
-  if (!machine) {
+  const lacking = init === 'systemd' && !existsSync(SYSTEMD) ? `systemd (${SYSTEMD}), and ` : ''
+  if (!machine || lacking !== '') {
     return skip(
-      '(setup): needs User Mode Linux (Debian package user-mode-linux), or root and cgroup v2',
+      `(setup): needs ${lacking}User Mode Linux (Debian package user-mode-linux), or root and cgroup v2`,
     )
   }
   const obstacle = obstacleTo(machine)
   if (obstacle !== undefined) return skip(`(kernel): ${obstacle}`)
   const command = [process.execPath, 'dist/scripts/test.js', ...sources]
-  const ended = await runInMachine(machine, command, { limitMs: VM_LIMIT_MS, show: false })
+  const ended = await runInMachine(machine, command, {
+    limitMs: VM_LIMIT_MS,
+    show: false,
+    init,
+  })
   const last = /^(\d+) passed, (\d+) failed, (\d+) skipped$/m.exec(ended.output)
   const [passed, failed, skipped] = last ? last.slice(1).map(Number) : [0, 1, 0]
   totals.passed += passed ?? 0
@@ -151,9 +162,16 @@ async function runInVm(sources: readonly string[], machine = findMachine()): Pro
 try {
   const files = selectFiles(process.argv.slice(2))
   const isNative = VM_NEEDS.every((need) => !lacks(need))
-  const inVm = isNative ? [] : files.filter((file) => file.kind.name === 'vm')
+  const withSystemd = isNative && existsSync('/run/systemd/system')
+  const inVm = files.filter(
+    ({ kind, source }) =>
+      kind.name === 'vm' && !(SYSTEMD_FILES.test(source) ? withSystemd : isNative),
+  )
+  const sourcesOf = (needSystemd: boolean): string[] =>
+    inVm.map(({ source }) => source).filter((path) => SYSTEMD_FILES.test(path) === needSystemd)
   await runAll(files.filter((file) => !inVm.includes(file)))
-  if (inVm.length > 0) await runInVm(inVm.map((file) => file.source))
+  if (sourcesOf(false).length > 0) await runInVm(sourcesOf(false))
+  if (sourcesOf(true).length > 0) await runInVm(sourcesOf(true), findMachine(), 'systemd')
   const isGuest = existsSync('/run/exchange/command')
   if (!isGuest && files.some((file) => file.source === OLDEST_KERNEL[0])) {
     await runInVm(OLDEST_KERNEL, findMachine('package'))

@@ -1,7 +1,7 @@
 #!/bin/bash
 # PID 1 of the machine that scripts/vm.ts boots: makes a pure cgroup v2 host of the host's own file tree (read-only), runs one
 # command, and leaves its output and exit status in the exchange directory, the only place of the host it can write to.
-# The kernel hands on what vm.ts gives on its command line as our environment: BERTH_VM_EXCHANGE, BERTH_VM_REPOSITORY, BERTH_VM_MODULES.
+# The kernel hands on what vm.ts gives on its command line as our environment: BERTH_VM_EXCHANGE, BERTH_VM_REPOSITORY, BERTH_VM_MODULES, BERTH_VM_INIT.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 mount -t proc -o nosuid,nodev,noexec proc /proc
@@ -19,7 +19,8 @@ mount --bind / /mnt
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/host /run/exchange /run/modules/lib/modules
 mount --move /mnt /run/host
-mount -t hostfs -o "$BERTH_VM_EXCHANGE" none /run/exchange || exit 1
+# Its path is no option that newer mount(8) could give one by one.
+LIBMOUNT_FORCE_MOUNT2=always mount -t hostfs -o "$BERTH_VM_EXCHANGE" none /run/exchange || exit 1
 exec >>/run/exchange/boot 2>&1
 for directory in /tmp /var/lib /var/tmp; do
   # The machine's programs look into /var/lib for little; what they need is bound back below.
@@ -49,14 +50,35 @@ hostname berth-vm
 mount -o remount,rw /proc/sys 2>/dev/null
 echo "booted: $(cut -d' ' -f1 /proc/uptime) s"
 
+cat >/run/command <<END
+#!/bin/bash
 mapfile -d '' -t environment </run/exchange/environment
 mapfile -d '' -t command </run/exchange/command
 cd "$BERTH_VM_REPOSITORY" || exit 1
-# Not as PID 1, which would have to reap; the output is a file of the host that vm.ts follows.
-env -i "${environment[@]}" TMPDIR=$temporary "${command[@]}" </dev/null >>/run/exchange/output 2>&1
-echo $? >/run/exchange/status.new
+# The output is a file of the host that vm.ts follows.
+env -i "\${environment[@]}" TMPDIR=$temporary "\${command[@]}" </dev/null >>/run/exchange/output 2>&1
+echo \$? >/run/exchange/status.new
 mv /run/exchange/status.new /run/exchange/status
 sync
 echo o >/proc/sysrq-trigger
+END
+chmod 755 /run/command
+if [ "$BERTH_VM_INIT" = systemd ]; then
+  # The machine's own, with one unit that needs no other; what is mounted it leaves as it is.
+  mkdir -p /run/systemd/system
+  cat >/run/systemd/system/berth-vm.service <<END
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=exec
+ExecStart=/run/command
+StandardOutput=append:/run/exchange/boot
+StandardError=append:/run/exchange/boot
+Delegate=yes
+END
+  exec /lib/systemd/systemd --unit=berth-vm.service
+fi
+# Not as PID 1, which would have to reap.
+/run/command
 # vm.ts ends the machine when it sees the status; an init that ends would be a kernel panic.
 while :; do sleep 60; done

@@ -5,7 +5,7 @@
  *   node dist/scripts/vm.js fetch           gets a newer kernel than the system's package has, for its user only
  *   node dist/scripts/vm.js COMMAND…        runs a command in it; its output and exit code are the command's
  *
- * BERTH_VM_KERNEL=package or =newer in the environment takes that kernel and no other.
+ * BERTH_VM_KERNEL=package or =newer in the environment takes that kernel and no other; BERTH_VM_INIT=systemd has systemd as its PID 1.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import {
@@ -42,6 +42,11 @@ const POLL_MS = 20
 const BOOT_LIMIT_MS = 60_000
 /** Of the variables of the caller, those that a test may look at. */
 const ENVIRONMENT = /^(CI|PATH|HOME|LANG|NODE_OPTIONS|NO_COLOR|BERTH_(?!VM_).*)$/
+
+/** What runs as PID 1 in the machine: nothing but what is needed, or the host's own systemd. */
+export type Init = 'none' | 'systemd'
+
+export const SYSTEMD = '/lib/systemd/systemd'
 
 export type Kernel = 'package' | 'newer'
 
@@ -88,7 +93,7 @@ function cacheDirectory(): string {
 export async function runInMachine(
   machine: Machine,
   command: readonly string[],
-  options: { limitMs: number; show: boolean; disk?: string },
+  options: { limitMs: number; show: boolean; disk?: string; init?: Init },
 ): Promise<Ended> {
   const exchange = realpathSync(mkdtempSync(join(tmpdir(), 'berth-vm-')))
   const environment = Object.entries(process.env)
@@ -99,7 +104,7 @@ export async function runInMachine(
   for (const name of ['output', 'boot']) writeFileSync(join(exchange, name), '')
 
   const console = openSync(join(exchange, 'console'), 'w')
-  const child = spawn(machine.linux, kernelArguments(machine, exchange, options.disk), {
+  const child = spawn(machine.linux, kernelArguments(machine, exchange, options), {
     stdio: ['ignore', console, console],
     env: { ...process.env, HOME: exchange, TMPDIR: memoryDirectory() },
     detached: true,
@@ -113,7 +118,11 @@ export async function runInMachine(
   }
 }
 
-function kernelArguments(machine: Machine, exchange: string, disk?: string): string[] {
+function kernelArguments(
+  machine: Machine,
+  exchange: string,
+  { disk, init = 'none' }: { disk?: string; init?: Init },
+): string[] {
   return [
     ...['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `mem=${MEMORY}`],
     ...['con=null', 'con0=null,fd:1', 'con1=null', 'quiet', 'panic=-1', `uml_dir=${exchange}`],
@@ -124,6 +133,7 @@ function kernelArguments(machine: Machine, exchange: string, disk?: string): str
     `BERTH_VM_EXCHANGE=${exchange}`,
     `BERTH_VM_REPOSITORY=${realpathSync(REPOSITORY)}`,
     `BERTH_VM_MODULES=${machine.modules}`,
+    `BERTH_VM_INIT=${init}`,
   ]
 }
 
@@ -293,7 +303,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   } else {
     const machine = findMachine()
     if (!machine) throw new Error('no User Mode Linux: install the package user-mode-linux')
-    const ended = await runInMachine(machine, command, { limitMs: 3_600_000, show: true })
+    const init = process.env['BERTH_VM_INIT'] === 'systemd' ? 'systemd' : 'none'
+    const ended = await runInMachine(machine, command, { limitMs: 3_600_000, show: true, init })
     if (ended.timedOut || ended.signal) process.stderr.write(ended.output)
     process.exitCode = ended.code ?? 1
   }

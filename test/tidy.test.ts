@@ -236,8 +236,10 @@ test('native programs do not include each other', () => {
   const allowed: Readonly<Record<string, readonly string[]>> = {
     addon: ['common'],
     common: [],
+    hold: ['common'],
     init: ['common'],
     monitor: ['common', 'init'],
+    pause: ['common'],
   }
   none(
     natives.flatMap((path) => {

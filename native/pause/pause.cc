@@ -5,7 +5,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "system.h"
+#include "../common/system.h"
 
 namespace berth {
 namespace {

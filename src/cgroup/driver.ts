@@ -33,7 +33,7 @@ export interface CgroupDriver {
   update(directory: string, resources: Resources): Promise<readonly string[]>
 }
 
-/** UNIMPLEMENTED for systemd. */
+/** UNIMPLEMENTED for systemd, with a scope for each container: the daemon's pods have one for all of theirs (scope.ts). */
 export function cgroupDriver(name: DriverName): CgroupDriver {
   if (name === 'cgroupfs') return CGROUPFS
   throw new Fault(
@@ -101,13 +101,32 @@ function unitPlace(cgroupsPath: string, id: string): GroupPlace {
   }
 }
 
+/** What systemd takes in a unit's name (systemd.unit(5)), but for its escapes, which no slice of the kubelet has. */
+const UNIT_STEM = /^[\w.:@-]+$/
+/** UNIT_NAME_MAX of systemd, and NAME_MAX of the kernel for the group. */
+const UNIT_NAME_MAX = 255
+
 /** systemd.slice(5): every dash of a slice's name is a level, `a-b.slice` lies in `a.slice`; `-.slice` is the root. */
 export function slicePath(slice: string): string {
   if (slice === '-.slice') return '/'
   const stem = slice.endsWith('.slice') ? slice.slice(0, -'.slice'.length) : ''
-  if (stem === '' || stem.startsWith('-') || stem.endsWith('-') || stem.includes('--')) {
+  const isPlain = UNIT_STEM.test(stem) && slice.length <= UNIT_NAME_MAX
+  if (!isPlain || stem.startsWith('-') || stem.endsWith('-') || stem.includes('--')) {
     throw new Fault('INVALID_ARGUMENT', `"${slice}" is no name of a systemd slice`)
   }
   const parts = stem.split('-')
   return join('/', ...parts.map((_, i) => `${parts.slice(0, i + 1).join('-')}.slice`))
+}
+
+/**
+ * The slice that a path of the kubelet names: a path must be where systemd has the slice, for its limits and statistics are looked for there. Without a
+ * slash it is the slice's name.
+ */
+export function sliceOf(path: string): { slice: string; path: string } {
+  const slice = basename(path)
+  const expanded = slicePath(slice)
+  if (path !== slice && path !== expanded) {
+    throw new Fault('INVALID_ARGUMENT', `"${path}" is not where systemd has ${slice}: ${expanded}`)
+  }
+  return { slice, path: expanded }
 }

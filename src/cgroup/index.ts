@@ -27,6 +27,7 @@ export {
   type DriverName,
   type GroupPlace,
   groupPlace,
+  sliceOf,
 } from './driver.ts'
 export { type MemoryEvents, readMemoryEvents } from './events.ts'
 export {
@@ -43,6 +44,7 @@ export { type CgroupHost, cgroupHost } from './host.ts'
 export { type LimitWrite, limitWrites } from './limits.ts'
 export { checkPath } from './path.ts'
 export { removeGroup, removeParentIfEmpty } from './removal.ts'
+export { holdScope, requireSystemd, type ScopeRequest } from './scope.ts'
 export {
   type CgroupStats,
   type CpuStats,

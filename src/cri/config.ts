@@ -182,12 +182,6 @@ function readValue(
   value: unknown,
   origin: string,
 ): unknown {
-  if (key === 'cgroup.driver' && value === 'systemd') {
-    throw new Fault(
-      'UNIMPLEMENTED',
-      `${origin}: ${key} = "systemd" is not supported yet: set kubelet's cgroupDriver to cgroupfs`,
-    )
-  }
   try {
     return setting.read(value)
   } catch (error) {

@@ -12,6 +12,7 @@ import {
 import { groupPids } from '../engine/processes.ts'
 import { splitDevice } from '../engine/resources.ts'
 import { type InterfaceCounters, networkCounters } from '../kernel/netns.ts'
+import { podCgroup } from '../pod/cgroup.ts'
 import {
   type DeviceUsage,
   deviceUsage,
@@ -22,7 +23,6 @@ import {
 import type { Container, Node, Pod } from '../pod/index.ts'
 import { mountOf } from '../pod/mount-source.ts'
 import { openFiles, openFilesLimit, type ProcessUsage, processUsage } from '../pod/process-usage.ts'
-import { podCgroup } from '../pod/stats.ts'
 import type { LinuxContainerResources } from '../spec/cri.ts'
 
 /** Writable layers that were never measured are waited for so long, all together; a scraper waits 10 s. */

@@ -1,6 +1,7 @@
 import { fstatSync, readFileSync } from 'node:fs'
 import type { Writable } from 'node:stream'
 import { describe, Fault } from '../base/fault.ts'
+import { requireSystemd } from '../cgroup/index.ts'
 import { type Engine, openEngine } from '../engine/open.ts'
 import type { Roots } from '../engine/types.ts'
 import { packageVersion } from '../engine/version.ts'
@@ -43,6 +44,7 @@ export async function serve(
   const loaded = loadConfiguration(loadOptions)
   const [problem] = checkFiles(loaded.values)
   if (problem !== undefined) throw new Fault('FAILED_PRECONDITION', problem)
+  if (loaded.values.cgroup.driver === 'systemd') requireSystemd()
   const toJournal = isJournal(process.env['JOURNAL_STREAM'], fstatSync(output.fd))
   const log = Log.to(output, loaded.values.log, toJournal)
   const live = new LiveConfiguration(loadOptions, loaded, log)
@@ -146,6 +148,7 @@ function countBy(names: readonly string[]): Record<string, number> {
 
 function nodeSettings(values: Configuration): NodeSettings {
   return {
+    cgroupDriver: values.cgroup.driver,
     missingControllers: values.cgroup.missing,
     handlers: values.runtimeHandlers,
     container: values.container,

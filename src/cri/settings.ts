@@ -87,8 +87,8 @@ export const SETTINGS = {
     idleTimeoutMs: duration(4 * HOUR, 'reload', { min: SECOND, max: 24 * HOUR, zero: true }),
   },
   cgroup: {
-    /** As kubelet's cgroupDriver, which asks for it by RuntimeConfig. */
-    driver: choice('cgroupfs', 'restart', ['cgroupfs']),
+    /** As kubelet's cgroupDriver, which asks for it by RuntimeConfig. "systemd": a pod's groups are in a scope of the slice that the kubelet names. */
+    driver: choice('cgroupfs', 'restart', ['cgroupfs', 'systemd']),
     /** What becomes of a hard limit whose controller the host lacks. "warn" is for development. */
     missing: choice('refuse', 'reload', ['refuse', 'warn']),
   },

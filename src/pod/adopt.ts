@@ -8,6 +8,7 @@ import {
   isMonitorAlive,
   type Monitor,
 } from '../container/monitor.ts'
+import { containersParent } from './cgroup.ts'
 import { askMonitor } from './hung.ts'
 import type { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
@@ -111,7 +112,7 @@ export async function losePod(node: Node, pod: Pod): Promise<void> {
 /** Ends what a monitor that is gone has left: containers, and the group of the pod's own first process. */
 export async function endRemains(node: Node, pod: Pod): Promise<void> {
   for (const container of pod.containers.values()) await endLost(node, container)
-  await destroyOrTell(node, cgroupOf(pod.record.cgroupParent, pod.id), `pod ${pod.id}`)
+  await destroyOrTell(node, cgroupOf(containersParent(pod.record), pod.id), `pod ${pod.id}`)
 }
 
 /** Ends a container whose monitor is gone, and writes the exit record that the monitor could not write. */
@@ -119,7 +120,7 @@ export async function endLost(node: Node, container: Container): Promise<void> {
   const { pod, id, status } = container
   const mark = readRunMark(node, container)
   if (!mark && status.state !== 'running') return
-  const cgroup = mark?.cgroup ?? cgroupOf(pod.record.cgroupParent, id)
+  const cgroup = mark?.cgroup ?? cgroupOf(containersParent(pod.record), id)
   await destroyOrTell(node, cgroup, `container ${id}`)
   if (container.status.state === 'exited') return
   const path = node.at.exit(pod.id, id)

@@ -13,6 +13,7 @@ import { prepareUpper } from '../layer/chain.ts'
 import { hostFacts } from '../plan/index.ts'
 import type { ContainerConfig } from '../spec/cri.ts'
 import { accountFiles } from './account-files.ts'
+import { containersParent } from './cgroup.ts'
 import { within } from './check.ts'
 import type { UsableImage } from './image-use.ts'
 import { imageNames, imageVolume, useImage } from './images.ts'
@@ -142,7 +143,7 @@ async function makeOfImage(
     controllers: cgroupHost().controllers,
     handler: handlerOf(node, pod),
     rootPath: at.upper(pod.id, id),
-    cgroupsPath: join(pod.record.cgroupParent, id),
+    cgroupsPath: join(containersParent(pod.record), id),
     warn: node.warnOnce,
   })
 

@@ -1,6 +1,7 @@
 import { nowNs } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { Joins, Turns } from '../base/turns.ts'
+import type { DriverName } from '../cgroup/index.ts'
 import type { Engine } from '../engine/open.ts'
 import { onceEach } from './check.ts'
 import { EventBus, type PodEventType } from './events.ts'
@@ -22,6 +23,8 @@ export interface HandlerSettings {
 
 /** What the daemon's configuration decides about pods; may be replaced while it runs. */
 export interface NodeSettings {
+  /** Who makes the groups of new pods. */
+  readonly cgroupDriver: DriverName
   /** A limit whose controller the host lacks: refused, or told and not in force (for development). */
   readonly missingControllers: 'refuse' | 'warn'
   /** Of RuntimeClass handlers, by name, beside '' and 'berth', which are `container`. */

@@ -6,6 +6,7 @@ import { readJsonIfAny } from '../base/file.ts'
 import { cgroupHost } from '../cgroup/index.ts'
 import type { ContainerExit, MonitorStatus } from '../container/monitor.ts'
 import type { Spec } from '../spec/runtime.ts'
+import { containersParent } from './cgroup.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
 import type { ContainerRecord, PodRecord } from './types.ts'
@@ -62,6 +63,7 @@ const POD_RECORD = shape({
   cgroupParent: isText,
   ownsParent: isFlag,
   hostname: isText,
+  scope: optional(isText),
   mappings: optional(shape({ uidMappings: listOf(isObject), gidMappings: listOf(isObject) })),
 })
 
@@ -136,13 +138,18 @@ const withId =
 
 /** What a pod that is being made, or was when the daemon was killed, may have left in the cgroup hierarchy. */
 export interface Making {
+  /** The pod's scope of systemd, where that is the driver. */
+  readonly scope?: string
   readonly cgroupParent: string
   readonly ownsParent: boolean
 }
 
 export function readMaking(node: Node, id: string): Making | undefined {
   return soft(() =>
-    read<Making>(node.at.making(id), shape({ cgroupParent: isText, ownsParent: isFlag })),
+    read<Making>(
+      node.at.making(id),
+      shape({ cgroupParent: isText, ownsParent: isFlag, scope: optional(isText) }),
+    ),
   )
 }
 
@@ -175,7 +182,11 @@ export function readRunMark(node: Node, { pod, id }: Container): RunMark | undef
     return mustReadRunMark(node, pod.id, id)
   } catch (error) {
     if (!(error instanceof Fault) || error.code !== 'DATA_LOSS') throw error
-    return { bootId: '', cgroup: cgroupOf(pod.record.cgroupParent, id), startNs: String(nowNs()) }
+    return {
+      bootId: '',
+      cgroup: cgroupOf(containersParent(pod.record), id),
+      startNs: String(nowNs()),
+    }
   }
 }
 

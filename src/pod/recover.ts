@@ -15,6 +15,7 @@ import { isId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { type FileLock, tryLockFile } from '../kernel/lock.ts'
 import { adopt, endLost, endRemains, watch, writeExit } from './adopt.ts'
+import { containersParent } from './cgroup.ts'
 import { isCutOff } from './cut-off.ts'
 import { askMonitor, killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
 import { Container, Pod } from './model.ts'
@@ -222,7 +223,7 @@ async function takeOver(
   isOld: boolean,
 ): Promise<void> {
   const { pod, id } = container
-  const cgroup = mark?.cgroup ?? cgroupOf(pod.record.cgroupParent, id)
+  const cgroup = mark?.cgroup ?? cgroupOf(containersParent(pod.record), id)
   if (!isOld && own?.state === 'stopped') return takeExit(node, container)
   // A start that nobody has been told of: its process waits before its program for a word that will not come.
   if (!isOld && (own?.state === 'created' || own?.state === 'creating')) {
@@ -273,7 +274,7 @@ async function removeDebris(node: Node, id: string): Promise<void> {
   const making = readMaking(node, id)
   await endAbandoned(node, id)
   if (making) {
-    await destroyCgroup(cgroupOf(making.cgroupParent, id))
+    await destroyCgroup(cgroupOf(containersParent(making), id))
     removeParent(making)
   }
   await removeTree(node.at.pod(id))
@@ -403,7 +404,7 @@ async function quarantineContainer(
   node.containers.delete(id)
   try {
     await forget(pod, id)
-    await destroyCgroup(cgroupOf(pod.record.cgroupParent, id))
+    await destroyCgroup(cgroupOf(containersParent(pod.record), id))
   } catch (failure) {
     node.warn(`cannot end what is left of container ${id}: ${describe(failure)}`)
   }

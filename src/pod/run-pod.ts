@@ -1,12 +1,11 @@
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { mkdirSync, renameSync, rmSync } from 'node:fs'
 import { hostname as hostHostname } from 'node:os'
-import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { type Stage, untold } from '../base/stage.ts'
 import { Undo } from '../base/undo.ts'
-import { cgroupHost, checkPath, createGroup, DEFAULT_PARENT } from '../cgroup/index.ts'
+import { cgroupHost, createGroup } from '../cgroup/index.ts'
 import { destroyCgroup, startMonitor } from '../container/index.ts'
 import { newId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
@@ -15,7 +14,7 @@ import type { PodSandboxConfig } from '../spec/cri.ts'
 import { SHM_SIZE } from '../spec/defaults.ts'
 import type { NamespacesPlan, NamespaceType } from '../spec/plan.ts'
 import { adopt } from './adopt.ts'
-import { within } from './check.ts'
+import { containersParent, holdPodScope, podPlace } from './cgroup.ts'
 import { Pod } from './model.ts'
 import { invalid, isSame, podName } from './names.ts'
 import { podNamespaces } from './namespaces.ts'
@@ -72,7 +71,7 @@ async function makePod(
 ): Promise<string> {
   const { at } = node
   const id = newId()
-  const parent = cgroupParentOf(config)
+  const place = podPlace(node.settings.cgroupDriver, config.linux?.cgroupParent ?? '', id)
   checkPodUser(config.linux?.securityContext ?? null)
   const { plan, mappings, hostname } = podNamespaces(config, { id, hostname: hostHostname() })
   const record: PodRecord = {
@@ -81,9 +80,8 @@ async function makePod(
     createdNs: String(nowNs()),
     config,
     runtimeHandler,
-    cgroupParent: parent,
     hostname,
-    ownsParent: parent !== DEFAULT_PARENT && !existsSync(join(cgroupHost().root, parent)),
+    ...place,
     ...(mappings ? { mappings } : {}),
   }
   const pod = new Pod(record)
@@ -111,7 +109,12 @@ async function makePod(
   pod.monitor = monitor
   stage('namespaces')
   const held = { ...plan, ...(holds(plan, 'ipc') ? { sharedMemoryBytes: SHM_SIZE } : {}) }
+  // Beside what follows; its own failure is told where it is needed.
+  const scope = holdPodScope(node, pod)
+  scope.catch(() => {})
   if (holds(plan, 'pid')) {
+    await scope
+    const parent = containersParent(record)
     // Also one that is only half made.
     undo.push('the cgroup', () => destroyCgroup(cgroupOf(parent, id)))
     const { directory } = await createGroup(cgroupHost(), { parent, name: id, resources: {} })
@@ -126,6 +129,7 @@ async function makePod(
     pod.addresses = addresses
     writeEtc(node, pod, result)
   }
+  await scope
   // Last: a pod without a record is one that was never made.
   renameSync(at.making(id), at.podRecord(id))
   undo.keep()
@@ -138,18 +142,6 @@ async function makePod(
 function writeEtc(node: Node, { id, record, addresses }: Pod, result?: NetworkResult): void {
   const warning = writePodEtc(node.at.pod(id), { ...record, result, addresses })
   if (warning !== undefined) node.warn(`pod ${id}: ${warning}`)
-}
-
-/** One that systemd manages has a second writer, which takes the containers' controllers away at its next reload. */
-function cgroupParentOf({ linux }: PodSandboxConfig): string {
-  const parent = linux?.cgroupParent || DEFAULT_PARENT
-  const field = 'config.linux.cgroup_parent'
-  if (parent.endsWith('.slice'))
-    throw invalid(
-      field,
-      `"${parent}" is a slice of systemd: the kubelet needs cgroupDriver: cgroupfs`,
-    )
-  return within(field, () => checkPath(parent))
 }
 
 const holds = ({ namespaces }: NamespacesPlan, type: NamespaceType): boolean =>

@@ -10,6 +10,7 @@ import { bootId } from '../engine/status.ts'
 import { renewWork } from '../engine/trees.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { lookForPids, watch } from './adopt.ts'
+import { containersParent, holdPodScope } from './cgroup.ts'
 import { mustBeReady } from './create-container.ts'
 import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
@@ -59,6 +60,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
   await mustHaveTarget(monitor, container, spec)
   await renewWork(at.work(pod.id, id))
   if (record.logPath !== '') mkdirSync(dirname(record.logPath), { recursive: true, mode: 0o755 })
+  await holdPodScope(node, pod)
   const creating = createProcess({
     monitor,
     id,
@@ -74,7 +76,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     planPath: at.plan(pod.id, id),
     programs: at.programs,
     sharedMemory: sharedMemoryOf(node, container),
-    cgroupParent: pod.record.cgroupParent,
+    cgroupParent: containersParent(pod.record),
     missingControllers: node.settings.missingControllers,
     io: {
       stdin: record.config.stdin,

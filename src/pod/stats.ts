@@ -1,8 +1,6 @@
-import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
-import { type CgroupStats, cgroupHost, DEFAULT_PARENT, groupStats } from '../cgroup/index.ts'
+import { type CgroupStats, groupStats } from '../cgroup/index.ts'
 import { groupPids, residentBytes } from '../engine/processes.ts'
-import type { Pod } from './model.ts'
 
 /** Two samples nearer to each other say little about a rate. */
 const RATE_AGE_NS = 1_000_000_000n
@@ -58,10 +56,4 @@ function rate(
   const nanoCores = ((usageUs - before.usageUs) * 1_000_000_000_000n) / elapsed
   rates.set(cgroup, { timeNs, usageUs, nanoCores })
   return nanoCores
-}
-
-/** The pod's own cgroup, where the client gave it one. */
-export function podCgroup({ record }: Pod): string | undefined {
-  if (record.cgroupParent === DEFAULT_PARENT) return
-  return join(cgroupHost().root, record.cgroupParent)
 }

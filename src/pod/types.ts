@@ -12,6 +12,8 @@ export interface PodRecord {
   readonly runtimeHandler: string
   /** Below the cgroup hierarchy's root; where the client named none, berth's own. */
   readonly cgroupParent: string
+  /** Of the driver systemd: the pod's scope in the slice that `cgroupParent` is, with the groups of its containers in it. */
+  readonly scope?: string
   /** The cgroup parent was not there before the pod, so it goes with it: on a host whose kubelet uses another hierarchy nobody else removes it. */
   readonly ownsParent: boolean
   /** What programs of the pod find as their host's name. */

@@ -59,6 +59,7 @@ function newNode(): Node {
     engine,
     {
       missingControllers: 'warn',
+      cgroupDriver: 'cgroupfs',
       handlers: new Map(),
       container,
       pinnedImages: [],

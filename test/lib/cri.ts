@@ -180,8 +180,10 @@ export class CriDaemon {
   /** What the daemon has logged. */
   log = ''
 
-  /** `missing` as a node that is cgroup v2 has it, or as this machine's hybrid host needs it. */
-  constructor(extra = '', missing: 'refuse' | 'warn' = 'warn') {
+  /**
+   * `missing` as a node that is cgroup v2 has it, or as this machine's hybrid host needs it; `cgroup` are further keys of that table.
+   */
+  constructor(extra = '', missing: 'refuse' | 'warn' = 'warn', cgroup = '') {
     mkdirSync(this.logs)
     mkdirSync(this.netConf)
     writeFileSync(
@@ -189,6 +191,7 @@ export class CriDaemon {
       `${extra}
 [cgroup]
 missing = "${missing}"
+${cgroup}
 [network]
 conf_dir = "${this.netConf}"
 `,

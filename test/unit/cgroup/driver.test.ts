@@ -6,6 +6,7 @@ import {
   type DriverName,
   type GroupPlace,
   groupPlace,
+  sliceOf,
   slicePath,
 } from '../../../src/cgroup/driver.ts'
 import { checkPath } from '../../../src/cgroup/path.ts'
@@ -64,6 +65,46 @@ for (const [driver, cgroupsPath] of [
 ] as const) {
   test(`${driver} refuses "${cgroupsPath.slice(0, 40)}"`, () => {
     assert.throws(() => groupPlace(driver, cgroupsPath, 'id1'), isInvalid)
+  })
+}
+
+const POD = '/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1_2.slice'
+for (const [given, path] of [
+  [POD, POD],
+  ['kubepods-besteffort-pod1_2.slice', POD],
+  ['/system.slice', '/system.slice'],
+  ['a@b:c.d.slice', '/a@b:c.d.slice'],
+  ['-.slice', '/'],
+] as const) {
+  test(`the slice of "${given}" is at ${path}`, () => {
+    assert.equal(sliceOf(given), { slice: given.split('/').at(-1), path })
+  })
+}
+
+for (const path of [
+  '',
+  '/',
+  '.slice',
+  'a',
+  'a.slice/',
+  'a.slice/b.slice',
+  '/a-b.slice',
+  '/b.slice/a.slice',
+  '/../a.slice',
+  `${POD}/`,
+  `${POD}/../x.slice`,
+  '/kubepods.slice/kubepods-besteffort.slice/../kubepods-burstable.slice',
+  'a-.slice',
+  '-a.slice',
+  'a--b.slice',
+  'a b.slice',
+  'a\n.slice',
+  'a\0.slice',
+  'a\\x2d.slice',
+  `${'a'.repeat(250)}.slice`,
+]) {
+  test(`"${path.slice(0, 60)}" is no slice, or not there`, () => {
+    assert.throws(() => sliceOf(path), isInvalid)
   })
 }
 

@@ -107,7 +107,7 @@ const refused: [what: string, text: string, message: RegExp][] = [
   ['a relative plugin directory', '[network]\nplugin_dirs = ["bin"]', /an absolute path/],
   ['a list with a number', '[image]\npinned = [1]', /it must be text/],
   ['a pattern that matches all', '[image]\npinned = ["*"]', /no pattern/],
-  ['the systemd driver', '[cgroup]\ndriver = "systemd"', /not supported yet/],
+  ['a driver that is none', '[cgroup]\ndriver = "cgroup"', /known are "cgroupfs", "systemd"/],
   ['a capability that is none', '[container]\ncapabilities = ["ROOT"]', /"ROOT" is no capability/],
   ['a limit that is none', '[container]\nulimits = ["files=1"]', /no limit is called files/],
   [

@@ -1,6 +1,6 @@
-// The few kernel calls of PID 1, without a C library where that is easy: the program is a few KiB then, once for all pods.
-#ifndef BERTH_PAUSE_SYSTEM_H_
-#define BERTH_PAUSE_SYSTEM_H_
+// The few kernel calls of the smallest programs, without a C library where that is easy: the program is a few KiB then, once for all pods.
+#ifndef BERTH_COMMON_SYSTEM_H_
+#define BERTH_COMMON_SYSTEM_H_
 
 #include <sys/syscall.h>
 
@@ -43,4 +43,4 @@ inline long Address(const void* pointer) { return reinterpret_cast<long>(pointer
 
 }  // namespace berth
 
-#endif  // BERTH_PAUSE_SYSTEM_H_
+#endif  // BERTH_COMMON_SYSTEM_H_
