@@ -27,8 +27,8 @@ if (outside === undefined) {
 }
 assert.is.not(outside, readlinkSync('/proc/self/ns/mnt'))
 
-const clean = traces()
 const directory = mkdtempSync(join(tmpdir(), 'berth-scope-'))
+const clean = traces({ roots: [directory] })
 const heldBy = join(directory, 'alive')
 writeFileSync(heldBy, '')
 

@@ -48,6 +48,10 @@ const scopes = (): string[] =>
     .split('\n')
     .filter(Boolean)
 
+/** systemd may meet groups that go away under its hands, and says so. */
+const killUnit = (unit: string): Promise<unknown> =>
+  later('systemctl', ['kill', '--signal=SIGKILL', unit]).catch(() => {})
+
 const collected = (): Promise<unknown> =>
   eventually('systemd has collected the scopes', () => scopes().length === 0, {
     withinMs: 30_000,
@@ -201,7 +205,7 @@ test('a scope that somebody has stopped takes its containers along, and is made 
   const pod = await podIn(slice)
   const scope = `berth-pod-${pod.id.slice(0, 32)}.scope`
   const first = await runContainer(daemon, pod, ['probe', 'sleep'])
-  systemctl('kill', '--signal=SIGKILL', scope)
+  await killUnit(scope)
   assert.is((await exited(daemon, first)).exitCode, 137)
   await collected()
   const second = await runContainer(daemon, pod, ['probe', 'sleep'])
@@ -229,7 +233,7 @@ test('kubelet may stop the slice before the pod: all of it ends, and the pod is 
   const unit = slice.split('/').at(-1) ?? ''
   systemctl('stop', '--no-block', unit)
   // The program does not end at SIGTERM: this is what systemd does in the end.
-  systemctl('kill', '--signal=SIGKILL', unit)
+  await killUnit(unit)
   await exited(daemon, id)
   await stopAndRemove(pod.id)
 })
