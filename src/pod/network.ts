@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, Fault } from '../base/fault.ts'
+import { Turns } from '../base/turns.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import {
   type Attachment,
@@ -64,7 +65,8 @@ export class Networks {
   readonly #status = new NetworkStatus()
   #told: string | undefined
   #collecting: Promise<void> | undefined
-  readonly #turns = new Map<string, Promise<unknown>>()
+  /** By pod. */
+  readonly #turns = new Turns()
 
   constructor(options: NetworksOptions) {
     this.#options = options
@@ -132,7 +134,7 @@ export class Networks {
     pod: { readonly id: string; readonly config: PodSandboxConfig },
     options: { readonly netns: string; readonly signal?: AbortSignal },
   ): Promise<PodNetwork> {
-    return this.#turn(pod.id, async () => {
+    return this.#turns.take(pod.id, async () => {
       const { conf, bad } = this.#load()
       if (conf === undefined) {
         const broken = bad.map(({ file, reason }) => `; ${file}: ${reason}`).join('')
@@ -171,7 +173,7 @@ export class Networks {
    * with may by now be that of another pod's.
    */
   async detach(id: string, options: { readonly netns: string }): Promise<void> {
-    await this.#turn(id, async () => {
+    await this.#turns.take(id, async () => {
       const failures = await this.#takeDown(id, options)
       const [first] = failures
       if (first === undefined) return
@@ -191,7 +193,7 @@ export class Networks {
     const kept = new Set(pods)
     for (const id of attachedContainers(directory)) {
       if (kept.has(id)) continue
-      const { counted, others } = await this.#turn(id, () => this.#delete(id, { netns: '' }))
+      const { counted, others } = await this.#turns.take(id, () => this.#delete(id, { netns: '' }))
       const failures = [...counted, ...others]
       for (const failure of failures) this.#tellLeft(id, failure)
       // Of a network that was uninstalled; any other failure may be none at the next start.
@@ -213,7 +215,7 @@ export class Networks {
   async check(id: string, options: { readonly netns: string }): Promise<void> {
     const { directory } = this.#options
     try {
-      await this.#turn(id, () => checkNetworks(directory, id, { ...this.#chain, ...options }))
+      await this.#turns.take(id, () => checkNetworks(directory, id, { ...this.#chain, ...options }))
     } catch (error) {
       if (!(error instanceof PluginFault) || error.status !== 0) throw error
       const [reason] = describe(error).split('\n', 1)
@@ -371,17 +373,5 @@ export class Networks {
 
   #tellLeft(id: string, failure: Fault): void {
     this.#options.warn(`the network of pod ${id} is not wholly taken down: ${describe(failure)}`)
-  }
-
-  /** Runs `act` when all earlier calls for this pod have ended. */
-  #turn<T>(id: string, act: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(id) ?? Promise.resolve()
-    const own = before.then(act, act)
-    const over = own.catch(() => {})
-    this.#turns.set(id, over)
-    over.then(() => {
-      if (this.#turns.get(id) === over) this.#turns.delete(id)
-    })
-    return own
   }
 }
