@@ -1,8 +1,8 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, Fault } from '../base/fault.ts'
-import { Turns } from '../base/turns.ts'
 import { writeFileAtomic } from '../base/file.ts'
+import { Turns } from '../base/turns.ts'
 import {
   type Attachment,
   attachedContainers,
