@@ -46,6 +46,7 @@ export function watch(node: Node, container: Container): void {
       async (error) => {
         // Of a monitor that is lost adopt() knows; one that was asked while it hung may not have heard of the container.
         if (error instanceof Fault && error.code === 'NOT_FOUND') await endLost(node, container)
+        else if (!(error instanceof Fault) || error.code !== 'UNAVAILABLE') throw error
       },
     )
     .catch((error) => node.warn(`container ${container.id}: ${describe(error)}`))

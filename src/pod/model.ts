@@ -51,7 +51,7 @@ export class Container {
   spec: Spec | undefined
   /** Its directory of the cgroup hierarchy while it runs. */
   cgroup = ''
-  /** Asked to stop: its end is nobody's fault. */
+  /** Its stop signal was sent: that is done once, whoever asks again. */
   stopping = false
   removing = false
   readonly #waiting: (() => void)[] = []

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import type { Stage } from '../base/stage.ts'
+import { Turns } from '../base/turns.ts'
 import {
   type Attachment,
   attachedContainers,
@@ -66,7 +67,8 @@ export class Networks {
   readonly #status = new NetworkStatus()
   #told: string | undefined
   #collecting: Promise<void> | undefined
-  readonly #turns = new Map<string, Promise<unknown>>()
+  /** By pod. */
+  readonly #turns = new Turns()
 
   constructor(options: NetworksOptions) {
     this.#options = options
@@ -134,7 +136,7 @@ export class Networks {
     pod: { readonly id: string; readonly config: PodSandboxConfig },
     options: { readonly netns: string; readonly signal?: AbortSignal; readonly stage?: Stage },
   ): Promise<PodNetwork> {
-    return this.#turn(pod.id, async () => {
+    return this.#turns.take(pod.id, async () => {
       const { conf, bad } = this.#load()
       if (conf === undefined) {
         const broken = bad.map(({ file, reason }) => `; ${file}: ${reason}`).join('')
@@ -177,7 +179,7 @@ export class Networks {
     id: string,
     options: { readonly netns: string; readonly stage?: Stage },
   ): Promise<void> {
-    await this.#turn(id, async () => {
+    await this.#turns.take(id, async () => {
       const failures = await this.#takeDown(id, options)
       const [first] = failures
       if (first === undefined) return
@@ -198,7 +200,7 @@ export class Networks {
     const left = new Set(attachedContainers(directory).filter((id) => !kept.has(id)))
     if (left.size > 0) await endOrphans((id) => left.has(id))
     for (const id of left) {
-      const { counted, others } = await this.#turn(id, () => this.#delete(id, { netns: '' }))
+      const { counted, others } = await this.#turns.take(id, () => this.#delete(id, { netns: '' }))
       const failures = [...counted, ...others]
       for (const failure of failures) this.#tellLeft(id, failure)
       // Of a network that was uninstalled; any other failure may be none at the next start.
@@ -223,7 +225,7 @@ export class Networks {
   ): Promise<void> {
     const { directory } = this.#options
     try {
-      await this.#turn(id, () => checkNetworks(directory, id, { ...this.#chain, ...options }))
+      await this.#turns.take(id, () => checkNetworks(directory, id, { ...this.#chain, ...options }))
     } catch (error) {
       if (!(error instanceof PluginFault) || error.status !== 0) throw error
       const [reason] = describe(error).split('\n', 1)
@@ -384,17 +386,5 @@ export class Networks {
 
   #tellLeft(id: string, failure: Fault): void {
     this.#options.warn(`the network of pod ${id} is not wholly taken down: ${describe(failure)}`)
-  }
-
-  /** Runs `act` when all earlier calls for this pod have ended. */
-  #turn<T>(id: string, act: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(id) ?? Promise.resolve()
-    const own = before.then(act, act)
-    const over = own.catch(() => {})
-    this.#turns.set(id, over)
-    over.then(() => {
-      if (this.#turns.get(id) === over) this.#turns.delete(id)
-    })
-    return own
   }
 }

@@ -1,3 +1,4 @@
+import { nowNs } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { cgroupHost, requireControllers } from '../cgroup/index.ts'
@@ -48,6 +49,8 @@ export async function updateContainer(
       throw error
     }
     container.record = changed
+    // There is no event of it, and who compares times must see it all the same.
+    pod.changedNs = String(nowNs())
   })
 }
 

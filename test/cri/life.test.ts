@@ -232,6 +232,18 @@ test('stop: the signal first, SIGKILL after the time; a later call in a hurry sh
   await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
 })
 
+test('changed limits are told at once, with a time that says that something has changed', async () => {
+  const pod = await runPod(daemon)
+  const containerId = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+  const timestamp = async () =>
+    BigInt((await daemon.call('PodSandboxStatus', { podSandboxId: pod.id })).timestamp)
+  const before = await timestamp()
+  assert.is(await timestamp(), before)
+  await daemon.call('UpdateContainerResources', { containerId, linux: { cpuShares: '512' } })
+  assert.is((await statusOf(daemon, containerId)).resources?.linux?.cpuShares, '512')
+  assert.ok((await timestamp()) > before)
+})
+
 test('ExecSync gives output and exit code; after its time the whole tree is dead, and the code is DEADLINE_EXCEEDED', async () => {
   const pod = await runPod(daemon)
   const containerId = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
