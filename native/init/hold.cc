@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -58,6 +59,10 @@ void PassOn(const Child& child, const char* path) {
 int OpenPause(const char* path) {
   const int program = static_cast<int>(Must(CloneTree(AT_FDCWD, path, false), "pause", "%s", path));
   Must(SetAttributes(program, MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, -1, false), "pause", "%s", path);
+  struct stat st = {};
+  Must(::fstat(program, &st), "pause", "%s", path);
+  // It is executed as a user who owns nothing: said here by name, and not as an exec that is not permitted.
+  if (!S_ISREG(st.st_mode) || !(st.st_mode & S_IXOTH)) Die(EACCES, "pause", "%s is no program that every user may execute", path);
   return program;
 }
 

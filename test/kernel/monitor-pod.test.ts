@@ -1,4 +1,6 @@
 /** What a monitor holds for a pod beyond namespaces: PID 1 of a shared pid namespace, and shared memory. */
+
+import { once } from 'node:events'
 import {
   existsSync,
   mkdirSync,
@@ -7,6 +9,7 @@ import {
   readlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -19,6 +22,10 @@ import {
   startMonitor,
 } from '../../src/container/monitor.ts'
 import type { NamespacePlan, NamespacesPlan } from '../../src/spec/plan.ts'
+import { encodeFrame } from '../../src/wire/frame.ts'
+import { Message } from '../../src/wire/message.ts'
+import { encodeNamespaces } from '../../src/wire/plan.ts'
+import { TAG } from '../../src/wire/tags.ts'
 import { eventually } from '../lib/eventually.ts'
 import { faultyMonitor } from '../lib/faults.ts'
 import { bind, fresh, ID_MAPPINGS } from '../lib/inside.ts'
@@ -330,6 +337,23 @@ for (const [what, plan, error] of [
     assert.equal({ namespaces, pause }, { namespaces: {}, pause: undefined })
   })
 }
+
+test('a first program that not every user may execute is refused by name', async () => {
+  const monitor = await bench.monitor()
+  const path = join(bench.directory, 'private-pause')
+  writeFileSync(path, 'x', { mode: 0o750 })
+  const message = new Message()
+    .group(TAG.requestNamespaces, (g) =>
+      encodeNamespaces(g, { namespaces: [{ type: 'pid' }], sysctls: [], loopback: false }),
+    )
+    .text(TAG.requestPauseProgram, path)
+  const socket = connect(join(monitor.directory, 'ctl'))
+  socket.write(encodeFrame('namespaces', message.encode()))
+  const [reply] = (await once(socket, 'data')) as [Buffer]
+  socket.destroy()
+  assert.match(reply.toString(), /private-pause is no program that every user may execute/)
+  assert.equal((await monitor.status()).namespaces, {})
+})
 
 test('the memory of a first process', async () => {
   const monitor = await bench.monitor()
