@@ -82,7 +82,6 @@ export async function removePod(node: Node, id: string, stage = untold): Promise
     rmSync(node.at.monitor(pod.id), { recursive: true, force: true })
     await removeTree(node.at.pod(pod.id))
     removeParent(pod.record)
-    node.rates.delete(join(cgroupHost().root, pod.record.cgroupParent))
     node.pods.delete(pod.id)
     node.rates.delete(podCgroup(pod) ?? '')
     node.emit('deleted', pod, pod.id)

@@ -167,6 +167,8 @@ test('CreateContainer: the nth call fails, for every n', async () => {
     const id = await makeContainer(podId)
     if (result !== undefined) assert.is(id, result, rest.said)
     await removeContainer(node, id)
+    // Its files go in the background.
+    await Promise.all(node.mustPod(podId).removals)
     assert.equal(readdirSync(containers), [], rest.said)
     return rest
   })
