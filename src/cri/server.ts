@@ -147,18 +147,25 @@ function mustHaveRoom({ operations, limits }: Context): void {
   )
 }
 
+interface Named {
+  readonly metadata?: { readonly name?: string; readonly namespace?: string }
+}
+
 /** What a call is about, for the log: the ids and names that requests have. */
-function subjectOf(request: unknown): string {
+export function subjectOf(request: unknown): string {
   const of = request as {
     readonly containerId?: string
     readonly podSandboxId?: string
-    readonly config?: {
-      readonly metadata?: { readonly name?: string; readonly namespace?: string }
-    }
+    readonly config?: Named
+    readonly sandboxConfig?: Named
     readonly image?: { readonly image?: string }
   }
-  const { name, namespace } = of.config?.metadata ?? {}
-  const named = name === undefined ? '' : `${namespace === undefined ? '' : `${namespace}/`}${name}`
+  const pod = of.sandboxConfig?.metadata
+  const own = of.config?.metadata
+  // With the image of a pull comes its pod's configuration: the image is what it is about.
+  const named = own
+    ? [pod?.namespace ?? own.namespace, pod?.name, own.name].filter(Boolean).join('/')
+    : ''
   return of.containerId || named || of.podSandboxId || of.image?.image || ''
 }
 
