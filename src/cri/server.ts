@@ -10,6 +10,7 @@ import {
   type sendUnaryData,
 } from '@grpc/grpc-js'
 import { describe, Fault, grpcCode } from '../base/fault.ts'
+import type { Node } from '../pod/index.ts'
 import { CALLS, STREAMS } from './calls/index.ts'
 import type { Daemon } from './daemon.ts'
 import { freeSocketPath } from './listen.ts'
@@ -28,6 +29,7 @@ export interface ServerLimits {
 export class CriServer {
   readonly #server: Server
   readonly #socket: string
+  readonly #ending = new AbortController()
 
   constructor(daemon: Daemon, socket: string, operations: Operations, limits: () => ServerLimits) {
     this.#socket = socket
@@ -38,7 +40,7 @@ export class CriServer {
       // Books of grpc-js about itself, which nobody can read here.
       'grpc.enable_channelz': 0,
     })
-    const context: Context = { daemon, operations, limits }
+    const context: Context = { daemon, operations, limits, ending: this.#ending.signal }
     const handlers: Record<
       string,
       handleUnaryCall<unknown, unknown> | handleServerStreamingCall<unknown, unknown>
@@ -77,8 +79,9 @@ export class CriServer {
     chmodSync(this.#socket, 0o600)
   }
 
-  /** Takes no more calls; those under way have `graceMs` to end. */
+  /** Takes no more calls; those under way have `graceMs` to end, but streams that never end by themselves end now: the next daemon waits for this one. */
   async close(graceMs: number): Promise<void> {
+    this.#ending.abort()
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => {
         this.#server.forceShutdown()
@@ -99,6 +102,7 @@ interface Context {
   readonly daemon: Daemon
   readonly operations: Operations
   readonly limits: () => ServerLimits
+  readonly ending: AbortSignal
 }
 
 async function unary(
@@ -119,7 +123,7 @@ async function unary(
     const { daemon, operations } = context
     const reply = await operations.run(
       name,
-      subjectOf(call.request),
+      subjectOf(call.request, daemon.node),
       () => act(daemon, call.request, abort.signal),
       PATIENCE[name] === undefined ? {} : { patienceMs: PATIENCE[name] },
     )
@@ -147,12 +151,14 @@ function mustHaveRoom({ operations, limits }: Context): void {
   )
 }
 
+type Known = Pick<Node, 'pods' | 'containers'>
+
 interface Named {
   readonly metadata?: { readonly name?: string; readonly namespace?: string }
 }
 
 /** What a call is about, for the log: the ids and names that requests have. */
-export function subjectOf(request: unknown): string {
+export function subjectOf(request: unknown, node: Known): string {
   const of = request as {
     readonly containerId?: string
     readonly podSandboxId?: string
@@ -163,10 +169,29 @@ export function subjectOf(request: unknown): string {
   const pod = of.sandboxConfig?.metadata
   const own = of.config?.metadata
   // With the image of a pull comes its pod's configuration: the image is what it is about.
-  const named = own
-    ? [pod?.namespace ?? own.namespace, pod?.name, own.name].filter(Boolean).join('/')
-    : ''
-  return of.containerId || named || of.podSandboxId || of.image?.image || ''
+  const named = own && path(pod?.namespace ?? own.namespace, pod?.name, own.name)
+  return (
+    ofContainer(node, of.containerId) ||
+    named ||
+    ofPod(node, of.podSandboxId) ||
+    of.image?.image ||
+    ''
+  )
+}
+
+const path = (...names: readonly (string | undefined)[]): string => names.filter(Boolean).join('/')
+
+/** The id alone tells a person nothing, and the names alone are those of every attempt. */
+function ofContainer(node: Known, id: string | undefined): string | undefined {
+  const container = id === undefined ? undefined : node.containers.get(id)
+  if (!container) return id
+  const pod = container.pod.record.config.metadata
+  return `${path(pod?.namespace, pod?.name, container.record.config.metadata?.name)}@${id}`
+}
+
+function ofPod(node: Known, id: string | undefined): string | undefined {
+  const metadata = id === undefined ? undefined : node.pods.get(id)?.record.config.metadata
+  return metadata ? `${path(metadata.namespace, metadata.name)}@${id}` : id
 }
 
 async function stream(
@@ -176,7 +201,9 @@ async function stream(
   call: ServerWritableStream<unknown, unknown>,
 ): Promise<void> {
   const abort = new AbortController()
-  call.on('cancelled', () => abort.abort())
+  const stop = (): void => abort.abort()
+  call.on('cancelled', stop)
+  if (name === 'GetContainerEvents') context.ending.addEventListener('abort', stop)
   try {
     mustHaveRoom(context)
     const { daemon, operations } = context
@@ -194,6 +221,8 @@ async function stream(
     call.end()
   } catch (error) {
     call.emit('error', status(error))
+  } finally {
+    context.ending.removeEventListener('abort', stop)
   }
 }
 
