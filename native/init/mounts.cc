@@ -126,6 +126,14 @@ void MountOne(Child* child, const MountPlan& mount, int source) {
     struct stat st = {};
     Must(::fstat(source, &st), "mount", "source %s", mount.source);
     const int place = OpenTarget(child, mount, target, S_ISDIR(st.st_mode));
+    // The kernel's EINVAL would say nothing.
+    struct stat there = {};
+    Must(::fstat(place, &there), "mount", "target %s", target.text);
+    if (S_ISDIR(st.st_mode) != S_ISDIR(there.st_mode)) {
+      const bool is_directory = S_ISDIR(st.st_mode);
+      Die(ENOTDIR, "mount", "cannot mount %s, a %s, at %s, a %s", mount.source, is_directory ? "directory" : "file",
+          target.text, is_directory ? "file" : "directory");
+    }
     Attach(source, place, target.text);
     ::close(place);
     ::close(source);

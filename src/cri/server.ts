@@ -11,6 +11,7 @@ import {
 } from '@grpc/grpc-js'
 import { describe, Fault, grpcCode } from '../base/fault.ts'
 import type { Stage } from '../base/stage.ts'
+import type { Node } from '../pod/index.ts'
 import { CALLS, STREAMS } from './calls/index.ts'
 import type { Daemon } from './daemon.ts'
 import { freeSocketPath } from './listen.ts'
@@ -29,6 +30,7 @@ export interface ServerLimits {
 export class CriServer {
   readonly #server: Server
   readonly #socket: string
+  readonly #ending = new AbortController()
 
   constructor(daemon: Daemon, socket: string, operations: Operations, limits: () => ServerLimits) {
     this.#socket = socket
@@ -39,7 +41,7 @@ export class CriServer {
       // Books of grpc-js about itself, which nobody can read here.
       'grpc.enable_channelz': 0,
     })
-    const context: Context = { daemon, operations, limits }
+    const context: Context = { daemon, operations, limits, ending: this.#ending.signal }
     const handlers: Record<
       string,
       handleUnaryCall<unknown, unknown> | handleServerStreamingCall<unknown, unknown>
@@ -78,8 +80,9 @@ export class CriServer {
     chmodSync(this.#socket, 0o600)
   }
 
-  /** Takes no more calls; those under way have `graceMs` to end. */
+  /** Takes no more calls; those under way have `graceMs` to end, but streams that never end by themselves end now: the next daemon waits for this one. */
   async close(graceMs: number): Promise<void> {
+    this.#ending.abort()
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => {
         this.#server.forceShutdown()
@@ -105,6 +108,7 @@ interface Context {
   readonly daemon: Daemon
   readonly operations: Operations
   readonly limits: () => ServerLimits
+  readonly ending: AbortSignal
 }
 
 async function unary(
@@ -125,7 +129,7 @@ async function unary(
     const { daemon, operations } = context
     const reply = await operations.run(
       name,
-      subjectOf(call.request),
+      subjectOf(call.request, daemon.node),
       ({ stage }) => act(daemon, call.request, abort.signal, stage),
       PATIENCE[name] === undefined ? {} : { patienceMs: PATIENCE[name] },
     )
@@ -153,19 +157,47 @@ function mustHaveRoom({ operations, limits }: Context): void {
   )
 }
 
+type Known = Pick<Node, 'pods' | 'containers'>
+
+interface Named {
+  readonly metadata?: { readonly name?: string; readonly namespace?: string }
+}
+
 /** What a call is about, for the log: the ids and names that requests have. */
-function subjectOf(request: unknown): string {
+export function subjectOf(request: unknown, node: Known): string {
   const of = request as {
     readonly containerId?: string
     readonly podSandboxId?: string
-    readonly config?: {
-      readonly metadata?: { readonly name?: string; readonly namespace?: string }
-    }
+    readonly config?: Named
+    readonly sandboxConfig?: Named
     readonly image?: { readonly image?: string }
   }
-  const { name, namespace } = of.config?.metadata ?? {}
-  const named = name === undefined ? '' : `${namespace === undefined ? '' : `${namespace}/`}${name}`
-  return of.containerId || named || of.podSandboxId || of.image?.image || ''
+  const pod = of.sandboxConfig?.metadata
+  const own = of.config?.metadata
+  // With the image of a pull comes its pod's configuration: the image is what it is about.
+  const named = own && path(pod?.namespace ?? own.namespace, pod?.name, own.name)
+  return (
+    ofContainer(node, of.containerId) ||
+    named ||
+    ofPod(node, of.podSandboxId) ||
+    of.image?.image ||
+    ''
+  )
+}
+
+const path = (...names: readonly (string | undefined)[]): string => names.filter(Boolean).join('/')
+
+/** The id alone tells a person nothing, and the names alone are those of every attempt. */
+function ofContainer(node: Known, id: string | undefined): string | undefined {
+  const container = id === undefined ? undefined : node.containers.get(id)
+  if (!container) return id
+  const pod = container.pod.record.config.metadata
+  return `${path(pod?.namespace, pod?.name, container.record.config.metadata?.name)}@${id}`
+}
+
+function ofPod(node: Known, id: string | undefined): string | undefined {
+  const metadata = id === undefined ? undefined : node.pods.get(id)?.record.config.metadata
+  return metadata ? `${path(metadata.namespace, metadata.name)}@${id}` : id
 }
 
 async function stream(
@@ -175,7 +207,9 @@ async function stream(
   call: ServerWritableStream<unknown, unknown>,
 ): Promise<void> {
   const abort = new AbortController()
-  call.on('cancelled', () => abort.abort())
+  const stop = (): void => abort.abort()
+  call.on('cancelled', stop)
+  if (name === 'GetContainerEvents') context.ending.addEventListener('abort', stop)
   try {
     mustHaveRoom(context)
     const { daemon, operations } = context
@@ -193,6 +227,8 @@ async function stream(
     call.end()
   } catch (error) {
     call.emit('error', status(error))
+  } finally {
+    context.ending.removeEventListener('abort', stop)
   }
 }
 

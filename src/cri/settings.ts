@@ -56,6 +56,8 @@ export const HANDLER_SETTINGS = {
   ulimits: list([], 'reload', ulimit),
   /** Privileged containers get the devices they ask for, not all of the host's. */
   privilegedWithoutHostDevices: flag(false, 'reload'),
+  /** For a daemon without CAP_SYS_RESOURCE (development): an oom_score_adj below its own becomes its own, with a warning. containerd's name and default. */
+  restrictOomScoreAdj: flag(false, 'reload'),
 }
 
 export type HandlerSettings = Values<typeof HANDLER_SETTINGS>

@@ -1,4 +1,4 @@
-import { Fault } from '../base/fault.ts'
+import { describe, Fault } from '../base/fault.ts'
 import type { Descriptor, Digest } from '../spec/image.ts'
 import { Authorizer, type Credentials, parseChallenges } from './auth.ts'
 import { digestIn, digestOf, verifyBytes } from './digest.ts'
@@ -192,7 +192,9 @@ export class Repository {
     call: (source: Source) => Promise<T>,
   ): Promise<T> {
     const sources = this.#sources.filter((source) => source.endpoint.capabilities.has(capability))
-    let last: unknown
+    let last: Fault | undefined
+    // What the addresses before the last one said: a mirror's "no such tag" is the news where the registry itself cannot be reached.
+    const before: string[] = []
     for (const source of sources) {
       try {
         return await call(source)
@@ -200,16 +202,20 @@ export class Repository {
         if (error instanceof ConsumerError) throw error.cause
         // An abort, or a bug of ours: no other address will do better.
         if (!(error instanceof Fault)) throw error
+        if (last) before.push(describe(last))
         last = error
       }
     }
-    throw (
-      last ??
-      new Fault(
+    if (!last) {
+      throw new Fault(
         'FAILED_PRECONDITION',
         `cannot fetch ${what}: hosts.toml lists no host that may ${capability}`,
       )
-    )
+    }
+    if (before.length === 0) throw last
+    throw new Fault(last.code, `${describe(last)} (before it: ${before.join('; ')})`, {
+      cause: last,
+    })
   }
 
   /** A GET below the repository, authorised as the registry asks; only status 200 or 206 comes back. */

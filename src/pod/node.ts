@@ -19,6 +19,8 @@ export interface HandlerSettings {
   /** NAME=SOFT[:HARD] */
   readonly ulimits: readonly string[]
   readonly privilegedWithoutHostDevices: boolean
+  /** An oom_score_adj that berth may not give becomes its own one; else it is refused. */
+  readonly restrictOomScoreAdj: boolean
 }
 
 /** What the daemon's configuration decides about pods; may be replaced while it runs. */

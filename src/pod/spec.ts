@@ -1,5 +1,6 @@
 import type { Account } from '../engine/users.ts'
 import { absolute, list } from '../plan/check.ts'
+import { mayRaise } from '../plan/identity.ts'
 import type { HostFacts } from '../plan/index.ts'
 import { parseUlimit } from '../plan/ulimit.ts'
 import type { PodSandboxConfig } from '../spec/cri.ts'
@@ -32,7 +33,10 @@ export interface ContainerSpecInput {
   readonly resources: ContainerRecord['resources']
   readonly namespaces: ContainerNamespaces['namespaces']
   readonly mounts: ContainerMounts
-  readonly facts: Pick<HostFacts, 'apparmor' | 'selinux' | 'hardLimits'>
+  readonly facts: Pick<
+    HostFacts,
+    'apparmor' | 'selinux' | 'hardLimits' | 'oomScoreAdj' | 'capabilities'
+  >
   /** Of the host's cgroup v2 hierarchy. */
   readonly controllers: readonly string[]
   readonly handler: HandlerSettings
@@ -117,9 +121,20 @@ function processOf({
     noNewPrivileges: context?.noNewPrivs ?? false,
     rlimits: rlimits(handler, facts),
     // Also 0: a daemon's own, often far below, is not for its containers.
-    oomScoreAdj: Number(resources.oomScoreAdj),
+    oomScoreAdj: oomScore(Number(resources.oomScoreAdj), { handler, facts, warn }),
     ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
   }
+}
+
+/** The kubelet gives Guaranteed pods -997, which a daemon without CAP_SYS_RESOURCE cannot grant; planContainer refuses it unless this was allowed. */
+function oomScore(
+  value: number,
+  { handler, facts, warn }: Pick<ContainerSpecInput, 'handler' | 'facts' | 'warn'>,
+): number {
+  const own = facts.oomScoreAdj
+  if (!handler.restrictOomScoreAdj || value >= own || mayRaise(facts)) return value
+  warn(`oom_score_adj below ${own}, berth's own, is not in force: ${own} is, as configured`)
+  return own
 }
 
 /** systemd's and containerd's soft limit of open files: programs that close all that they could have open take long with more (Node raises its own). */

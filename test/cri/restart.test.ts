@@ -267,6 +267,25 @@ for (const when of ['up', 'down'] as const) {
   })
 }
 
+test('SIGTERM with a client that listens to events: the daemon does not wait for it', async () => {
+  const stream = daemon.client.stream('GetContainerEvents')
+  stream.on('error', () => {})
+  let events = 0
+  stream.on('data', () => events++)
+  const ended = new Promise((resolve) => stream.once('end', resolve))
+  await eventually('the subscription', async () => {
+    const pod = await runPod(daemon)
+    await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+    return events > 0
+  })
+  const before = performance.now()
+  await daemon.end('SIGTERM')
+  await ended
+  // Half of the time that calls under way are given.
+  assert.ok(performance.now() - before < 2500)
+  await daemon.start()
+})
+
 test('the state directory is lost, as by a reboot: all is listed as ended, can be removed, and the network is given back', async () => {
   const pods = await Promise.all([runPod(daemon, ownNetwork), runPod(daemon)])
   const running = await Promise.all(

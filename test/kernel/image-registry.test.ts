@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { describe } from '../../src/base/fault.ts'
 import {
   collect,
   inspectImage,
@@ -183,6 +184,27 @@ capabilities = ["pull", "resolve"]
   assert.is(name, 'mirrored.example/team/app:1')
   assert.ok(empty.seen.every(({ path }) => path.includes('ns=mirrored.example')))
   assert.ok(empty.count('/manifests/1') > 0)
+})
+
+test('where no address has an image, what each of them said is told', async () => {
+  using store = privateStore()
+  const mirror = await TestRegistry.start()
+  const other = await TestRegistry.start()
+  const certs = join(store.directory, 'certs.d')
+  mkdirSync(join(certs, 'mirrored.example'), { recursive: true })
+  writeFileSync(
+    join(certs, 'mirrored.example', 'hosts.toml'),
+    `server = "http://${other.host}"
+[host."${mirror.url}"]
+capabilities = ["pull", "resolve"]
+`,
+  )
+  const pull = pullImage(store, 'mirrored.example/team/app:9', { certsDirectories: [certs] })
+  const text = await pull.then(() => 'no failure', describe)
+  assert.ok(text.startsWith(`${other.host} has no `), text)
+  assert.ok(text.includes(`${mirror.host} has no mirrored.example/team/app:9`), text)
+  await mirror.stop()
+  await other.stop()
 })
 
 test('the archives that skopeo makes load to the same id and trees as the pull', async () => {

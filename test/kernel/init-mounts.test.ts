@@ -112,6 +112,21 @@ test('bind mounts: directories, single files, read-only, missing targets, missin
   assert.match(required.err, /^mount: source .*missing of the mount at \/x: No such file/)
 })
 
+test('a directory over a file, and a file over a directory, are refused with both their kinds', () => {
+  const file = place.path('one-file')
+  writeFileSync(file, 'x')
+  const mount = (source: string, target: string) =>
+    place.run({ ...probe('true'), mounts: [...MOUNTS, bind(file, '/there'), bind(source, target)] })
+      .err
+  const directory = mount(place.make('one-directory'), '/there')
+  assert.match(directory, /cannot mount .*, a directory, at \/there, a file: Not a directory/)
+  assert.match(
+    mount(file, '/dev'),
+    /cannot mount .*, a file, at \/dev, a directory: Not a directory/,
+  )
+  place.reset()
+})
+
 test('a tmpfs holds what the image had there when it is asked to, with owners and links', () => {
   writeFileSync(join(place.lower, 'etc/keep'), 'kept\n')
   symlinkSync('keep', join(place.lower, 'etc/link'))

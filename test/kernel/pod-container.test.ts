@@ -126,6 +126,7 @@ async function run(
       capabilities: DEFAULT_CAPABILITIES,
       ulimits: [],
       privilegedWithoutHostDevices: false,
+      restrictOomScoreAdj: false,
     },
     rootPath: bench.root,
     cgroupsPath: '',

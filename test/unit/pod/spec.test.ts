@@ -73,6 +73,7 @@ const HANDLER: HandlerSettings = {
   capabilities: DEFAULT_CAPABILITIES,
   ulimits: [],
   privilegedWithoutHostDevices: false,
+  restrictOomScoreAdj: false,
 }
 const spec = (change?: Change) => containerSpec(input(change))
 const plan = (change?: Change) => planContainer(spec(change), FACTS, PLACE).plan
@@ -86,6 +87,26 @@ test('limits: a soft one of open files that programs expect, and the configured 
     { type: 'RLIMIT_NOFILE', soft: 5, hard: 7 },
     { type: 'RLIMIT_CORE', soft: 0, hard: 0 },
   ])
+})
+
+test('a score that berth may not give is its own one, where that is configured, and told', () => {
+  const resources = { ...NO_RESOURCES, oomScoreAdj: '-997' }
+  const of = (restrictOomScoreAdj: boolean, capabilities: bigint) => {
+    const told: string[] = []
+    const { process } = spec({
+      input: {
+        resources,
+        facts: { ...FACTS, oomScoreAdj: 5, capabilities },
+        handler: { ...HANDLER, restrictOomScoreAdj },
+        warn: (text) => told.push(text),
+      },
+    })
+    return [process?.oomScoreAdj, told.length]
+  }
+  const all = (1n << 41n) - 1n
+  assert.equal(of(true, 0n), [5, 1])
+  assert.equal(of(true, all), [-997, 0])
+  assert.equal(of(false, 0n), [-997, 0])
 })
 
 test('the judge takes what is made, to the user and the score', () => {
