@@ -54,7 +54,7 @@ function newNode(): Node {
     capabilities: DEFAULT_CAPABILITIES,
     ulimits: [],
     privilegedWithoutHostDevices: false,
-      restrictOomScoreAdj: false,
+    restrictOomScoreAdj: false,
   }
   return new Node(
     engine,
