@@ -77,7 +77,10 @@ export async function serve(
   })
   signals.dump = () => void debug.dump()
 
-  const streams = await StreamServer.listen(streamOptions(live.values, log), streamHandlers(node))
+  const streams = await StreamServer.listen(
+    streamOptions(live.values, log),
+    streamHandlers(node, log),
+  )
   const daemon: Daemon = { node, streams, configuration: () => live.values }
   const { socket } = live.values
   const server = new CriServer(daemon, socket, operations, () => live.values.limits)

@@ -1,9 +1,10 @@
 import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { describe, Fault } from '../base/fault.ts'
+import { describe, Fault, isErrno } from '../base/fault.ts'
 import { connectInside } from '../kernel/netns.ts'
 import { attachContainer, execContainer, type Node } from '../pod/index.ts'
 import type { Handlers } from '../stream/index.ts'
+import type { Log } from './log.ts'
 
 /** Where servers inside a pod listen that are meant for port-forward: IPv4 first, as kubectl's users expect. */
 const LOOPBACKS = ['127.0.0.1', '::1'] as const
@@ -12,8 +13,17 @@ const LOOPBACKS = ['127.0.0.1', '::1'] as const
 const CONNECT_MS = 10_000
 
 /** What stands behind the streaming server's addresses. */
-export function streamHandlers(node: Node): Handlers {
-  return {
+export function streamHandlers(node: Node, log: Log): Handlers {
+  /** The call that gave the address was a good one: without a line here nothing would tell why its stream came to nothing. */
+  async function told<T>(method: string, subject: string, act: () => Promise<T>): Promise<T> {
+    try {
+      return await act()
+    } catch (error) {
+      log.warn('stream', { method, subject, error: describe(error) })
+      throw error
+    }
+  }
+  const handlers: Handlers = {
     async exec({ target, command, stdin, terminal }) {
       const { session } = await execContainer(node, node.mustContainer(target), {
         command,
@@ -23,7 +33,7 @@ export function streamHandlers(node: Node): Handlers {
       })
       return session
     },
-    attach({ target, stdin, stdout, stderr, terminal }) {
+    async attach({ target, stdin, stdout, stderr, terminal }) {
       return attachContainer(node, node.mustContainer(target), {
         stdin,
         stdout,
@@ -38,6 +48,13 @@ export function streamHandlers(node: Node): Handlers {
       return connectInPod(pod.held.network, port)
     },
   }
+  return {
+    exec: (request, signal) => told('Exec', request.target, () => handlers.exec(request, signal)),
+    attach: (request, signal) =>
+      told('Attach', request.target, () => handlers.attach(request, signal)),
+    portForward: (request, port, signal) =>
+      told('PortForward', request.target, () => handlers.portForward(request, port, signal)),
+  }
 }
 
 /** A connection to a port on the loopback of the pod's network; of the host's, where the pod has none of its own. */
@@ -47,7 +64,9 @@ async function connectInPod(namespace: string | undefined, port: number): Promis
     try {
       return await connected(namespace, host, port)
     } catch (error) {
-      reasons.push(`${host}: ${describe(error)}`)
+      // The error's text has the namespace's path of this process, which is nothing to the user.
+      const isRefused = isErrno(error, 'ECONNREFUSED')
+      reasons.push(`${host}: ${isRefused ? 'connection refused' : describe(error)}`)
     }
   }
   throw new Fault(

@@ -9,6 +9,8 @@ import { Fault, isErrno } from '../base/fault.ts'
 const REDIRECTS_MAX = 5
 const SOCKETS_PER_HOST_MAX = 8
 const ATTEMPTS_MAX = 5
+/** Attempts that take long, as a name server's time out does, are given up sooner: the kubelet pulls one image after the other. */
+const RETRY_PATIENCE_MS = 10_000
 const BACKOFF_FIRST_MS = 200
 const BACKOFF_MAX_MS = 10_000
 /** The longest that a server's Retry-After is waited for; a longer one ends the attempts. */
@@ -320,14 +322,20 @@ export function retryAfterMs(value: string | undefined, nowMs: number): number |
  */
 export async function retrying<T>(
   attempt: () => Promise<T | Retry>,
-  options: { signal: AbortSignal | undefined; progressed?: () => boolean },
+  options: { signal: AbortSignal | undefined; progressed?: () => boolean; patienceMs?: number },
 ): Promise<T> {
+  let since = performance.now()
   for (let count = 1; ; count++) {
     const result = await attempt()
     if (!(result instanceof Retry)) return result
-    if (options.progressed?.()) count = 1
+    if (options.progressed?.()) {
+      count = 1
+      since = performance.now()
+    }
     const { afterMs } = result
     if (count >= ATTEMPTS_MAX || (afterMs ?? 0) > RETRY_AFTER_MAX_MS) throw result.fault
+    const patienceMs = options.patienceMs ?? RETRY_PATIENCE_MS
+    if (afterMs === undefined && performance.now() - since > patienceMs) throw result.fault
     const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** (count - 1))
     // Half of it by chance: hosts that failed together do not come back together.
     const pause = afterMs ?? backoff / 2 + (Math.random() * backoff) / 2

@@ -158,6 +158,19 @@ for (const signal of SIGNALS) {
     await eventually('its answer', () => client.text(stdout) === 'attached\n')
     client.socket.destroy()
 
+    const absent = await daemon.call('Exec', {
+      containerId: echoing,
+      cmd: ['/no/such/program'],
+      stdout: true,
+    })
+    const other = await connectSpdy(absent.url, ['v4.channel.k8s.io'])
+    await other.open({ streamtype: 'error' })
+    await other.open({ streamtype: 'stdout' })
+    await eventually('a line of the log that says why', () =>
+      /WARN +stream method=Exec subject=\S+ error=.*\/no\/such\/program/.test(daemon.log),
+    )
+    other.socket.destroy()
+
     await daemon.call('StopContainer', { containerId: running, timeout: '0' })
     assert.is((await statusOf(daemon, running)).exitCode, 137)
     await daemon.call('RemoveContainer', { containerId: failed })
