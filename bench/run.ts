@@ -131,6 +131,17 @@ function removeGroup(directory: string): void {
   }
 }
 
+/** podman leaves its storage mounted, more than once with several runtimes. */
+function unmountBelow(directory: string): void {
+  const points = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .flatMap((line) => line.split(' ')[4] ?? [])
+  for (const point of points.reverse()) {
+    if (!point.startsWith(`${directory}/`)) continue
+    spawnSync('umount', ['--lazy', point], { stdio: 'ignore' })
+  }
+}
+
 function main(): void {
   const rounds = Number(process.argv[2] ?? ROUNDS)
   const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
@@ -151,10 +162,7 @@ function main(): void {
     compare('run a program that ends at once, and remove', 'run', ready, rounds)
     compare('create, start, delete', 'stages', ready, rounds)
   } finally {
-    // podman leaves its storage mounted; it is gone with this mount namespace, or here.
-    for (const name of ['podman-crun', 'podman-runc']) {
-      spawnSync('umount', ['--lazy', join(directory, name, 'root/overlay')], { stdio: 'ignore' })
-    }
+    unmountBelow(directory)
     removeGroup('/sys/fs/cgroup/libpod_parent')
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
   }
