@@ -4,7 +4,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { chunksOf, type Http, isLoopback, readAtMost, type TlsFiles } from './http.ts'
-import { parseObject } from './manifest.ts'
+import { parseObject } from './json.ts'
 
 const TOKEN_BYTES_MAX = 1024 * 1024
 const AUTH_FILE_BYTES_MAX = 4 * 1024 * 1024

@@ -9,6 +9,21 @@ import {
   type Platform,
 } from '../spec/image.ts'
 import { parseDigest, verifyBytes } from './digest.ts'
+import {
+  bad,
+  compact,
+  type Fields,
+  flag,
+  isObject,
+  type Loose,
+  list,
+  object,
+  own,
+  parseObject,
+  text,
+  textMap,
+  texts,
+} from './json.ts'
 
 /** Bytes of an index or manifest: what registries themselves accept. */
 export const MANIFEST_BYTES_MAX = 4 * 1024 * 1024
@@ -19,8 +34,6 @@ export const INDEX_ENTRIES_MAX = 1024
 /** Bytes of one layer as it travels: 128 GiB. */
 export const LAYER_BYTES_MAX = 128 * 1024 ** 3
 const HISTORY_MAX = 4096
-const LIST_MAX = 65_536
-const MEDIA_TYPE_LENGTH_MAX = 255
 /** Bytes that a descriptor may carry itself in `data` (image-spec, "Embedded content"). */
 const DATA_BYTES_MAX = 1024 * 1024
 
@@ -71,101 +84,6 @@ export function layerCompression(mediaType: string, what: string): Compression {
   )
 }
 
-// -- checking JSON from outside -----------------------------------------------------------------------
-
-type Fields = Record<string, unknown>
-
-function bad(what: string, why: string): Fault {
-  return new Fault('INVALID_ARGUMENT', `${what} is not valid: ${why}`)
-}
-
-function isObject(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** JSON of an object; bytes over the limit, other JSON and no JSON are refused naming `what`. */
-export function parseObject(bytes: Uint8Array, bytesMax: number, what: string): Fields {
-  if (bytes.length > bytesMax) {
-    throw new Fault(
-      'RESOURCE_EXHAUSTED',
-      `${what} has ${bytes.length} bytes; the limit is ${bytesMax}`,
-    )
-  }
-  let value: unknown
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
-  } catch (error) {
-    throw new Fault('INVALID_ARGUMENT', `${what} is not valid JSON`, { cause: error })
-  }
-  if (!isObject(value)) throw bad(what, 'it is no JSON object')
-  return value
-}
-
-/** A field's value where there is one: Go writes an empty field as null, so null is absent. */
-function own(fields: Fields, name: string): unknown {
-  return Object.hasOwn(fields, name) ? (fields[name] ?? undefined) : undefined
-}
-
-function text(fields: Fields, name: string, what: string): string | undefined {
-  const value = own(fields, name)
-  if (value === undefined || typeof value === 'string') return value
-  throw bad(what, `${name} must be text`)
-}
-
-function flag(fields: Fields, name: string, what: string): boolean | undefined {
-  const value = own(fields, name)
-  if (value === undefined || typeof value === 'boolean') return value
-  throw bad(what, `${name} must be true or false`)
-}
-
-function object(fields: Fields, name: string, what: string): Fields | undefined {
-  const value = own(fields, name)
-  if (value === undefined || isObject(value)) return value
-  throw bad(what, `${name} must be an object`)
-}
-
-function list(fields: Fields, name: string, what: string, max: number): unknown[] | undefined {
-  const value = own(fields, name)
-  if (value === undefined) return undefined
-  if (!Array.isArray(value)) throw bad(what, `${name} must be a list`)
-  if (value.length > max) {
-    throw new Fault(
-      'RESOURCE_EXHAUSTED',
-      `${what} lists ${value.length} entries in ${name}; the limit is ${max}`,
-    )
-  }
-  return value
-}
-
-function texts(fields: Fields, name: string, what: string): string[] | undefined {
-  return list(fields, name, what, LIST_MAX)?.map((value) => {
-    if (typeof value !== 'string') throw bad(what, `${name} must hold text only`)
-    return value
-  })
-}
-
-function textMap(fields: Fields, name: string, what: string): Record<string, string> | undefined {
-  const value = object(fields, name, what)
-  if (value === undefined) return undefined
-  // fromEntries defines own properties, so a key "__proto__" is a key like any other.
-  return Object.fromEntries(
-    Object.entries(value).map(([key, entry]) => {
-      if (typeof entry !== 'string') throw bad(what, `${name} must map text to text`)
-      return [key, entry]
-    }),
-  )
-}
-
-/** The object without what is undefined: `exactOptionalPropertyTypes` knows no present undefined. */
-function compact<T extends object>(value: { [K in keyof T]: T[K] | undefined }): T {
-  for (const key of Object.keys(value) as (keyof T)[]) {
-    if (value[key] === undefined) delete value[key]
-  }
-  return value as T
-}
-
-type Loose<T> = { [K in keyof Required<T>]: T[K] | undefined }
-
 // -- descriptors ------------------------------------------------------------------------------------------
 
 function checkPlatform(fields: Fields, what: string): Platform {
@@ -182,13 +100,23 @@ function checkPlatform(fields: Fields, what: string): Platform {
   } satisfies Loose<Platform>)
 }
 
+/** RFC 6838, "Naming Requirements", as the image-spec's schemas have it: no text that looks otherwise on a terminal or in a log. */
+const MEDIA_TYPE =
+  /^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/
+
+/** Empty is absent, as in what Go writes. */
+function checkMediaType(fields: Fields, name: string, what: string): string | undefined {
+  const value = text(fields, name, what)
+  if (value === undefined || value === '') return undefined
+  if (!MEDIA_TYPE.test(value)) throw bad(what, `${name} is no media type`)
+  return value
+}
+
 /** A checked descriptor; `data` is verified against the digest here, once. */
 export function checkDescriptor(value: unknown, what: string): Descriptor {
   if (!isObject(value)) throw bad(what, 'it must be an object')
-  const mediaType = text(value, 'mediaType', what)
-  if (mediaType === undefined || mediaType === '' || mediaType.length > MEDIA_TYPE_LENGTH_MAX) {
-    throw bad(what, 'it has no mediaType')
-  }
+  const mediaType = checkMediaType(value, 'mediaType', what)
+  if (mediaType === undefined) throw bad(what, 'it has no mediaType')
   const size = own(value, 'size')
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
     throw bad(what, 'size must be a whole number of bytes')
@@ -209,7 +137,7 @@ export function checkDescriptor(value: unknown, what: string): Descriptor {
     urls: texts(value, 'urls', what),
     annotations: textMap(value, 'annotations', what),
     data,
-    artifactType: text(value, 'artifactType', what),
+    artifactType: checkMediaType(value, 'artifactType', what),
     platform: platform === undefined ? undefined : checkPlatform(platform, what),
   } satisfies Loose<Descriptor>)
   embeddedData(descriptor, what)
@@ -243,7 +171,7 @@ export function parseDocument(
   what: string,
 ): Document {
   const fields = parseObject(bytes, MANIFEST_BYTES_MAX, what)
-  const inside = text(fields, 'mediaType', what)
+  const inside = checkMediaType(fields, 'mediaType', what)
   const outside = mediaType?.split(';')[0]?.trim().toLowerCase()
   if (
     own(fields, 'schemaVersion') === 1 ||
@@ -256,6 +184,11 @@ export function parseDocument(
     )
   }
   if (own(fields, 'schemaVersion') !== 2) throw bad(what, 'schemaVersion must be 2')
+  // Go's decoder takes "Layers" for "layers": it would see another image than we do.
+  const twin = Object.keys(fields).find(
+    (key) => !DOCUMENT_KEYS.has(key) && FOLDED_KEYS.has(folded(key)),
+  )
+  if (twin !== undefined) throw bad(what, `it has a field ${JSON.stringify(twin)} in another case`)
   const isIndex = own(fields, 'manifests') !== undefined
   const isManifest = ['layers', 'config', 'fsLayers', 'history', 'blobs'].some(
     (name) => own(fields, name) !== undefined,
@@ -286,12 +219,22 @@ export function parseDocument(
   )
 }
 
+const DOCUMENT_KEYS: ReadonlySet<string> = new Set(
+  'schemaVersion mediaType artifactType config layers manifests subject annotations'.split(' '),
+)
+const FOLDED_KEYS: ReadonlySet<string> = new Set([...DOCUMENT_KEYS].map(folded))
+
+/** As Go compares: also \u017f is an s, and \u212a a k. */
+function folded(key: string): string {
+  return key.toLowerCase().toUpperCase()
+}
+
 function checkIndex(fields: Fields, what: string): Index {
   const manifests = list(fields, 'manifests', what, INDEX_ENTRIES_MAX) ?? []
   return compact<Index>({
     schemaVersion: 2,
-    mediaType: text(fields, 'mediaType', what),
-    artifactType: text(fields, 'artifactType', what),
+    mediaType: checkMediaType(fields, 'mediaType', what),
+    artifactType: checkMediaType(fields, 'artifactType', what),
     manifests: manifests.map((entry, i) => checkDescriptor(entry, `manifest ${i + 1} of ${what}`)),
     subject: undefined,
     annotations: textMap(fields, 'annotations', what),
@@ -304,8 +247,8 @@ function checkManifest(fields: Fields, what: string): Manifest {
   const subject = own(fields, 'subject')
   return compact<Manifest>({
     schemaVersion: 2,
-    mediaType: text(fields, 'mediaType', what),
-    artifactType: text(fields, 'artifactType', what),
+    mediaType: checkMediaType(fields, 'mediaType', what),
+    artifactType: checkMediaType(fields, 'artifactType', what),
     config: checkDescriptor(own(fields, 'config'), `the configuration of ${what}`),
     layers: layers.map((entry, i) => checkDescriptor(entry, `layer ${i + 1} of ${what}`)),
     subject: subject === undefined ? undefined : checkDescriptor(subject, `the subject of ${what}`),
@@ -343,14 +286,31 @@ export function checkRunnable(manifest: Manifest, what: string): void {
 type RunConfig = NonNullable<ImageConfig['config']>
 type HistoryEntry = NonNullable<ImageConfig['history']>[number]
 
+/** RFC 3339, section 5.6. Go's tools read no other time in a configuration, so there is no image with one. */
+const TIME = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$/
+
+function time(fields: Fields, name: string, what: string): string | undefined {
+  const value = text(fields, name, what)
+  if (value === undefined || TIME.test(value)) return value
+  throw bad(what, `${name} must be a time such as 2026-01-31T12:00:00Z`)
+}
+
+/** A set as Go writes one: names to empty objects. */
+function names(fields: Fields, name: string, what: string): Fields | undefined {
+  const value = object(fields, name, what)
+  const isSet = Object.values(value ?? {}).every((entry) => entry === null || isObject(entry))
+  if (isSet) return value
+  throw bad(what, `${name} must map names to empty objects`)
+}
+
 function checkRunConfig(fields: Fields, what: string): RunConfig {
   return compact<RunConfig>({
     User: text(fields, 'User', what),
-    ExposedPorts: object(fields, 'ExposedPorts', what),
+    ExposedPorts: names(fields, 'ExposedPorts', what),
     Env: texts(fields, 'Env', what),
     Entrypoint: texts(fields, 'Entrypoint', what),
     Cmd: texts(fields, 'Cmd', what),
-    Volumes: object(fields, 'Volumes', what),
+    Volumes: names(fields, 'Volumes', what),
     WorkingDir: text(fields, 'WorkingDir', what),
     Labels: textMap(fields, 'Labels', what),
     StopSignal: text(fields, 'StopSignal', what),
@@ -363,7 +323,7 @@ function checkRunConfig(fields: Fields, what: string): RunConfig {
 function checkHistory(value: unknown, what: string): HistoryEntry {
   if (!isObject(value)) throw bad(what, 'history must hold objects')
   return compact<HistoryEntry>({
-    created: text(value, 'created', what),
+    created: time(value, 'created', what),
     author: text(value, 'author', what),
     created_by: text(value, 'created_by', what),
     comment: text(value, 'comment', what),
@@ -388,10 +348,11 @@ export function parseConfig(bytes: Uint8Array, what: string, layerCount?: number
   }
   const run = object(fields, 'config', what)
   return compact<ImageConfig>({
-    created: text(fields, 'created', what),
+    created: time(fields, 'created', what),
     author: text(fields, 'author', what),
     ...checkPlatform(fields, what),
     'os.version': text(fields, 'os.version', what),
+    'os.features': texts(fields, 'os.features', what),
     variant: text(fields, 'variant', what) || undefined,
     config: run === undefined ? undefined : checkRunConfig(run, what),
     rootfs: { type: 'layers', diff_ids: diffIds },

@@ -66,6 +66,7 @@ export interface ImageConfig {
   architecture: string
   os: string
   'os.version'?: string
+  'os.features'?: string[]
   variant?: string
   config?: {
     User?: string

@@ -64,6 +64,18 @@ const refused: [name: string, document: unknown, mediaType: string | undefined, 
       MEDIA_TYPES.ociIndex,
       'INVALID_ARGUMENT',
     ],
+    [
+      'layers twice, once as only Go reads them',
+      { ...manifest, Layers: [] },
+      undefined,
+      'INVALID_ARGUMENT',
+    ],
+    [
+      'layers twice, once with the long s that Go takes for an s',
+      { ...manifest, 'layer\u017f': [] },
+      undefined,
+      'INVALID_ARGUMENT',
+    ],
     ['a manifest given as an index', manifest, MEDIA_TYPES.ociIndex, 'INVALID_ARGUMENT'],
     [
       'an untyped manifest given as an index',
