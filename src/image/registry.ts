@@ -1,24 +1,20 @@
 import { describe, Fault } from '../base/fault.ts'
-import type { Descriptor, Digest } from '../spec/image.ts'
-import { Authorizer, type Credentials, parseChallenges } from './auth.ts'
-import { digestIn, digestOf, verifyBytes } from './digest.ts'
+import { type Descriptor, type Digest, MEDIA_TYPES } from '../spec/image.ts'
+import type { Credentials } from './auth.ts'
+import { algorithmOf, digestIn, digestOf, hexOf, verifyBytes } from './digest.ts'
 import type { Capability, Endpoint } from './hosts.ts'
-import {
-  type Answer,
-  chunksOf,
-  type Http,
-  Retry,
-  readAtMost,
-  retryAfterMs,
-  retrying,
-} from './http.ts'
-import { MANIFEST_BYTES_MAX, MANIFEST_MEDIA_TYPES } from './manifest.ts'
+import { type Answer, chunksOf, type Http, Retry, retrying } from './http.ts'
+import { MANIFEST_BYTES_MAX, MANIFEST_MEDIA_TYPES, parseDocument } from './manifest.ts'
 import { type Reference, repositoryOf } from './reference.ts'
+import { Remote, retryOrThrow } from './remote.ts'
 
-const ERROR_BYTES_MAX = 64 * 1024
-const ERROR_SHOWN_MAX = 300
-/** Challenges answered for one request: one for no token, one for an expired one. */
-const CHALLENGES_MAX = 2
+/** What refers to one manifest: signatures, attestations. More than this nobody can look at. */
+const REFERRERS_MAX = 1024
+/** Answers that together list the referrers. */
+const REFERRERS_PAGES_MAX = 32
+/** Of the digest in the tag that stands for the API (distribution-spec, "Referrers Tag Schema"). */
+const REFERRERS_TAG_HEX_MAX = 64
+const LINK_LENGTH_MAX = 8192
 
 export interface FetchedManifest {
   readonly bytes: Buffer
@@ -26,20 +22,12 @@ export interface FetchedManifest {
   readonly digest: Digest
 }
 
-interface Source {
-  readonly endpoint: Endpoint
-  readonly authorizer: Authorizer
-}
-
 /**
  * One repository, at all addresses that serve it, as distribution-spec 1.1 says ("Pull"). Every call tries the addresses in order, each
  * with retries for what may pass, and fails with the last address's reason.
  */
 export class Repository {
-  readonly #http: Http
-  readonly #sources: readonly Source[]
-  readonly #domain: string
-  readonly #path: string
+  readonly #remotes: readonly Remote[]
   readonly #name: string
 
   constructor(options: {
@@ -50,20 +38,18 @@ export class Repository {
     credentials: (domain: string) => Promise<Credentials | undefined>
   }) {
     const { reference, http } = options
-    this.#http = http
-    this.#domain = reference.domain
-    this.#path = reference.path
     this.#name = repositoryOf(reference)
-    this.#sources = options.endpoints.map((endpoint) => ({
-      endpoint,
-      authorizer: new Authorizer({
-        http,
-        origin: endpoint.url,
-        tls: endpoint.tls,
-        credentials: () =>
-          options.credentials(endpoint.isMirror ? endpoint.url.host : reference.domain),
-      }),
-    }))
+    this.#remotes = options.endpoints.map(
+      (endpoint) =>
+        new Remote({
+          http,
+          endpoint,
+          domain: reference.domain,
+          path: reference.path,
+          credentials: () =>
+            options.credentials(endpoint.isMirror ? endpoint.url.host : reference.domain),
+        }),
+    )
   }
 
   /** A manifest or index by tag or digest, its bytes verified where the digest is known. */
@@ -74,34 +60,29 @@ export class Repository {
     const asked = 'digest' in reference ? reference.digest : reference.tag
     const what = `${this.#name}${'digest' in reference ? '@' : ':'}${asked}`
     const capability = 'digest' in reference ? 'pull' : 'resolve'
-    return this.#first(capability, what, (source) =>
+    return this.#first(capability, what, (remote) =>
       retrying(
         async () => {
-          const answer = await this.#get(source, `manifests/${asked}`, {
+          const answer = await remote.request({
+            target: `manifests/${asked}`,
+            scope: remote.scope('pull'),
+            expect: [200],
             what,
-            signal,
             headers: { accept: MANIFEST_MEDIA_TYPES.join(', ') },
+            signal,
           })
           if (answer instanceof Retry) return answer
-          const bytes = await bodyOrRetry(
-            answer,
-            MANIFEST_BYTES_MAX,
-            `the manifest of ${what}`,
-            signal,
-          )
+          const subject = `the manifest of ${what}`
+          const bytes = await remote.body(answer, MANIFEST_BYTES_MAX, subject, signal)
           if (bytes instanceof Retry) return bytes
           const mediaType = answer.headers['content-type']
           if ('digest' in reference) {
-            verifyBytes(
-              bytes,
-              reference.digest,
-              `the manifest of ${what} from ${source.endpoint.url.host}`,
-            )
+            verifyBytes(bytes, reference.digest, `${subject} from ${remote.host}`)
             return { bytes, mediaType, digest: reference.digest }
           }
           const said = answer.headers['docker-content-digest']
           const promised = typeof said === 'string' ? digestIn(said) : undefined
-          if (promised !== undefined) verifyBytes(bytes, promised, `the manifest of ${what}`)
+          if (promised !== undefined) verifyBytes(bytes, promised, subject)
           return { bytes, mediaType, digest: promised ?? digestOf(bytes) }
         },
         { signal },
@@ -109,17 +90,121 @@ export class Repository {
     )
   }
 
+  /**
+   * What refers to a manifest (distribution-spec 1.1, "Listing Referrers"): signatures, attestations and other artifacts, each with its
+   * artifactType and annotations; of one type only where it is given. Registries without that API are asked for the tag `sha256-HEX`, which
+   * clients keep in its place. The first address that lists any is believed. Nothing but the list is verified here.
+   */
+  async referrers(
+    digest: Digest,
+    artifactType?: string,
+    signal?: AbortSignal,
+  ): Promise<Descriptor[]> {
+    const what = `referrers of ${this.#name}@${digest}`
+    let found: Descriptor[] = []
+    const list = async (remote: Remote): Promise<boolean> => {
+      found = await this.#referrersAt(remote, digest, artifactType, signal)
+      return found.length > 0
+    }
+    // A mirror that holds the image and none of its signatures says nothing about those of the registry.
+    await this.#first('resolve', what, list, (any) => any)
+    return found
+  }
+
+  async #referrersAt(
+    remote: Remote,
+    digest: Digest,
+    artifactType: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<Descriptor[]> {
+    const what = `referrers of ${this.#name}@${digest}`
+    const query =
+      artifactType === undefined ? '' : `?artifactType=${encodeURIComponent(artifactType)}`
+    const found: Descriptor[] = []
+    let target: string | URL | undefined = `referrers/${digest}${query}`
+    for (let page = 0; target !== undefined; page++) {
+      if (page >= REFERRERS_PAGES_MAX) {
+        throw new Fault(
+          'RESOURCE_EXHAUSTED',
+          `${remote.host} lists ${what} on more than ${page} pages`,
+        )
+      }
+      const listed = await this.#index(remote, target, what, signal)
+      if (listed === undefined) {
+        if (page > 0)
+          throw new Fault('UNAVAILABLE', `${remote.host} has no page ${page + 1} of ${what}`)
+        const tag = `${algorithmOf(digest)}-${hexOf(digest).slice(0, REFERRERS_TAG_HEX_MAX)}`
+        const fallback = await this.#index(remote, `manifests/${tag}`, what, signal)
+        found.push(...(fallback?.manifests ?? []))
+        break
+      }
+      found.push(...listed.manifests)
+      target = listed.next
+    }
+    // A registry need not filter, and the tag is never filtered.
+    const wanted = found.filter(
+      (entry) => artifactType === undefined || entry.artifactType === artifactType,
+    )
+    if (wanted.length > REFERRERS_MAX) {
+      throw new Fault(
+        'RESOURCE_EXHAUSTED',
+        `${remote.host} lists more than ${REFERRERS_MAX} ${what}`,
+      )
+    }
+    return wanted
+  }
+
+  /** The entries of an index, and where its next page is; undefined where there is none. */
+  async #index(
+    remote: Remote,
+    target: string | URL,
+    what: string,
+    signal: AbortSignal | undefined,
+  ): Promise<{ manifests: readonly Descriptor[]; next: URL | undefined } | undefined> {
+    return retrying(
+      async () => {
+        const answer = await remote.request({
+          target,
+          scope: remote.scope('pull'),
+          expect: [200, 404],
+          what,
+          headers: { accept: MEDIA_TYPES.ociIndex },
+          signal,
+        })
+        if (answer instanceof Retry) return answer
+        if (answer.status === 404) {
+          answer.body.destroy()
+          return undefined
+        }
+        const bytes = await remote.body(answer, MANIFEST_BYTES_MAX, what, signal)
+        if (bytes instanceof Retry) return bytes
+        const document = parseDocument(bytes, answer.headers['content-type'], `the list of ${what}`)
+        if (document.kind !== 'index') {
+          throw new Fault('INVALID_ARGUMENT', `${remote.host} lists no ${what} but a manifest`)
+        }
+        return { manifests: document.index.manifests, next: nextPage(answer) }
+      },
+      { signal },
+    )
+  }
+
   /** A small blob whole: a configuration. Verified. */
   smallBlob(descriptor: Descriptor, bytesMax: number, signal?: AbortSignal): Promise<Buffer> {
     const what = `blob ${descriptor.digest} of ${this.#name}`
-    return this.#first('pull', what, (source) =>
+    return this.#first('pull', what, (remote) =>
       retrying(
         async () => {
-          const answer = await this.#get(source, `blobs/${descriptor.digest}`, { what, signal })
+          const answer = await remote.request({
+            target: `blobs/${descriptor.digest}`,
+            scope: remote.scope('pull'),
+            expect: [200],
+            what,
+            signal,
+          })
           if (answer instanceof Retry) return answer
-          const bytes = await bodyOrRetry(answer, bytesMax, what, signal)
+          const bytes = await remote.body(answer, bytesMax, what, signal)
           if (bytes instanceof Retry) return bytes
-          verifyBytes(bytes, descriptor.digest, `${what} from ${source.endpoint.url.host}`)
+          verifyBytes(bytes, descriptor.digest, `${what} from ${remote.host}`)
           return bytes
         },
         { signal },
@@ -129,8 +214,8 @@ export class Repository {
 
   /**
    * The bytes of a blob from `offset` on, through cut connections: each cut is taken up by a Range request, by another address where
-   * this one fails for good. `consume` gets every piece once, in order; `restart` says that a server ignores ranges and the bytes begin
-   * at 0 again, and returns whether the consumer can. Not verified here: the consumer hashes.
+   * this one fails for good. `consume` gets every piece once, in order. Servers that know no ranges send all again, and what is there is
+   * skipped. Not verified here: the consumer hashes.
    */
   async blob(
     descriptor: Descriptor,
@@ -143,22 +228,37 @@ export class Repository {
     const what = `blob ${descriptor.digest} of ${this.#name}`
     const { signal } = options
     let offset = options.offset
-    await this.#first('pull', what, (source) => {
+    await this.#first('pull', what, (remote) => {
       let before = offset
+      let knowsRanges = true
       return retrying<true>(
         async () => {
           before = offset
           if (offset === descriptor.size) return true
-          const answer = await this.#get(source, `blobs/${descriptor.digest}`, {
+          const answer = await remote.request({
+            target: `blobs/${descriptor.digest}`,
+            scope: remote.scope('pull'),
+            expect: [200, 206, 416],
             what,
+            // No If-Range: the digest in the address is the content's validator.
+            headers: offset > 0 && knowsRanges ? { range: `bytes=${offset}-` } : {},
             signal,
-            headers: offset > 0 ? { range: `bytes=${offset}-` } : {},
           })
           if (answer instanceof Retry) return answer
-          let skip = answer.status === 206 ? rangeSkip(answer, offset, what) : offset
+          if (answer.status === 416) {
+            answer.body.destroy()
+            if (!knowsRanges)
+              throw new Fault('DATA_LOSS', `${remote.host} sends no part of ${what}`)
+            knowsRanges = false
+            return new Retry(
+              new Fault('UNAVAILABLE', `${remote.host} sends no range of ${what}`),
+              0,
+            )
+          }
+          let skip =
+            answer.status === 206 ? rangeSkip(answer, offset, descriptor.size, what) : offset
           try {
             for await (const chunk of chunksOf(answer)) {
-              // A server that knows no ranges sends all again: what we have is skipped.
               const fresh = skip >= chunk.length ? undefined : chunk.subarray(skip)
               skip -= Math.min(skip, chunk.length)
               if (fresh === undefined) continue
@@ -173,9 +273,7 @@ export class Repository {
               offset += fresh.length
             }
           } catch (error) {
-            signal?.throwIfAborted()
-            if (error instanceof Fault && error.code === 'UNAVAILABLE') return new Retry(error)
-            throw error
+            return retryOrThrow(error, signal)
           }
           if (offset === descriptor.size) return true
           const text = `${what} ended after ${offset} of ${descriptor.size} bytes`
@@ -186,18 +284,22 @@ export class Repository {
     })
   }
 
+  /** `isEnough` says whether an answer ends the search; the last one is taken in any case. */
   async #first<T>(
     capability: Capability,
     what: string,
-    call: (source: Source) => Promise<T>,
+    call: (remote: Remote) => Promise<T>,
+    isEnough: (answer: T) => boolean = () => true,
   ): Promise<T> {
-    const sources = this.#sources.filter((source) => source.endpoint.capabilities.has(capability))
+    const remotes = this.#remotes.filter(({ endpoint }) => endpoint.capabilities.has(capability))
+    let got: { answer: T } | undefined
     let last: Fault | undefined
     // What the addresses before the last one said: a mirror's "no such tag" is the news where the registry itself cannot be reached.
     const before: string[] = []
-    for (const source of sources) {
+    for (const remote of remotes) {
       try {
-        return await call(source)
+        got = { answer: await call(remote) }
+        if (isEnough(got.answer)) return got.answer
       } catch (error) {
         if (error instanceof ConsumerError) throw error.cause
         // An abort, or a bug of ours: no other address will do better.
@@ -207,6 +309,7 @@ export class Repository {
       }
     }
     if (!last) {
+      if (got !== undefined) return got.answer
       throw new Fault(
         'FAILED_PRECONDITION',
         `cannot fetch ${what}: hosts.toml lists no host that may ${capability}`,
@@ -217,70 +320,6 @@ export class Repository {
       cause: last,
     })
   }
-
-  /** A GET below the repository, authorised as the registry asks; only status 200 or 206 comes back. */
-  async #get(
-    source: Source,
-    path: string,
-    options: { what: string; headers?: Record<string, string>; signal: AbortSignal | undefined },
-  ): Promise<Answer | Retry> {
-    const { endpoint, authorizer } = source
-    const { signal, what } = options
-    const url = new URL(`${endpoint.url.href.replace(/\/$/, '')}/${this.#path}/${path}`)
-    if (endpoint.isMirror) url.searchParams.set('ns', this.#domain)
-    const scope = `repository:${this.#path}:pull`
-    for (let challenges = 0; ; challenges++) {
-      const authorization = authorizer.header(scope)
-      let answer: Answer
-      try {
-        answer = await this.#http.send({
-          method: 'GET',
-          url,
-          headers: {
-            ...endpoint.headers,
-            ...options.headers,
-            ...(authorization === undefined ? {} : { authorization }),
-          },
-          tls: endpoint.tls,
-          signal,
-        })
-      } catch (error) {
-        signal?.throwIfAborted()
-        if (error instanceof Fault && error.code === 'UNAVAILABLE') return new Retry(error)
-        throw error
-      }
-      if (answer.status === 200 || answer.status === 206) return answer
-      const isOwn = answer.url.origin === url.origin
-      if (answer.status === 401 && isOwn && challenges < CHALLENGES_MAX) {
-        const header = answer.headers['www-authenticate']
-        const asked = parseChallenges(header ?? '')
-        const text = await errorText(answer)
-        if (await authorizer.answer({ challenges: asked, scope, refused: authorization, signal }))
-          continue
-        throw new Fault(
-          'UNAUTHENTICATED',
-          `${endpoint.url.host} refuses ${what} without a valid login${text}`,
-        )
-      }
-      return this.#refusal(answer, what)
-    }
-  }
-
-  async #refusal(answer: Answer, what: string): Promise<Retry> {
-    const { status, url } = answer
-    const text = await errorText(answer)
-    if (status === 429 || status >= 500) {
-      const reason = status === 429 ? 'asks for fewer requests' : 'has a failure'
-      return new Retry(
-        new Fault('UNAVAILABLE', `${url.host} ${reason} (status ${status}) for ${what}${text}`),
-        retryAfterMs(answer.headers['retry-after'], Date.now()),
-      )
-    }
-    if (status === 404) throw new Fault('NOT_FOUND', `${url.host} has no ${what}${text}`)
-    if (status === 401) throw new Fault('UNAUTHENTICATED', `${url.host} refuses ${what}${text}`)
-    if (status === 403) throw new Fault('PERMISSION_DENIED', `${url.host} denies ${what}${text}`)
-    throw new Fault('UNAVAILABLE', `${url.host} answers with status ${status} for ${what}${text}`)
-  }
 }
 
 /** Carries the consumer's failure past the retries: it is not the registry's. */
@@ -290,43 +329,25 @@ class ConsumerError extends Error {
   }
 }
 
-async function bodyOrRetry(
-  answer: Answer,
-  bytesMax: number,
-  what: string,
-  signal: AbortSignal | undefined,
-): Promise<Buffer | Retry> {
-  try {
-    return await readAtMost(chunksOf(answer), bytesMax, what)
-  } catch (error) {
-    signal?.throwIfAborted()
-    if (error instanceof Fault && error.code === 'UNAVAILABLE') return new Retry(error)
-    throw error
-  }
-}
-
-/** How many bytes of a partial answer we have already: it may begin before what was asked for, never after. */
-function rangeSkip(answer: Answer, offset: number, what: string): number {
-  const match = /^bytes ([0-9]+)-/.exec(answer.headers['content-range'] ?? '')
+/** How many bytes of a partial answer we have already: it may begin before what was asked for, never after, and is of the same whole. */
+function rangeSkip(answer: Answer, offset: number, size: number, what: string): number {
+  const match = /^bytes ([0-9]+)-[0-9]+\/([0-9]+|\*)$/.exec(answer.headers['content-range'] ?? '')
   const start = match === null ? Number.NaN : Number(match[1])
-  if (start <= offset) return offset - start
+  const whole = match?.[2] === '*' ? size : Number(match?.[2])
+  if (start <= offset && whole === size) return offset - start
   answer.body.destroy()
   throw new Fault('DATA_LOSS', `${answer.url.host} answers a range of ${what} with another range`)
 }
 
-/** The registry's own words (distribution-spec, "Error Codes"), made harmless for a terminal; '' where it says nothing. */
-async function errorText(answer: Answer): Promise<string> {
-  try {
-    const bytes = await readAtMost(chunksOf(answer), ERROR_BYTES_MAX, 'an error')
-    const value: unknown = JSON.parse(bytes.toString('utf8'))
-    const errors = (value as { errors?: unknown } | null)?.errors
-    const first: unknown = Array.isArray(errors) ? errors[0] : undefined
-    const { code, message } = (first ?? {}) as { code?: unknown; message?: unknown }
-    const text = [message, code].find((part) => typeof part === 'string' && part !== '')
-    if (typeof text !== 'string') return ''
-    return `: ${text.replace(/[\p{Cc}\p{Cf}]/gu, ' ').slice(0, ERROR_SHOWN_MAX)}`
-  } catch {
-    // The status has said it: an unreadable explanation adds nothing.
-    return ''
-  }
+/** The next page that a Link header names (RFC 8288), at the same registry. */
+function nextPage(answer: Answer): URL | undefined {
+  const header = answer.headers['link']
+  const match = /<([^<>]*)>\s*;\s*rel="?next"?/i.exec(
+    (Array.isArray(header) ? header.join(',') : (header ?? '')).slice(0, LINK_LENGTH_MAX),
+  )
+  if (match === null) return undefined
+  const text = match[1] ?? ''
+  const next = URL.canParse(text, answer.url.href) ? new URL(text, answer.url) : undefined
+  if (next?.origin === answer.url.origin) return next
+  throw new Fault('UNAVAILABLE', `${answer.url.host} leads to a next page that is not its own`)
 }

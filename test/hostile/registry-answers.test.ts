@@ -89,8 +89,8 @@ const lies: [name: string, make: () => Promise<Parts>, code: FaultCode, reason: 
         ...m,
         layers: (m['layers'] as { size: number }[]).map((l) => ({ ...l, size: l.size + 1 })),
       })),
-    'UNAVAILABLE',
-    /ended after/,
+    'DATA_LOSS',
+    /another range/,
   ],
   [
     'a layer longer than promised',
