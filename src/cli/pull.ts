@@ -4,19 +4,30 @@ import { openImages } from './image-store.ts'
 import { examples, type Format, formatOption, option, printJson, refuse } from './output.ts'
 import { progressView } from './progress.ts'
 
+interface Given {
+  platform?: string
+  blobs?: true
+  quiet?: true
+  format: Format
+}
+
 const plain = (text: string): string => text
 
 export function define(command: Command, context: Context): void {
   command
     .argument('<image>', 'name, such as debian or registry.example/team/app:1.0')
     .addOption(option('--platform <os/arch>', 'of an image for several', plain))
+    .option(
+      '--blobs',
+      'fetch also the archives of layers that are here unpacked, to push or save the image exactly',
+    )
     .option('-q, --quiet', 'no progress')
     .addOption(formatOption())
     .addHelpText(
       'after',
       `\nMirrors and plain HTTP are configured in certs.d/HOST/hosts.toml, as for containerd.${examples('berth pull debian', 'berth pull --platform linux/arm64 127.0.0.1:5000/app:1')}`,
     )
-    .action(async (name: string, given: { platform?: string; quiet?: true; format: Format }) => {
+    .action(async (name: string, given: Given) => {
       const { store, changed } = await openImages(context)
       const { pullImage } = await import('../image/pull.ts')
       const abort = new AbortController()
@@ -26,6 +37,7 @@ export function define(command: Command, context: Context): void {
       try {
         const pulled = await pullImage(store, name, {
           platform: given.platform,
+          blobs: given.blobs === true,
           progress: view.report,
           signal: abort.signal,
         })

@@ -96,22 +96,29 @@ function mark(
     blobs.add(id)
     areChainsKnown &&= kept.has(id) || roots.chains !== undefined
   }
+  const diffIds = new Map<string, readonly Digest[]>()
   for (const image of images) {
+    diffIds.set(image.id, image.diffIds)
     for (const diffId of image.diffIds) layers.add(diffId)
     chains.add(chainId(image.diffIds))
     blobs.add(image.id)
-    markManifest(store, image.manifest, blobs)
+    markManifest(store, image.manifest, image.diffIds, blobs)
   }
   for (const { id, manifest, index } of store.catalog.documents()) {
     // A name whose image is gone is the rest of a removal that was cut off.
     if (!kept.has(id)) continue
     if (index !== undefined) blobs.add(index)
-    markManifest(store, manifest, blobs)
+    markManifest(store, manifest, diffIds.get(id) ?? [], blobs)
   }
   return { blobs, layers, chains: areChainsKnown ? chains : undefined }
 }
 
-function markManifest(store: ImageStore, digest: Digest, blobs: Set<string>): void {
+function markManifest(
+  store: ImageStore,
+  digest: Digest,
+  diffIds: readonly Digest[],
+  blobs: Set<string>,
+): void {
   if (blobs.has(digest)) return
   blobs.add(digest)
   let bytes: Buffer
@@ -125,7 +132,14 @@ function markManifest(store: ImageStore, digest: Digest, blobs: Set<string>): vo
   const document = parseDocument(bytes, undefined, `manifest ${digest}`)
   if (document.kind === 'index') return
   blobs.add(document.manifest.config.digest)
-  for (const layer of document.manifest.layers) blobs.add(layer.digest)
+  document.manifest.layers.forEach((layer, i) => {
+    blobs.add(layer.digest)
+    if (store.blobs.has(layer.digest)) return
+    // Never fetched, since its tree was here: it is given away as the blob that made the tree (layer-bytes.ts).
+    const diffId = diffIds[i]
+    const source = diffId === undefined ? undefined : store.layers.get(diffId)?.blob
+    if (source !== undefined) blobs.add(source)
+  })
 }
 
 export interface Removed {

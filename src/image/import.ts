@@ -67,6 +67,8 @@ async function importFile(
     descriptor,
     diffId,
     phase: 'loading',
+    // What is at hand is kept, for push and save.
+    isBlobWanted: true,
     progress: options.progress ?? (() => undefined),
     signal,
     feed: async (offset, consume) => {

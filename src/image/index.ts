@@ -19,6 +19,7 @@ export {
 } from './collect.ts'
 export { type ImportOptions, importImage } from './import.ts'
 export { type HistoryRow, imageHistory, inspectImage, readConfig, tagImage } from './inspect.ts'
+export { type LayerBytes, layerBytes, withLayers } from './layer-bytes.ts'
 export { type Loaded, type LoadOptions, loadArchive } from './load.ts'
 export { hostPlatform, parsePlatform } from './platform.ts'
 export { type Pulled, type PullOptions, pullImage } from './pull.ts'

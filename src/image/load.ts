@@ -126,6 +126,8 @@ async function storeLayers(
       descriptor,
       diffId,
       phase: 'loading',
+      // What is at hand is kept, for push and save.
+      isBlobWanted: true,
       progress: options.progress ?? (() => undefined),
       signal,
       feed: async (offset, consume) => {

@@ -50,6 +50,8 @@ export interface PullOptions {
   timeouts?: Timeouts | undefined
   /** Layers that are fetched and unpacked at the same time; docker's number without. */
   layersAtOnce?: number | undefined
+  /** Fetch the blobs also of layers whose tree is here: for whoever gives the image away. */
+  blobs?: boolean | undefined
 }
 
 export interface Pulled {
@@ -323,6 +325,7 @@ async function fetchLayers(
         descriptor,
         diffId,
         phase: 'downloading',
+        isBlobWanted: options.blobs === true,
         progress: options.progress ?? (() => undefined),
         signal,
         feed:

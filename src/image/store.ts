@@ -114,6 +114,8 @@ export async function storeLayer(
     diffId: Digest
     feed: Feed
     phase: 'downloading' | 'loading'
+    /** The blob too, where the tree alone would do. */
+    isBlobWanted: boolean
     progress: Progress
     signal: AbortSignal | undefined
   },
@@ -122,8 +124,8 @@ export async function storeLayer(
   const id = shortId(descriptor.digest)
   const total = descriptor.size
   const { digest } = descriptor
-  // Another blob of the same tree, or this one: nothing to fetch for running it. What is at hand is kept, for push and save.
-  const isEnough = () => options.phase === 'downloading' && store.layers.has(diffId)
+  // Another blob of the same tree, or this one: nothing to fetch for running it.
+  const isEnough = () => !options.isBlobWanted && store.layers.has(diffId)
   if (isEnough()) {
     progress({ id, phase: 'exists', done: total, total })
     return

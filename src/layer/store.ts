@@ -21,6 +21,8 @@ export interface LayerInfo {
   readonly version: 1
   /** sha256 of the uncompressed archive. */
   readonly diffId: string
+  /** sha256 of the archive, compressed as it came, that the tree was made from; layers of before it was kept have none. */
+  readonly blob?: string
   /** Bytes on disk, and inodes. */
   readonly size: number
   readonly inodes: number
@@ -260,6 +262,7 @@ function asInfo(value: unknown, diffId: string): LayerInfo | undefined {
     info.diffId === diffId &&
     typeof info.size === 'number' &&
     typeof info.inodes === 'number' &&
+    ['string', 'undefined'].includes(typeof info.blob) &&
     Array.isArray(info.implicit) &&
     typeof info.rootOpaque === 'boolean' &&
     typeof info.created === 'string'

@@ -102,9 +102,9 @@ async function unpackUnknown(options: UnpackOptions): Promise<LayerInfo> {
 }
 
 function infoOf(result: UnpackResult): LayerInfo {
-  const { diffId, size, inodes, implicit, rootOpaque } = result
+  const { diffId, digest, size, inodes, implicit, rootOpaque } = result
   const created = new Date().toISOString()
-  return { version: 1, diffId, size, inodes, implicit, rootOpaque, created }
+  return { version: 1, diffId, blob: digest, size, inodes, implicit, rootOpaque, created }
 }
 
 function check(result: UnpackResult, expected: UnpackOptions): void {

@@ -26,13 +26,15 @@ export function pushImage(
     readonly layers: readonly (readonly TarEntry[])[]
     readonly config?: Readonly<Record<string, unknown>>
     readonly annotations?: Readonly<Record<string, string>>
+    /** Of the compression: 0 without. */
+    readonly level?: number
     /** Lies about the layers' content. */
     readonly diffIds?: readonly string[]
   },
 ): PushedImage {
   const archives = image.layers.map((entries) => tar(entries))
   const layers = archives.map((archive) =>
-    registry.blob(repository, gzipSync(archive, { level: 0 })),
+    registry.blob(repository, gzipSync(archive, { level: image.level ?? 0 })),
   )
   const diffIds = image.diffIds ?? archives.map(sha256)
   const config = registry.blob(
