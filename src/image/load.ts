@@ -10,18 +10,22 @@ import {
   type Platform,
 } from '../spec/image.ts'
 import { type Files, missing, openFiles, readSmall } from './archive.ts'
+import { machinePlatform } from './cpu.ts'
 import { algorithmOf, digestOf, finish, hexOf, verifyBytes } from './digest.ts'
 import {
+  artifactFault,
   CONFIG_BYTES_MAX,
   type Compression,
   checkRunnable,
   INDEX_ENTRIES_MAX,
+  isArtifact,
   LAYERS_MAX,
   MANIFEST_BYTES_MAX,
+  MANIFEST_MEDIA_TYPES,
   parseConfig,
   parseDocument,
 } from './manifest.ts'
-import { choosePlatform, hostPlatform, parsePlatform } from './platform.ts'
+import { choosePlatform, formatPlatform, parsePlatform } from './platform.ts'
 import { atOnce, checkConfigPlatform, imageRecord, pairLayers } from './pull.ts'
 import { DEFAULT_TAG, formatReference, parseReference } from './reference.ts'
 import { holdContent, type ImageStore, type Progress, shortId, storeLayer } from './store.ts'
@@ -73,7 +77,7 @@ export async function loadArchive(
   const asked = options.name === undefined ? undefined : tagName(options.name)
   using _hold = await holdContent(store, signal)
   await using files = await openFiles(store.blobs, source, signal)
-  const candidates = await findImages(files, wanted)
+  const candidates = await findImages(files, wanted, store.warn)
   if (asked !== undefined && candidates.length !== 1) {
     throw new Fault(
       'INVALID_ARGUMENT',
@@ -140,7 +144,11 @@ async function storeLayers(
   })
 }
 
-async function findImages(files: Files, wanted: Platform | undefined): Promise<Candidate[]> {
+async function findImages(
+  files: Files,
+  wanted: Platform | undefined,
+  warn: (message: string) => void,
+): Promise<Candidate[]> {
   const isLayout = (await files.size('oci-layout')) !== undefined
   const docker = await readSmall(files, 'manifest.json', MANIFEST_BYTES_MAX)
   if (!isLayout && docker === undefined) {
@@ -151,7 +159,7 @@ async function findImages(files: Files, wanted: Platform | undefined): Promise<C
   }
   const images = new Map<Digest, Candidate>()
   if (isLayout) {
-    for (const candidate of await layoutImages(files, wanted)) {
+    for (const candidate of await layoutImages(files, wanted, warn)) {
       const id = candidate.manifest.config.digest
       const known = images.get(id)
       if (known === undefined) images.set(id, candidate)
@@ -184,7 +192,11 @@ async function blobBytes(files: Files, descriptor: Descriptor, bytesMax: number)
   return bytes
 }
 
-async function layoutImages(files: Files, wanted: Platform | undefined): Promise<Candidate[]> {
+async function layoutImages(
+  files: Files,
+  wanted: Platform | undefined,
+  warn: (message: string) => void,
+): Promise<Candidate[]> {
   const bytes = await readSmall(files, 'index.json', MANIFEST_BYTES_MAX)
   if (bytes === undefined) throw missing(files.what, 'index.json')
   const top = parseDocument(bytes, MEDIA_TYPES.ociIndex, `index.json in ${files.what}`)
@@ -192,31 +204,57 @@ async function layoutImages(files: Files, wanted: Platform | undefined): Promise
     throw new Fault('INVALID_ARGUMENT', `index.json in ${files.what} is no index`)
   if (top.index.manifests.length > IMAGES_MAX) throw tooMany(files)
   const candidates: Candidate[] = []
-  for (const entry of top.index.manifests) {
-    candidates.push(await layoutImage(files, entry, wanted))
+  const artifacts: Fault[] = []
+  for (const entry of imagesOf(top.index.manifests, wanted ?? machinePlatform(), files.what)) {
+    const found = await layoutImage(files, entry, wanted)
+    if (found instanceof Fault) artifacts.push(found)
+    else candidates.push(found)
   }
+  const [first] = artifacts
+  if (first !== undefined && candidates.length === 0) throw first
+  for (const { message } of artifacts) warn(`${message}: it is not loaded`)
   return candidates
+}
+
+/** The entries of a layout's index that are images: of one image for several platforms, which share a name, the one that is wanted. */
+function imagesOf(entries: readonly Descriptor[], wanted: Platform, what: string): Descriptor[] {
+  const byName = new Map<string, Descriptor[]>()
+  for (const entry of entries) {
+    const [name = ''] = layoutName(entry)
+    byName.set(name, [...(byName.get(name) ?? []), entry])
+  }
+  return [...byName].flatMap(([name, group]) => {
+    const platforms = group.map(({ platform }) => platform && formatPlatform(platform))
+    const isOneImage = !platforms.includes(undefined) && new Set(platforms).size === group.length
+    if (group.length === 1 || !isOneImage) return group
+    return [choosePlatform(group, wanted, name === '' ? what : `${name} in ${what}`)]
+  })
 }
 
 function tooMany(files: Files): Fault {
   return new Fault('RESOURCE_EXHAUSTED', `${files.what} holds more than ${IMAGES_MAX} images`)
 }
 
+/** A Fault for an artifact, such as a signature beside the images. */
 async function layoutImage(
   files: Files,
   top: Descriptor,
   wanted: Platform | undefined,
-): Promise<Candidate> {
+): Promise<Candidate | Fault> {
   const what = `image ${shortId(top.digest)} of ${files.what}`
+  if (!MANIFEST_MEDIA_TYPES.includes(top.mediaType)) {
+    return new Fault('UNIMPLEMENTED', `${what} is of type ${top.mediaType}, which is no image`)
+  }
   let descriptor = top
   for (let depth = 0; depth < INDEX_DEPTH_MAX; depth++) {
     const manifestBytes = await blobBytes(files, descriptor, MANIFEST_BYTES_MAX)
     const document = parseDocument(manifestBytes, descriptor.mediaType, what)
     if (document.kind === 'index') {
-      descriptor = choosePlatform(document.index.manifests, wanted ?? hostPlatform(), what)
+      descriptor = choosePlatform(document.index.manifests, wanted ?? machinePlatform(), what)
       continue
     }
     const { manifest, mediaType } = document
+    if (isArtifact(manifest)) return artifactFault(manifest, what)
     checkRunnable(manifest, what)
     const configBytes = await blobBytes(files, manifest.config, CONFIG_BYTES_MAX)
     const config = parseConfig(configBytes, `the configuration of ${what}`, manifest.layers.length)

@@ -8,7 +8,7 @@ import {
   MEDIA_TYPES,
   type Platform,
 } from '../spec/image.ts'
-import { parseDigest, verifyBytes } from './digest.ts'
+import { algorithmOf, parseDigest, verifyBytes } from './digest.ts'
 import {
   bad,
   compact,
@@ -256,20 +256,29 @@ function checkManifest(fields: Fields, what: string): Manifest {
   } satisfies Loose<Manifest>)
 }
 
+/** Whether it holds something else than the layers of a file system: a signature, a chart, an SBOM. */
+export function isArtifact({ artifactType, config }: Manifest): boolean {
+  return artifactType !== undefined || !IMAGE_CONFIGS.has(config.mediaType)
+}
+
+const IMAGE_CONFIGS: ReadonlySet<string> = new Set([
+  MEDIA_TYPES.ociConfig,
+  MEDIA_TYPES.dockerConfig,
+  // Docker Hub holds images whose configuration has the plain type; docker and containerd take them.
+  'application/octet-stream',
+])
+
+export function artifactFault({ artifactType, config }: Manifest, what: string): Fault {
+  const type = artifactType ?? config.mediaType
+  return new Fault(
+    'UNIMPLEMENTED',
+    `${what} is an artifact (${type}), not an image that can be run`,
+  )
+}
+
 /** UNIMPLEMENTED for what is no image of a file system: artifacts, encrypted layers, unknown layer types. */
 export function checkRunnable(manifest: Manifest, what: string): void {
-  const type = manifest.config.mediaType
-  // Docker Hub holds images whose configuration has the plain type; docker and containerd take them.
-  const isImage =
-    type === MEDIA_TYPES.ociConfig ||
-    type === MEDIA_TYPES.dockerConfig ||
-    type === 'application/octet-stream'
-  if (!isImage || manifest.artifactType !== undefined) {
-    throw new Fault(
-      'UNIMPLEMENTED',
-      `${what} is an artifact (${manifest.artifactType ?? type}), not an image that can be run`,
-    )
-  }
+  if (isArtifact(manifest)) throw artifactFault(manifest, what)
   if (manifest.config.size > CONFIG_BYTES_MAX) {
     throw new Fault(
       'RESOURCE_EXHAUSTED',
@@ -332,6 +341,15 @@ function checkHistory(value: unknown, what: string): HistoryEntry {
 }
 
 /**
+ * Layers are kept by the sha256 of their tar. containerd and containers/storage hash with it alone too, so an image with other diff ids runs nowhere and
+ * no tool makes one; blobs, which do come with sha512, are kept by either.
+ */
+function checkDiffId(diffId: Digest, i: number, what: string): Digest {
+  if (algorithmOf(diffId) === 'sha256') return diffId
+  throw new Fault('UNIMPLEMENTED', `diff id ${i + 1} of ${what} is no sha256: ${diffId}`)
+}
+
+/**
  * An image's configuration with the fields that berth knows. `layerCount` is the manifest's: where the two differ, diff ids
  * could not be matched with layers.
  */
@@ -340,8 +358,8 @@ export function parseConfig(bytes: Uint8Array, what: string, layerCount?: number
   const rootfs = object(fields, 'rootfs', what)
   if (rootfs === undefined) throw bad(what, 'it has no rootfs')
   if (text(rootfs, 'type', what) !== 'layers') throw bad(what, 'rootfs.type must be "layers"')
-  const diffIds = (list(rootfs, 'diff_ids', what, LAYERS_MAX) ?? []).map(
-    (value, i): Digest => parseDigest(value, `diff id ${i + 1} of ${what}`),
+  const diffIds = (list(rootfs, 'diff_ids', what, LAYERS_MAX) ?? []).map((value, i) =>
+    checkDiffId(parseDigest(value, `diff id ${i + 1} of ${what}`), i, what),
   )
   if (layerCount !== undefined && layerCount !== diffIds.length) {
     throw bad(what, `it names ${diffIds.length} diff ids for ${layerCount} layers`)

@@ -1,5 +1,6 @@
 import { Fault } from '../base/fault.ts'
 import type { Descriptor, Platform } from '../spec/image.ts'
+import { MANIFEST_MEDIA_TYPES } from './manifest.ts'
 
 /** Go's names of the architectures (image-spec, "architecture") by Node's. */
 const ARCHITECTURES: Record<string, string> = {
@@ -106,15 +107,24 @@ export function fit(offered: Platform, wanted: Platform): number | undefined {
   return given
 }
 
+/** What buildkit adds to an index for its own use, such as provenance: no image. */
+function isAttestation({ platform, annotations }: Descriptor): boolean {
+  if (platform?.os === 'unknown' && platform.architecture === 'unknown') return true
+  return new Map(Object.entries(annotations ?? {})).has('vnd.docker.reference.type')
+}
+
 /**
- * The entry of an index for this platform: the best fit, the first of equals (image-spec, "image index"). An entry that names no
- * platform is taken only where it is alone. NOT_FOUND lists what there is.
+ * The entry of an index for this platform: the best fit, the first of equals (image-spec, "image index"). Entries of kinds that are no manifest are
+ * passed over, as the specification asks. One that names no platform is taken only where it is alone. NOT_FOUND lists what there is.
  */
 export function choosePlatform(
-  manifests: readonly Descriptor[],
+  entries: readonly Descriptor[],
   wanted: Platform,
   what: string,
 ): Descriptor {
+  const manifests = entries.filter(
+    (entry) => MANIFEST_MEDIA_TYPES.includes(entry.mediaType) && !isAttestation(entry),
+  )
   let best: Descriptor | undefined
   let bestFit = -1
   for (const candidate of manifests) {
@@ -130,7 +140,7 @@ export function choosePlatform(
   if (manifests.length === 1 && only !== undefined && only.platform === undefined) return only
   const offered = manifests
     .flatMap((m) => (m.platform === undefined ? [] : [formatPlatform(m.platform)]))
-    .filter((text, i, all) => text !== 'unknown/unknown' && all.indexOf(text) === i)
+    .filter((text, i, all) => all.indexOf(text) === i)
   const list = offered.length === 0 ? 'no platform' : offered.slice(0, 30).join(', ')
   throw new Fault('NOT_FOUND', `${what} has no image for ${formatPlatform(wanted)}; it has ${list}`)
 }

@@ -2,6 +2,7 @@ import { Fault } from '../base/fault.ts'
 import type { Descriptor, Digest, Index, Manifest, Platform } from '../spec/image.ts'
 import { type Credentials, findCredentials } from './auth.ts'
 import type { ImageRecord, NewName } from './catalog.ts'
+import { machinePlatform } from './cpu.ts'
 import { verifyBytes } from './digest.ts'
 import { type Endpoint, endpointsOf } from './hosts.ts'
 import { Http, isLoopback, type Timeouts } from './http.ts'
@@ -13,14 +14,7 @@ import {
   parseConfig,
   parseDocument,
 } from './manifest.ts'
-import {
-  choosePlatform,
-  fit,
-  formatPlatform,
-  hostPlatform,
-  normalPlatform,
-  parsePlatform,
-} from './platform.ts'
+import { choosePlatform, fit, formatPlatform, normalPlatform, parsePlatform } from './platform.ts'
 import {
   DEFAULT_TAG,
   formatReference,
@@ -99,7 +93,7 @@ export async function pullImage(
     signal,
   )
   const found = await findManifest(store, repository, top, {
-    wanted: wanted ?? hostPlatform(),
+    wanted: wanted ?? machinePlatform(),
     what: name,
     signal,
   })
@@ -254,8 +248,8 @@ export function checkConfigPlatform(
   if (own.os !== 'linux') {
     throw new Fault('UNIMPLEMENTED', `${name} is for ${own.os}; berth runs Linux images only`)
   }
-  if (fit(own, wanted ?? hostPlatform()) !== undefined) return
-  const text = `${name} is for ${formatPlatform(own)}, not ${formatPlatform(wanted ?? hostPlatform())}`
+  if (fit(own, wanted ?? machinePlatform()) !== undefined) return
+  const text = `${name} is for ${formatPlatform(own)}, not ${formatPlatform(wanted ?? machinePlatform())}`
   if (wanted !== undefined) throw new Fault('NOT_FOUND', text)
   store.warn(text)
 }

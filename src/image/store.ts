@@ -182,9 +182,6 @@ async function unpack(
 ): Promise<void> {
   const { source, descriptor, diffId, signal, onProgress, thread } = options
   const { digest, size, mediaType } = descriptor
-  if (algorithmOf(diffId) !== 'sha256') {
-    throw new Fault('UNIMPLEMENTED', `layer ${digest} has a diff id that is no sha256: ${diffId}`)
-  }
   await unpackLayer({
     store: store.layers,
     source,
