@@ -52,9 +52,11 @@ const importImage = entry(
   'make an image of a root file system',
   () => import('./import.ts'),
 )
+const history = entry('history', 'how an image was made', () => import('./history.ts'))
 const load = entry('load', 'read images from an archive', () => import('./load.ts'))
 const pull = entry('pull', 'fetch an image from a registry', () => import('./pull.ts'))
 const removeImage = entry('rmi', 'remove images', () => import('./rmi.ts'))
+const save = entry('save', 'write images to an archive', () => import('./save.ts'))
 const tag = entry('tag', 'give an image a further name', () => import('./tag.ts'))
 const events = entry('events', 'what happens, as it happens', () => import('./events.ts'))
 const info = entry('info', 'about this berth and its host', () => import('./info.ts'))
@@ -96,7 +98,7 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
       rename,
     ],
   },
-  { title: 'Images:', entries: [images, pull, load, importImage, tag, removeImage] },
+  { title: 'Images:', entries: [images, pull, load, save, importImage, tag, history, removeImage] },
   {
     title: 'Machine:',
     entries: [
@@ -148,8 +150,10 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
           entry('prune', 'remove unused images', () => import('./image-prune.ts')),
           pull,
           load,
+          save,
           importImage,
           tag,
+          history,
           as('rm remove', removeImage),
         ],
       },

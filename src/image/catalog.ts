@@ -163,9 +163,10 @@ export class Catalog {
 
   /**
    * The image that a person means by a full id, a name, or a unique prefix of an id, in this order (docker's), with the name where
-   * it was one. NOT_FOUND, or INVALID_ARGUMENT for a prefix of several. Its record is not read: it may be damaged.
+   * it was one and the manifest that the name stands for. NOT_FOUND, or INVALID_ARGUMENT for a prefix of several. Its record is not
+   * read: it may be damaged.
    */
-  resolve(text: string): { id: Digest; name: string | undefined } {
+  resolve(text: string): { id: Digest; name: string | undefined; manifest?: Digest } {
     const asId = digestIn(text) ?? digestIn(`sha256:${text}`)
     if (asId !== undefined) {
       if (this.#hasRecord(asId)) return { id: asId, name: undefined }
@@ -194,7 +195,10 @@ export class Catalog {
     throw new Fault('NOT_FOUND', `there is no image ${text} here`)
   }
 
-  #resolveName(text: string, isPrefix: boolean): { id: Digest; name: string } | undefined {
+  #resolveName(
+    text: string,
+    isPrefix: boolean,
+  ): { id: Digest; name: string; manifest: Digest } | undefined {
     let name: string
     try {
       name = formatReference(parseReference(text))
@@ -204,7 +208,7 @@ export class Catalog {
     }
     const record = this.#readName(name)
     if (record !== undefined && this.#hasRecord(record.id)) {
-      return { id: record.id, name }
+      return { id: record.id, name, manifest: record.manifest }
     }
     // A short name may also be one of this host's own, as podman has it.
     return text.includes('/') ? undefined : this.#resolveName(`localhost/${text}`, isPrefix)
@@ -342,5 +346,6 @@ function readName(path: string): NameRecord | undefined {
   if (record === null || record.version !== 1 || typeof record.name !== 'string')
     throw damaged(path)
   if (digestIn(String(record.id)) === undefined) throw damaged(path)
+  if (digestIn(String(record.manifest)) === undefined) throw damaged(path)
   return record
 }

@@ -35,24 +35,32 @@ export interface HistoryRow {
   readonly comment: string
   /** The diff id of the layer that the step made; undefined for one that only changed the configuration. */
   readonly diffId: Digest | undefined
+  /** Bytes on the disk of that layer, unpacked; 0 without one. */
+  readonly size: number
 }
 
 /** How the image was made, newest step first, as its author says it: nothing verifies the words. */
-export function imageHistory(store: ImageStore, text: string): HistoryRow[] {
-  const config = readConfig(store, store.catalog.resolve(text).id)
+export function imageHistory(store: ImageStore, text: string): { id: Digest; steps: HistoryRow[] } {
+  const { id } = store.catalog.resolve(text)
+  const config = readConfig(store, id)
   const diffIds = config.rootfs.diff_ids
+  const sizeOf = (diffId: Digest | undefined): number =>
+    diffId === undefined ? 0 : (store.layers.get(diffId)?.size ?? 0)
   let layer = 0
-  const rows = (config.history ?? []).map(
-    (entry): HistoryRow => ({
+  const steps = (config.history ?? []).map((entry): HistoryRow => {
+    const diffId = entry.empty_layer === true ? undefined : diffIds[layer++]
+    return {
       created: entry.created ?? '',
       createdBy: entry.created_by ?? '',
       comment: entry.comment ?? '',
-      diffId: entry.empty_layer === true ? undefined : diffIds[layer++],
-    }),
-  )
+      diffId,
+      size: sizeOf(diffId),
+    }
+  })
   // Layers that no step accounts for (flattened or made by a tool without history).
   for (; layer < diffIds.length; layer++) {
-    rows.push({ created: '', createdBy: '', comment: '', diffId: diffIds[layer] })
+    const diffId = diffIds[layer]
+    steps.push({ created: '', createdBy: '', comment: '', diffId, size: sizeOf(diffId) })
   }
-  return rows.reverse()
+  return { id, steps: steps.reverse() }
 }
