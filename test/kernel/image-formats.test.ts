@@ -285,7 +285,7 @@ test('a history with fewer or more steps than layers is shown as it is, each lay
     await withImage({ fields: { history } }, async (registry, store) => {
       const { id } = await pull(store, registry)
       assert.equal(
-        imageHistory(store, id).map(({ diffId }) => diffId),
+        imageHistory(store, id).steps.map(({ diffId }) => diffId),
         rows,
       )
     })
