@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "exec.h"
 #include "monitor.h"
 #include "process.h"
 #include "request.h"
@@ -245,6 +246,8 @@ void Connection::OnEvent(void* self, uint32_t events) {
     TimerDisarm(&connection->stall_);
     connection->target_.out = connection->target_.err = false;
     if (connection->target_.stdio != nullptr) connection->target_.stdio->Resume();
+    // At once: the request may be for one that never gets to its program.
+    Exec::CutOwned(connection);
   }
   connection->Settle();
 }

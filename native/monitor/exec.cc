@@ -22,6 +22,13 @@ constexpr int kRemovesMax = 100;
 int g_count = 0;
 uint32_t g_number = 0;
 
+// It stood still on its way: in a frozen cgroup, or in a mount that does not answer.
+Failure OutOfTime() {
+  Failure failure;
+  failure.Set("exec", ETIMEDOUT, "its time was over before the program ran");
+  return failure;
+}
+
 }  // namespace
 
 Exec* Exec::first_ = nullptr;
@@ -58,6 +65,15 @@ void Exec::ForgetConnection(const Connection* connection) {
   for (Exec* e = first_; e != nullptr; e = e->next_) {
     if (e->caller_ == connection) e->caller_ = nullptr;
   }
+  CutOwned(connection);
+}
+
+void Exec::CutOwned(const Connection* owner) {
+  for (Exec* e = first_; e != nullptr; e = e->next_) {
+    if (e->owner_ != owner) continue;
+    e->owner_ = nullptr;
+    if (e->process_.IsAlive()) e->Cut();
+  }
 }
 
 bool Exec::AnyIn(const Container* container) {
@@ -80,6 +96,7 @@ void Exec::Begin(Container* container, const ProcessPlan& plan, const Options& o
     return caller->ReplyFailure(failure);
   }
   exec->caller_ = caller;
+  if (options.owned) exec->owner_ = caller;
   exec->next_ = first_;
   first_ = exec;
 }
@@ -91,7 +108,7 @@ bool Exec::Launch(const ProcessPlan& plan, const Options& options, Failure* fail
   rows_ = plan.rows;
   columns_ = plan.columns;
   const char* cgroup = container_->cgroup();
-  if (timeout_ms_ > 0 && cgroup[0] != 0) {
+  if ((timeout_ms_ > 0 || options.owned) && cgroup[0] != 0) {
     // A cgroup of its own is the only thing that holds the whole tree together, whatever forks and setsids there
     // are. Without controllers of its own it has no cost, and the container's limits hold for it.
     // Those of earlier ones whose children in the background have ended meanwhile are removed first: a probe every few
@@ -162,11 +179,12 @@ void Exec::OnFailed(void* self, const Failure& failure) {
   auto* exec = static_cast<Exec*>(self);
   exec->ended_ = true;
   exec->stdio_.Close();
+  exec->owner_ = nullptr;
   Connection* caller = exec->caller_;
   exec->caller_ = nullptr;
   if (caller == nullptr) return;
   caller->Attach({});
-  caller->ReplyFailure(failure);
+  caller->ReplyFailure(exec->timed_out_ ? OutOfTime() : failure);
 }
 
 void Exec::OnExited(void* self, int status) {
@@ -179,13 +197,14 @@ void Exec::OnExited(void* self, int status) {
   exec->ended_ = exec->RemoveCgroup() || !exec->timed_out_;
   if (!exec->ended_) TimerArm(&exec->timeout_, kRemoveMs);
   const int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  exec->owner_ = nullptr;
   Connection* caller = exec->caller_;
   exec->caller_ = nullptr;
   if (caller != nullptr) {
     Failure failure;
     failure.Set("exec", ESRCH, "the process was killed before its program ran");
     caller->Attach({});
-    return caller->ReplyFailure(failure);
+    return caller->ReplyFailure(exec->timed_out_ ? OutOfTime() : failure);
   }
   JsonWriter json;
   json.BeginObject();
@@ -207,8 +226,13 @@ void Exec::OnTimeout(void* self) {
     if (!exec->ended_) TimerArm(&exec->timeout_, kRemoveMs);
     return;
   }
-  exec->timed_out_ = true;
-  exec->KillTree();
+  exec->Cut();
+}
+
+// Its time is over, or nobody waits for it any more.
+void Exec::Cut() {
+  timed_out_ = true;
+  KillTree();
 }
 
 void Exec::KillTree() {

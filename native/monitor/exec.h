@@ -18,12 +18,16 @@ class Exec {
     const char* id = "";
     bool keep_stdin = false;
     bool detach = false;
+    // Killed, with all that it has forked, when its caller's connection ends before it.
+    bool owned = false;
     uint32_t timeout_ms = 0;
   };
 
   static void Begin(Container* container, const ProcessPlan& plan, const Options& options, Connection* caller);
   static void Sweep();
   static void ForgetConnection(const Connection* connection);
+  // Kills those whose owner has gone.
+  static void CutOwned(const Connection* owner);
   static bool AnyIn(const Container* container);
   static bool Any() { return first_ != nullptr; }
 
@@ -40,6 +44,7 @@ class Exec {
   static void OnTimeout(void* self);
 
   bool Launch(const ProcessPlan& plan, const Options& options, Failure* failure);
+  void Cut();
   void KillTree();
   bool RemoveCgroup();
 
@@ -49,9 +54,10 @@ class Exec {
   Container* container_ = nullptr;
   Process process_;
   Stdio stdio_;
-  Connection* caller_ = nullptr;
+  Connection* caller_ = nullptr;       // Whom to tell of the start; null when told.
+  const Connection* owner_ = nullptr;  // Whose end is its own; null for nobody's.
   char* id_ = nullptr;
-  char* cgroup_ = nullptr;  // Of its own, with a timeout.
+  char* cgroup_ = nullptr;  // Of its own, where it may have to be killed.
   Timer timeout_;
   uint64_t started_ns_ = 0;
   uint32_t timeout_ms_ = 0;

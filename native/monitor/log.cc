@@ -1,15 +1,15 @@
 #include "log.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include <new>
 #include <utility>
+
+#include "log_file.h"
 
 namespace berth {
 namespace {
@@ -151,16 +151,8 @@ bool Log::Open(const char* path) {
     errno = EAGAIN;
     return false;
   }
-  // Without following a link: the directory may belong to a kubelet that lets others write there.
-  Fd file(open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0640));
+  Fd file = OpenLogFile(path);
   if (!file) return false;
-  struct stat info;
-  if (fstat(file.get(), &info) != 0) return false;
-  // A fifo or a terminal at that path would make the monitor wait for its reader.
-  if (!S_ISREG(info.st_mode)) {
-    errno = EINVAL;
-    return false;
-  }
   if (writing_ == this) {
     new_file_ = static_cast<Fd&&>(file);
     return true;

@@ -141,6 +141,7 @@ void Execute(Connection* connection, const Request& request, Container* containe
   options.id = request.exec_id;
   options.keep_stdin = request.in;
   options.detach = request.detach;
+  options.owned = request.stop;
   options.timeout_ms = static_cast<uint32_t>(request.timeout_ms);
   Exec::Begin(container, *plan, options, connection);
 }

@@ -18,6 +18,7 @@ const CODES = new Map<number, FaultCode>([
   [errno.EMFILE, 'RESOURCE_EXHAUSTED'],
   [errno.EINVAL, 'INVALID_ARGUMENT'],
   [errno.EBADMSG, 'INVALID_ARGUMENT'],
+  [errno.ETIMEDOUT, 'DEADLINE_EXCEEDED'],
   [errno.ENOSYS, 'UNIMPLEMENTED'],
   [errno.EOPNOTSUPP, 'UNIMPLEMENTED'],
 ])

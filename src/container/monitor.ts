@@ -80,6 +80,8 @@ export interface ExecExit extends ProcessExit {
 export interface ExecRequest extends ExecPlan {
   /** Comes back in the exit, so that the caller can tell its execs apart. */
   readonly execId?: string
+  /** It is killed, with all that it has forked, when this connection ends before it. */
+  readonly owned?: boolean
 }
 
 /**
@@ -383,6 +385,7 @@ export class Monitor {
         .group(TAG.requestProcess, (group) => encodeProcess(group, plan.process))
         .flag(TAG.requestStdin, plan.stdin)
         .number(TAG.requestTimeoutMs, plan.timeoutMs)
+        .flag(TAG.requestStop, plan.owned)
         .flag(TAG.requestDetach, detach),
     )
     return { pid: Number(reply['pid']) }

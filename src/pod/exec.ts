@@ -19,6 +19,8 @@ export interface ExecOptions {
   readonly stdin: boolean
   /** 0 for none; after it the whole tree of the process is killed. */
   readonly timeoutMs: number
+  /** Nobody but the caller has a use for it: it is killed when that one leaves. */
+  readonly owned?: boolean
 }
 
 /** A further program in a running container. The connection is the session's alone and ends with it. */
@@ -37,6 +39,7 @@ export async function execContainer(
       process,
       stdin: options.stdin,
       timeoutMs: options.timeoutMs,
+      owned: options.owned ?? false,
     })
     const { session } = await unlessHung(node.at.monitor(container.pod.id), asked)
     session.exit.then(
@@ -89,7 +92,7 @@ export interface ExecSyncOptions {
   readonly timeoutMs: number
   /** Of both streams: the rest is read and thrown away (CVE-2022-1708, CVE-2022-31030). */
   readonly bytesMax: number
-  /** The caller has gone: then nobody waits for the program any more, which ends by itself or by its time. */
+  /** The caller has gone: then nobody waits for the program any more, and it is killed. */
   readonly signal: AbortSignal
 }
 
@@ -106,6 +109,7 @@ export async function execSync(
     terminal: false,
     stdin: false,
     timeoutMs,
+    owned: true,
   })
   const parts = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
   let room = bytesMax

@@ -1,5 +1,5 @@
 import { mkdirSync, rmSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join, relative } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
@@ -43,6 +43,13 @@ function mustBeCreated({ id, status, removing }: Container): void {
   )
 }
 
+/** The path for the monitor, which follows no link below the pod's log directory: a volume may give containers the host's directory of logs to write to. */
+function openedBelow(directory: string, path: string): string {
+  if (path === '') return ''
+  mkdirSync(directory, { recursive: true, mode: 0o755 })
+  return `${join(directory)}/./${relative(directory, path)}`
+}
+
 async function startInTurn(node: Node, container: Container): Promise<void> {
   const { pod, record } = container
   const { id } = container
@@ -59,7 +66,6 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
   }
   await mustHaveTarget(monitor, container, spec)
   await renewWork(at.work(pod.id, id))
-  if (record.logPath !== '') mkdirSync(dirname(record.logPath), { recursive: true, mode: 0o755 })
   await holdPodScope(node, pod)
   const creating = createProcess({
     monitor,
@@ -82,7 +88,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
       stdin: record.config.stdin,
       stdinOnce: record.config.stdinOnce,
       log: record.logPath === '' ? 'none' : 'cri',
-      logPath: record.logPath,
+      logPath: openedBelow(pod.record.config.logDirectory, record.logPath),
     },
     exit: { recordPath: at.exit(pod.id, id), command: [] },
     restart: { policy: 'no', maximumRetries: 0 },

@@ -179,6 +179,7 @@ export interface ContainerPlan {
     readonly stdinOnce: boolean
     /** 'cri': the kubelet's log format at `logPath`; 'none': nothing is kept. */
     readonly log: 'cri' | 'none'
+    /** A `/./` in it ends what may be reached by links: directories below are made, and no link is followed. */
     readonly logPath: string
   }
   readonly exit: {

@@ -34,7 +34,7 @@ test('of an output without end the beginning is told, in a message that the kube
   assert.ok(bytes > MESSAGE_BYTES_MAX - MIB && bytes < MESSAGE_BYTES_MAX, String(bytes))
 })
 
-test('a client that goes away leaves no call behind', async () => {
+test('a client that goes away leaves no call behind, and no program', async () => {
   const pod = await runPod(daemon)
   const containerId = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
   const { code } = await failure(
@@ -42,6 +42,10 @@ test('a client that goes away leaves no call behind', async () => {
   )
   assert.is(code, DEADLINE_EXCEEDED)
   await eventually('the call has ended', () => /method=ExecSync .*code=CANCELLED/.test(daemon.log))
+  await eventually('the program is gone', async () => {
+    const { stats } = await daemon.call('PodSandboxStats', { podSandboxId: pod.id })
+    return stats?.linux?.process?.processCount?.value === '1'
+  })
 })
 
 test.after.each(async () => {

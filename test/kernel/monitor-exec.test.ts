@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -165,6 +165,39 @@ test('a client that dies leaves its exec running', async () => {
   await other.status()
   assert.ok(existsSync(`/proc/${pid}`))
   process.kill(pid, 'SIGKILL')
+})
+
+test('a client that dies takes along an exec that is its own, whole', async () => {
+  const monitor = await connectMonitor(directory)
+  const script = '(setsid sh -c "exec sleep 1000" &); echo begun; sleep 1000'
+  const { pid, session } = await monitor.exec(bench.exec('c', script, { owned: true }))
+  for await (const _ of session.output) break
+  const groups = () =>
+    readdirSync(bench.cgroupOf('c')).filter((name) => name.startsWith('berth-exec-'))
+  assert.is(groups().length, 1)
+  monitor.close()
+  await eventually('nothing of it is left', () => groups().length === 0)
+  assert.not(existsSync(`/proc/${pid}`))
+})
+
+test('an exec whose program has not run when its time is over, or its client gone', async () => {
+  const freeze = (value: string) =>
+    writeFileSync(join(bench.cgroupOf('c'), 'cgroup.freeze'), value)
+  freeze('1')
+  try {
+    using monitor = await connectMonitor(directory)
+    const late = monitor.exec(bench.exec('c', 'echo no', { timeoutMs: 300 }))
+    assert.is(((await late.catch((error) => error)) as Fault).code, 'DEADLINE_EXCEEDED')
+    const client = await connectMonitor(directory)
+    const before = new Set(bench.pidsOf('c'))
+    const asked = client.exec(bench.exec('c', 'echo no', { owned: true })).catch(() => {})
+    await eventually('it is being made', () => bench.pidsOf('c').some((pid) => !before.has(pid)))
+    client.close()
+    await asked
+    await eventually('it is gone', () => bench.pidsOf('c').every((pid) => before.has(pid)))
+  } finally {
+    freeze('0')
+  }
 })
 
 test('everything is taken away', () => bench.end())

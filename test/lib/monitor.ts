@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmdirSync,
   rmSync,
@@ -14,12 +15,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
   connectMonitor,
+  type ExecRequest,
   isMonitorAlive,
   type Monitor,
   startMonitor,
 } from '../../src/container/monitor.ts'
 import type { MonitorSession, Output } from '../../src/container/session.ts'
-import type { ContainerPlan, ExecPlan, ProcessPlan } from '../../src/spec/plan.ts'
+import type { ContainerPlan, ProcessPlan } from '../../src/spec/plan.ts'
 import { encodeContainer } from '../../src/wire/plan.ts'
 import { eventually } from './eventually.ts'
 import { cgroupRoot } from './needs.ts'
@@ -79,6 +81,14 @@ export class MonitorBench {
   logPath = (id: string): string => join(this.directory, `${id}.log`)
   exitPath = (id: string): string => join(this.directory, `${id}.exit`)
   cgroupOf = (id: string): string => join(this.#cgroup, id)
+  /** Of its own group and of those below. */
+  pidsOf = (id: string): number[] =>
+    readdirSync(this.cgroupOf(id), { recursive: true })
+      .map(String)
+      .filter((name) => name.endsWith('cgroup.procs'))
+      .flatMap((name) => readFileSync(join(this.cgroupOf(id), name), 'utf8').split('\n'))
+      .filter((line) => line !== '')
+      .map(Number)
   exitRecord = (id: string): Record<string, unknown> =>
     JSON.parse(readFileSync(this.exitPath(id), 'utf8'))
 
@@ -117,10 +127,10 @@ export class MonitorBench {
   exec(
     containerId: string,
     script: string,
-    change: Partial<ExecPlan & ProcessPlan> = {},
-  ): ExecPlan {
-    const { stdin = false, timeoutMs = 0, ...process } = change
-    return { containerId, process: this.process(script, process), stdin, timeoutMs }
+    change: Partial<ExecRequest & ProcessPlan> = {},
+  ): ExecRequest {
+    const { stdin = false, timeoutMs = 0, owned = false, ...process } = change
+    return { containerId, process: this.process(script, process), stdin, timeoutMs, owned }
   }
 
   /** Writes the plan file of a container with namespaces of its own, and makes its cgroup. Returns the file's path. */
