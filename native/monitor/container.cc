@@ -22,6 +22,8 @@ constexpr uint64_t kBackoffResetMs = 10000;
 // How long killed processes may take to go (a process in an uninterruptible wait does not) before the end is told
 // without them.
 constexpr uint64_t kEndMs = 10000;
+// Between two looks: the event of a group that somebody else removes in this moment may be lost (src/cgroup/control.ts).
+constexpr uint64_t kEndLookMs = 100;
 constexpr uint64_t kRecordRetryMs = 1000;
 
 }  // namespace
@@ -290,7 +292,8 @@ void Container::End() {
   CgroupSignal(cgroup_fd_.get(), SIGKILL);
   cgroup_watch_ = {cgroup_events_.get(), this, OnCgroupEvent, 0};
   WatchSet(&cgroup_watch_, EPOLLPRI);
-  TimerArm(&timer_, kEndMs);
+  end_by_ms_ = NowMs() + kEndMs;
+  TimerArm(&timer_, kEndLookMs);
   OnCgroupEvent(this, 0);
 }
 
@@ -351,7 +354,9 @@ void Container::OnTimer(void* self) {
   auto* container = static_cast<Container*>(self);
   switch (container->state_) {
     case State::kEnding:
-      return container->AfterEnd();
+      if (NowMs() >= container->end_by_ms_) return container->AfterEnd();
+      TimerArm(&container->timer_, kEndLookMs);
+      return OnCgroupEvent(self, 0);
     case State::kRestarting:
       return container->Restart();
     case State::kStopped:

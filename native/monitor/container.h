@@ -90,12 +90,13 @@ class Container {
   Fd cgroup_fd_;
   Fd cgroup_events_;
   Watch cgroup_watch_;
-  Timer timer_;  // Of an end that takes too long, a restart, or a record that could not be written.
+  Timer timer_;  // Of an end that is under way, a restart, or a record that could not be written.
   uint64_t created_ns_ = 0;
   uint64_t started_ns_ = 0;
   uint64_t finished_ns_ = 0;
   uint64_t started_ms_ = 0;
   uint64_t oom_before_ = 0;
+  uint64_t end_by_ms_ = 0;
   uint32_t restarts_ = 0;
   uint32_t restart_maximum_ = 0;
   uint32_t backoff_ms_ = 0;

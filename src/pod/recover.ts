@@ -108,21 +108,9 @@ async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   pod.stopped = existsSync(at.stopped(record.id))
   const said = await living(node, pod)
   if (said) pod.addresses = addressesOf(node, pod)
-  for (const id of readdirSync(at.containers(record.id))) {
-    const path = at.container(record.id, id)
-    try {
-      if (isCutOff(at.record(record.id, id))) {
-        await removeTree(path)
-        continue
-      }
-      const found = isId(id) ? readContainerRecord(node, record.id, id) : undefined
-      if (found) await recoverContainer(node, pod, found, said)
-      else await removeContainerDebris(node, pod, id, path)
-    } catch (error) {
-      refuseIfShort(error)
-      await quarantineContainer(node, pod, id, path, error)
-    }
-  }
+  // Side by side: each may have to wait for the monitor.
+  const names = readdirSync(at.containers(record.id))
+  await Promise.all(names.map((name) => recoverContainerOrTell(node, pod, name, said)))
   adopt(node, pod)
   if (!said) {
     await endRemains(node, pod)
@@ -130,6 +118,24 @@ async function recoverPod(node: Node, record: PodRecord): Promise<void> {
   } else if (pod.stopped) {
     // The daemon before was killed in the middle of it.
     void stopPod(node, pod.id).catch((error) => node.warn(`pod ${pod.id}: ${describe(error)}`))
+  }
+}
+
+async function recoverContainerOrTell(
+  node: Node,
+  pod: Pod,
+  name: string,
+  said: Said | undefined,
+): Promise<void> {
+  const path = node.at.container(pod.id, name)
+  try {
+    if (isCutOff(node.at.record(pod.id, name))) return await removeTree(path)
+    const found = isId(name) ? readContainerRecord(node, pod.id, name) : undefined
+    if (found) await recoverContainer(node, pod, found, said)
+    else await removeContainerDebris(node, pod, name, path)
+  } catch (error) {
+    refuseIfShort(error)
+    await quarantineContainer(node, pod, name, path, error)
   }
 }
 
@@ -248,13 +254,16 @@ async function takeExit(node: Node, container: Container): Promise<void> {
 async function endUnstarted({ pod, id }: Container): Promise<boolean> {
   const { monitor } = pod
   if (!monitor) return false
-  try {
+  const ending = async (): Promise<void> => {
     const end = monitor.wait(id)
     // One that is just being made is no container yet, and needs no removal.
     end.catch(() => {})
-    await within(MONITOR_ANSWER_MS, monitor.signal(id, { signal: 9, all: true, stop: true }))
-    await within(MONITOR_ANSWER_MS, end)
-    await within(MONITOR_ANSWER_MS, monitor.remove(id))
+    await monitor.signal(id, { signal: 9, all: true, stop: true })
+    await end
+    await monitor.remove(id)
+  }
+  try {
+    await within(MONITOR_ANSWER_MS, ending())
   } catch (error) {
     return error instanceof Fault && error.code === 'NOT_FOUND'
   }
@@ -284,10 +293,11 @@ async function removeDebris(node: Node, id: string): Promise<void> {
 async function endAbandoned(node: Node, id: string): Promise<void> {
   const directory = node.at.monitor(id)
   try {
-    let monitor = await connectMonitor(directory).catch(() => undefined)
+    // One that has only just begun has its lock before it listens.
+    let monitor = await reach(directory).catch(() => undefined)
     const status = monitor && (await askMonitor(monitor))
-    if (monitor && !status) {
-      monitor.close()
+    if (!status && isMonitorAlive(directory)) {
+      monitor?.close()
       monitor = undefined
       killMonitor(directory, id, node.engine.warn)
     }
