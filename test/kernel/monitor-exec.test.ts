@@ -181,8 +181,7 @@ test('a client that dies takes along an exec that is its own, whole', async () =
 })
 
 test('an exec whose program has not run when its time is over, or its client gone', async () => {
-  const freeze = (value: string) =>
-    writeFileSync(join(bench.cgroupOf('c'), 'cgroup.freeze'), value)
+  const freeze = (value: string) => writeFileSync(join(bench.cgroupOf('c'), 'cgroup.freeze'), value)
   freeze('1')
   try {
     using monitor = await connectMonitor(directory)
