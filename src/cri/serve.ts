@@ -158,6 +158,7 @@ function nodeSettings(values: Configuration): NodeSettings {
     pinnedImages: values.image.pinned,
     pullProgressTimeoutMs: values.image.pullProgressTimeoutMs,
     layersAtOnce: values.image.maxConcurrentDownloads,
+    signaturePolicy: values.image.signaturePolicy || undefined,
   }
 }
 

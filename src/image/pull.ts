@@ -15,6 +15,7 @@ import {
   parseDocument,
 } from './manifest.ts'
 import { choosePlatform, fit, formatPlatform, normalPlatform, parsePlatform } from './platform.ts'
+import { readPolicy, requirementsFor } from './policy.ts'
 import {
   DEFAULT_TAG,
   formatReference,
@@ -23,6 +24,7 @@ import {
   repositoryOf,
 } from './reference.ts'
 import { type FetchedManifest, Repository } from './registry.ts'
+import { checkSignatures, refuseByPolicy } from './signatures.ts'
 import { holdContent, type ImageStore, type Progress, storeLayer } from './store.ts'
 
 /** Layers of one image fetched at a time (docker's and containerd's figure). */
@@ -44,6 +46,8 @@ export interface PullOptions {
   timeouts?: Timeouts | undefined
   /** Layers that are fetched and unpacked at the same time; docker's number without. */
   layersAtOnce?: number | undefined
+  /** The signature policy in place of /etc/berth/policy.json; must be there where it is given. */
+  policyFile?: string | undefined
   /** Fetch the blobs also of layers whose tree is here: for whoever gives the image away. */
   blobs?: boolean | undefined
 }
@@ -70,6 +74,9 @@ export async function pullImage(
   const { signal } = options
   const reference = parseReference(name)
   const wanted = options.platform === undefined ? undefined : parsePlatform(options.platform)
+  const policy = readPolicy(options.policyFile)
+  const chosen = policy && requirementsFor(policy, reference)
+  if (chosen !== undefined) refuseByPolicy(chosen, reference)
   using http = new Http(options.timeouts)
   const endpoints = endpointsOf(reference.domain, {
     ...(options.certsDirectories === undefined ? {} : { directories: options.certsDirectories }),
@@ -97,6 +104,10 @@ export async function pullImage(
     what: name,
     signal,
   })
+  if (chosen !== undefined) {
+    const digests = found.documents.map(({ digest }) => digest)
+    await checkSignatures(repository, { reference, digests }, chosen, signal)
+  }
   const { manifest } = found
   checkRunnable(manifest, name)
   const configBytes = await configurationOf(store, repository, manifest.config, name, signal)

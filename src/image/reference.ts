@@ -74,6 +74,13 @@ function splitReference(text: string): { name: string; tag?: string; digest?: Di
  * only for show. INVALID_ARGUMENT says what is wrong with an illegal one.
  */
 export function parseReference(text: string): Reference {
+  const named = parseNamed(text)
+  const isBare = named.tag === undefined && named.digest === undefined
+  return isBare ? { ...named, tag: DEFAULT_TAG } : named
+}
+
+/** The same, but a tag that is not there is not `latest`. */
+export function parseNamed(text: string): Reference {
   if (text === '') throw illegal(text, 'it is empty')
   if (text.length > REFERENCE_LENGTH_MAX) {
     throw illegal(text, `it is longer than ${REFERENCE_LENGTH_MAX} characters`)
@@ -95,7 +102,7 @@ export function parseReference(text: string): Reference {
   if (domain.length + 1 + path.length > NAME_LENGTH_MAX) {
     throw illegal(text, `host and path together are longer than ${NAME_LENGTH_MAX} characters`)
   }
-  return { domain, path, tag: tag ?? (digest === undefined ? DEFAULT_TAG : undefined), digest }
+  return { domain, path, tag, digest }
 }
 
 function checkDomain(text: string, domain: string): void {

@@ -38,7 +38,7 @@ export interface PullRequest {
   /** How the daemon is configured to reach registries. */
   readonly registries?: Pick<
     PullOptions,
-    'certsDirectories' | 'insecureRegistries' | 'timeouts' | 'layersAtOnce'
+    'certsDirectories' | 'insecureRegistries' | 'timeouts' | 'layersAtOnce' | 'policyFile'
   >
 }
 

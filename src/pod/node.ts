@@ -38,6 +38,8 @@ export interface NodeSettings {
   readonly pullProgressTimeoutMs: number
   /** Layers of one image that are fetched at the same time. */
   readonly layersAtOnce: number
+  /** The node's own where undefined, and then it may be missing. */
+  readonly signaturePolicy: string | undefined
 }
 
 /** The pods of this machine: the state that all calls work on. One in a process, and one process for a root. */

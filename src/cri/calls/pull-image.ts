@@ -16,7 +16,10 @@ export async function pull(
       auth: auth ?? undefined,
       signal,
       stallMs: node.settings.pullProgressTimeoutMs,
-      registries: { layersAtOnce: node.settings.layersAtOnce },
+      registries: {
+        layersAtOnce: node.settings.layersAtOnce,
+        policyFile: node.settings.signaturePolicy,
+      },
     })
     return { imageRef: id }
   } catch (error) {
