@@ -148,6 +148,7 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
           as('ls list', images),
           entry('inspect', 'all about images', () => import('./image-inspect.ts')),
           entry('prune', 'remove unused images', () => import('./image-prune.ts')),
+          entry('verify', 'is it signed as the policy asks', () => import('./image-verify.ts')),
           pull,
           load,
           save,

@@ -7,6 +7,7 @@ import { progressView } from './progress.ts'
 interface Given {
   platform?: string
   blobs?: true
+  signaturePolicy?: string
   quiet?: true
   format: Format
 }
@@ -21,11 +22,12 @@ export function define(command: Command, context: Context): void {
       '--blobs',
       'fetch also the archives of layers that are here unpacked, to push or save the image exactly',
     )
+    .option('--signature-policy <file>', 'in place of /etc/berth/policy.json')
     .option('-q, --quiet', 'no progress')
     .addOption(formatOption())
     .addHelpText(
       'after',
-      `\nMirrors and plain HTTP are configured in certs.d/HOST/hosts.toml, as for containerd.${examples('berth pull debian', 'berth pull --platform linux/arm64 127.0.0.1:5000/app:1')}`,
+      `\nMirrors and plain HTTP are configured in certs.d/HOST/hosts.toml, as for containerd, and which images must be signed in\n/etc/berth/policy.json, as for podman.${examples('berth pull debian', 'berth pull --platform linux/arm64 127.0.0.1:5000/app:1')}`,
     )
     .action(async (name: string, given: Given) => {
       const { store, changed } = await openImages(context)
@@ -37,6 +39,7 @@ export function define(command: Command, context: Context): void {
       try {
         const pulled = await pullImage(store, name, {
           platform: given.platform,
+          policyFile: given.signaturePolicy,
           blobs: given.blobs === true,
           progress: view.report,
           signal: abort.signal,
@@ -51,7 +54,8 @@ export function define(command: Command, context: Context): void {
     })
   refuse(command, {
     '-a, --all-tags': 'name each tag',
-    '--disable-content-trust': 'berth verifies digests always and signatures not yet',
+    '--disable-content-trust':
+      'digests are always verified; write the signatures that you ask for into /etc/berth/policy.json',
     '--tls-verify': 'set skip_verify in certs.d/HOST/hosts.toml',
     '--creds': 'log in with docker login or podman login',
   })

@@ -15,7 +15,7 @@ import {
   parseDocument,
 } from './manifest.ts'
 import { choosePlatform, fit, formatPlatform, normalPlatform, parsePlatform } from './platform.ts'
-import { readPolicy, requirementsFor } from './policy.ts'
+import { type Chosen, readPolicy, requirementsFor } from './policy.ts'
 import {
   DEFAULT_TAG,
   formatReference,
@@ -24,7 +24,7 @@ import {
   repositoryOf,
 } from './reference.ts'
 import { type FetchedManifest, Repository } from './registry.ts'
-import { checkSignatures, refuseByPolicy } from './signatures.ts'
+import { type AcceptedSignature, checkSignatures, refuseByPolicy } from './signatures.ts'
 import { holdContent, type ImageStore, type Progress, storeLayer } from './store.ts'
 
 /** Layers of one image fetched at a time (docker's and containerd's figure). */
@@ -74,40 +74,11 @@ export async function pullImage(
   const { signal } = options
   const reference = parseReference(name)
   const wanted = options.platform === undefined ? undefined : parsePlatform(options.platform)
-  const policy = readPolicy(options.policyFile)
-  const chosen = policy && requirementsFor(policy, reference)
-  if (chosen !== undefined) refuseByPolicy(chosen, reference)
+  const chosen = choosePolicy(reference, options.policyFile)
   using http = new Http(options.timeouts)
-  const endpoints = endpointsOf(reference.domain, {
-    ...(options.certsDirectories === undefined ? {} : { directories: options.certsDirectories }),
-    ...(options.insecureRegistries === undefined ? {} : { insecure: options.insecureRegistries }),
-  })
-  warnOfProxy(store, endpoints)
-  const repository = new Repository({
-    http,
-    reference,
-    endpoints,
-    credentials: async (domain) =>
-      domain === reference.domain && options.credentials !== undefined
-        ? options.credentials
-        : findCredentials(domain, reference.path),
-  })
+  const repository = openRepository(store, http, reference, options)
   using _hold = await holdContent(store, signal)
-  const top = await repository.manifest(
-    reference.digest === undefined
-      ? { tag: reference.tag ?? DEFAULT_TAG }
-      : { digest: reference.digest },
-    signal,
-  )
-  const found = await findManifest(store, repository, top, {
-    wanted: wanted ?? machinePlatform(),
-    what: name,
-    signal,
-  })
-  if (chosen !== undefined) {
-    const digests = found.documents.map(({ digest }) => digest)
-    await checkSignatures(repository, { reference, digests }, chosen, signal)
-  }
+  const found = await resolveImage(store, repository, { reference, wanted, name, chosen, signal })
   const { manifest } = found
   checkRunnable(manifest, name)
   const configBytes = await configurationOf(store, repository, manifest.config, name, signal)
@@ -118,15 +89,75 @@ export async function pullImage(
   for (const document of found.documents) await store.blobs.write(document.digest, document.bytes)
   await store.blobs.write(manifest.config.digest, configBytes)
   const record = imageRecord(manifest, found, config, diffIds)
-  const names = namesOf(reference, top.digest)
+  const names = namesOf(reference, found.top)
   const known = names.every(({ name: full }) => resolvesTo(store, full, record.id))
   await store.catalog.put(record, names)
   return {
     id: record.id,
     name: formatReference(reference),
-    digest: top.digest,
+    digest: found.top,
     isNew: !known,
   }
+}
+
+/** What the policy asks of an image; what it refuses in any case is refused here, before anything is asked of a registry. */
+export function choosePolicy(reference: Reference, file: string | undefined): Chosen | undefined {
+  const policy = readPolicy(file)
+  if (policy === undefined) return undefined
+  const chosen = requirementsFor(policy, reference)
+  refuseByPolicy(chosen, reference)
+  return chosen
+}
+
+export function openRepository(
+  store: ImageStore,
+  http: Http,
+  reference: Reference,
+  options: PullOptions,
+): Repository {
+  const endpoints = endpointsOf(reference.domain, {
+    ...(options.certsDirectories === undefined ? {} : { directories: options.certsDirectories }),
+    ...(options.insecureRegistries === undefined ? {} : { insecure: options.insecureRegistries }),
+  })
+  warnOfProxy(store, endpoints)
+  return new Repository({
+    http,
+    reference,
+    endpoints,
+    credentials: async (domain) =>
+      domain === reference.domain && options.credentials !== undefined
+        ? options.credentials
+        : findCredentials(domain, reference.path),
+  })
+}
+
+/** The documents behind a name at its registry, signed as `chosen` asks. */
+export async function resolveImage(
+  store: ImageStore,
+  repository: Repository,
+  asked: {
+    reference: Reference
+    wanted: Platform | undefined
+    /** As the user wrote it. */
+    name: string
+    chosen: Chosen | undefined
+    signal: AbortSignal | undefined
+  },
+): Promise<Found & { readonly top: Digest; readonly signatures: readonly AcceptedSignature[] }> {
+  const { reference, chosen, signal } = asked
+  const { tag = DEFAULT_TAG, digest } = reference
+  const top = await repository.manifest(digest === undefined ? { tag } : { digest }, signal)
+  const found = await findManifest(store, repository, top, {
+    wanted: asked.wanted ?? machinePlatform(),
+    what: asked.name,
+    signal,
+  })
+  const digests = found.documents.map((document) => document.digest)
+  const signatures =
+    chosen === undefined
+      ? []
+      : await checkSignatures(repository, { reference, digests }, chosen, signal)
+  return { ...found, top: top.digest, signatures }
 }
 
 /** Proxies are not used yet, and an environment that asks for one is not passed over in silence. */

@@ -1,0 +1,119 @@
+/** Signatures as a user, and the kubelet's CRI, meet them; what attackers try is in test/hostile/image-signatures.test.ts. */
+import { generateKeyPairSync } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { withBerth } from '../lib/berth.ts'
+import { CriDaemon, failure } from '../lib/cri.ts'
+import { needs } from '../lib/needs.ts'
+import { TestRegistry } from '../lib/registry.ts'
+import { pushImage } from '../lib/registry-image.ts'
+import { attachSignatures, payloadOf, sign } from '../lib/signature.ts'
+
+needs('root', 'overlay', 'cgroup2')
+
+const UNKNOWN = 2
+const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const PEM = publicKey.export({ type: 'spki', format: 'pem' })
+
+const registry = await TestRegistry.start()
+const push = (tag: string) =>
+  pushImage(registry, 'team/app', tag, { layers: [[{ name: 'tag', content: tag }]] })
+const signed = push('signed')
+const unsigned = push('unsigned')
+const payload = payloadOf(signed.digest, `${registry.host}/team/app`)
+attachSignatures(registry, 'team/app', signed.digest, [
+  { payload, signature: sign(payload, privateKey) },
+])
+
+/** A policy that wants everything of the registry signed, whatever the tag. */
+function policyIn(directory: string): string {
+  const file = join(directory, 'policy.json')
+  const keyPath = join(directory, 'cosign.pub')
+  writeFileSync(keyPath, PEM)
+  const signedIdentity = { type: 'matchRepository' }
+  const docker = { [registry.host]: [{ type: 'sigstoreSigned', keyPath, signedIdentity }] }
+  writeFileSync(file, JSON.stringify({ default: [{ type: 'reject' }], transports: { docker } }))
+  return file
+}
+
+test('image verify says by which signature an image would be pulled, and fetches nothing of it', () =>
+  withBerth(async (berth) => {
+    const policy = policyIn(berth.directory)
+    const key = join(berth.directory, 'cosign.pub')
+    for (const how of [
+      ['--key', key],
+      ['--policy', policy],
+    ]) {
+      const text = await berth.ok(['image', 'verify', ...how, signed.name])
+      assert.ok(
+        text.startsWith(
+          `${signed.name}: ${signed.digest}\nsigned as "${registry.host}/team/app" with `,
+        ),
+        text,
+      )
+      await berth.refused(
+        ['image', 'verify', ...how, unsigned.name],
+        /SignatureValidationFailed: .*unsigned is refused: it has no signature/,
+      )
+    }
+    const json = JSON.parse(
+      await berth.ok(['image', 'verify', '--key', key, '--format', 'json', signed.name]),
+    )
+    assert.equal(json.signatures, [
+      { digest: signed.digest, identity: `${registry.host}/team/app`, key: `the key ${key}` },
+    ])
+    assert.match(
+      await berth.ok(['image', 'verify', unsigned.name]),
+      /the policy asks for no signature/,
+    )
+    await berth.refused(
+      ['image', 'verify', '--key', key, '--policy', policy, signed.name],
+      /exclude/,
+    )
+    await berth.refused(
+      ['image', 'verify', '--key', '/nowhere', signed.name],
+      /cannot read the key \/nowhere/,
+    )
+    assert.is(await berth.ok(['images', '-q']), '')
+    assert.ok(
+      [...signed.layers, ...unsigned.layers].every((digest) => registry.count(digest) === 0),
+    )
+  }))
+
+test('pull takes what is signed and refuses what is not', () =>
+  withBerth(async (berth) => {
+    const policy = policyIn(berth.directory)
+    await berth.refused(
+      ['pull', '--signature-policy', policy, unsigned.name],
+      /SignatureValidationFailed/,
+    )
+    await berth.ok(['pull', '--signature-policy', policy, signed.name])
+    await berth.refused(
+      ['pull', '--signature-policy', '/nowhere', signed.name],
+      /there is no signature policy/,
+    )
+  }))
+
+test('PullImage: the kubelet gets the word that it knows, with the code by which it reads it', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'berth-policy-'))
+  const daemon = new CriDaemon(`[image]\nsignature_policy = "${policyIn(directory)}"\n`)
+  try {
+    await daemon.start()
+    const pull = (image: string) => daemon.call('PullImage', { image: { image } })
+    const { code, text } = await failure(pull(unsigned.name))
+    assert.is(code, UNKNOWN)
+    assert.ok(text.startsWith('SignatureValidationFailed: '), text)
+    assert.equal((await daemon.call('ListImages')).images, [])
+    assert.is((await pull(signed.name)).imageRef, signed.id)
+  } finally {
+    await daemon.destroy()
+    rmSync(directory, { recursive: true })
+  }
+})
+
+test('the registry of these tests ends', () => registry.stop())
+
+test.run()
