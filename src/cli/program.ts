@@ -181,6 +181,7 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
         name: 'system',
         summary: 'the whole',
         entries: [
+          entry('check', 'verify what is stored', () => import('./system-check.ts')),
           entry('prune', 'remove what is not used', () => import('./system-prune.ts')),
           info,
           events,

@@ -25,7 +25,7 @@ export interface ImageRecord {
 }
 
 /** A name in the catalog. A reference by digest is a name too: that is where `repository@digest` comes from. */
-interface NameRecord {
+export interface NameRecord {
   readonly version: 1
   readonly name: string
   readonly id: Digest
@@ -42,6 +42,22 @@ export interface Image extends ImageRecord {
   /** `docker.io/library/nginx@sha256:…`, sorted. */
   readonly repoDigests: readonly string[]
 }
+
+/** One file of the catalog: what it says, or in `fault` why it is damaged. */
+export type CatalogFile =
+  | {
+      readonly kind: 'record'
+      readonly path: string
+      readonly id: Digest | undefined
+      readonly record?: ImageRecord
+      readonly fault?: string
+    }
+  | {
+      readonly kind: 'name'
+      readonly path: string
+      readonly name?: NameRecord
+      readonly fault?: string
+    }
 
 /** Told of a file of the catalog that cannot be read: what it says is left out. */
 export type OnDamage = (fault: Fault) => void
@@ -231,6 +247,38 @@ export class Catalog {
     for (const { id, manifest, index } of this.#nameRecords()) yield { id, manifest, index }
   }
 
+  /** Every file of the catalog with what it says, or why that is nothing: for a check. */
+  *files(): Generator<CatalogFile> {
+    for (const file of readdirSync(this.#records)) {
+      if (file.includes(TEMPORARY)) continue
+      const path = join(this.#records, file)
+      const read = attempt(() => readRecord(path))
+      const id = idOfFile(file)
+      if (read.fault !== undefined) yield { kind: 'record', path, id, fault: read.fault }
+      else if (read.value === undefined) continue
+      else if (read.value.id !== id)
+        yield { kind: 'record', path, id, fault: 'it is of another image' }
+      else yield { kind: 'record', path, id, record: read.value }
+    }
+    for (const file of readdirSync(this.#names)) {
+      if (file.includes(TEMPORARY)) continue
+      const path = join(this.#names, file)
+      const read = attempt(() => readName(path))
+      if (read.fault !== undefined) yield { kind: 'name', path, fault: read.fault }
+      else if (read.value === undefined) continue
+      else if (this.#namePath(read.value.name) !== path)
+        yield { kind: 'name', path, fault: 'it holds another name' }
+      else yield { kind: 'name', path, name: read.value }
+    }
+  }
+
+  /** Removes a file that `files` found to be damaged. */
+  async drop(file: CatalogFile): Promise<void> {
+    using _lock = await this.#change()
+    rmSync(file.path, { force: true })
+    syncDirectory(file.kind === 'record' ? this.#records : this.#names)
+  }
+
   /** Removes temporary files that a killed process left. */
   async clean(): Promise<void> {
     using _lock = await this.#change()
@@ -302,6 +350,15 @@ function orDamage<T>(read: () => T | undefined, onDamage: OnDamage | undefined):
       throw error
     onDamage(error)
     return undefined
+  }
+}
+
+function attempt<T>(read: () => T): { value?: T; fault?: string } {
+  try {
+    return { value: read() }
+  } catch (error) {
+    if (error instanceof Fault && error.code === 'DATA_LOSS') return { fault: error.message }
+    throw error
   }
 }
 

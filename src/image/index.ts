@@ -9,6 +9,7 @@
  */
 export type { Credentials } from './auth.ts'
 export type { Image, ImageRecord } from './catalog.ts'
+export { type Checked, checkStore, type Damage } from './check.ts'
 export {
   type Collected,
   collect,
@@ -24,6 +25,8 @@ export { type Loaded, type LoadOptions, loadArchive } from './load.ts'
 export { hostPlatform, parsePlatform } from './platform.ts'
 export { type Pulled, type PullOptions, pullImage } from './pull.ts'
 export { familiarName, formatReference, parseReference, type Reference } from './reference.ts'
+export { type Repair, repairStore } from './repair.ts'
+export { archiveOf, gatherImages, type SavedFile } from './save.ts'
 export {
   collectionNote,
   type Hold,

@@ -1,6 +1,7 @@
-import type { Digest, ImageConfig } from '../spec/image.ts'
+import { Fault } from '../base/fault.ts'
+import type { Digest, ImageConfig, Manifest } from '../spec/image.ts'
 import type { Image } from './catalog.ts'
-import { CONFIG_BYTES_MAX, parseConfig } from './manifest.ts'
+import { CONFIG_BYTES_MAX, MANIFEST_BYTES_MAX, parseConfig, parseDocument } from './manifest.ts'
 import { formatReference, parseReference } from './reference.ts'
 import { holdContent, type ImageStore, shortId } from './store.ts'
 
@@ -8,6 +9,19 @@ import { holdContent, type ImageStore, shortId } from './store.ts'
 export function readConfig(store: ImageStore, id: Digest): ImageConfig {
   const bytes = store.blobs.read(id, CONFIG_BYTES_MAX)
   return parseConfig(bytes, `the configuration of image ${shortId(id)}`)
+}
+
+/** A stored manifest, verified against its digest as it is read. NOT_FOUND; DATA_LOSS where it is none. */
+export function readManifest(
+  store: ImageStore,
+  digest: Digest,
+): { manifest: Manifest; mediaType: string; bytes: Buffer } {
+  const bytes = store.blobs.read(digest, MANIFEST_BYTES_MAX)
+  const document = parseDocument(bytes, undefined, `manifest ${digest}`)
+  if (document.kind === 'manifest') {
+    return { manifest: document.manifest, mediaType: document.mediaType, bytes }
+  }
+  throw new Fault('DATA_LOSS', `${digest} is an index where a manifest should be`)
 }
 
 /** The image behind a name, id or prefix, with its configuration. NOT_FOUND, INVALID_ARGUMENT. */

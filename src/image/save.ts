@@ -3,8 +3,8 @@ import { END_OF_ARCHIVE, encodeEntry, padding } from '../layer/tar-writer.ts'
 import { type Descriptor, type Digest, type Manifest, MEDIA_TYPES } from '../spec/image.ts'
 import type { Image } from './catalog.ts'
 import { algorithmOf, digestOf, hexOf } from './digest.ts'
+import { readManifest } from './inspect.ts'
 import { type LayerBytes, layerBytes, withLayers } from './layer-bytes.ts'
-import { MANIFEST_BYTES_MAX, parseDocument } from './manifest.ts'
 import { DEFAULT_TAG, familiarName, parseReference } from './reference.ts'
 import { type ImageStore, type Progress, shortId } from './store.ts'
 
@@ -122,11 +122,7 @@ async function gatherImage(
   work: { files: Map<string, SavedFile>; layers: LayerBytes[]; progress?: Progress },
 ): Promise<{ manifest: Manifest; descriptor: Descriptor }> {
   const { files } = work
-  const bytes = store.blobs.read(digest, MANIFEST_BYTES_MAX)
-  const document = parseDocument(bytes, undefined, `manifest ${digest}`)
-  if (document.kind !== 'manifest') {
-    throw new Fault('DATA_LOSS', `image ${shortId(image.id)} has no manifest; pull it again`)
-  }
+  const document = readManifest(store, digest)
   const layers: LayerBytes[] = []
   for (const [i, descriptor] of document.manifest.layers.entries()) {
     const diffId = image.diffIds[i]
@@ -140,7 +136,7 @@ async function gatherImage(
   }
   const changed = withLayers(document.manifest, layers)
   const manifest = changed ?? document.manifest
-  const manifestBytes = changed === undefined ? bytes : json(changed)
+  const manifestBytes = changed === undefined ? document.bytes : json(changed)
   if (changed !== undefined) {
     store.warn(
       `image ${shortId(image.id)} keeps its id but not its digest: layers are packed anew, since their own archives are not kept here (berth pull --blobs fetches them)`,

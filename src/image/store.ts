@@ -16,7 +16,15 @@ import { LAYER_BYTES_MAX } from './manifest.ts'
 export type Progress = (event: {
   /** Short digest of the layer, or of the image. */
   readonly id: string
-  readonly phase: 'waiting' | 'downloading' | 'loading' | 'unpacking' | 'saving' | 'exists' | 'done'
+  readonly phase:
+    | 'waiting'
+    | 'downloading'
+    | 'loading'
+    | 'unpacking'
+    | 'saving'
+    | 'checking'
+    | 'exists'
+    | 'done'
   readonly done: number
   /** 0 where it is not known. */
   readonly total: number

@@ -38,6 +38,8 @@ export interface PackOptions {
   /** 'layer': overlay whiteouts and opaque directories of an upper directory become those of the image format. */
   readonly format?: 'plain' | 'layer'
   readonly crossMounts?: boolean
+  /** Directories, as they are called in the archive, that are told without owner, mode, time and attributes. */
+  readonly bare?: ReadonlySet<ByteName> | undefined
 }
 
 const READ_BYTES = 1024 * 1024
@@ -63,7 +65,7 @@ export async function* packTree(options: PackOptions): AsyncGenerator<Buffer> {
     whiteoutsAreMissing: false,
   })
   try {
-    const packer = new Packer(options.format ?? 'plain')
+    const packer = new Packer(options.format ?? 'plain', options.bare)
     const name = parts.at(-1)
     const parent = tree.directory(parts.slice(0, -1), { create: false })
     if (!parent) throw notFound(options.path ?? '')
@@ -94,8 +96,11 @@ class Packer {
   /** First names of files that have several, by device and inode. */
   readonly #linked = new Map<string, ByteName>()
 
-  constructor(format: 'plain' | 'layer') {
+  readonly #bare: ReadonlySet<ByteName> | undefined
+
+  constructor(format: 'plain' | 'layer', bare: ReadonlySet<ByteName> | undefined) {
     this.#format = format
+    this.#bare = bare
   }
 
   /** One name of a directory, with all below it. Gone meanwhile is nothing. */
@@ -146,8 +151,11 @@ class Packer {
       throw new Fault('RESOURCE_EXHAUSTED', 'the tree is too deep to pack')
     }
     this.count++
-    const status = binding.statx(dir.number, '', AT_EMPTY_PATH)
-    yield encode('directory', path, status, { xattrs: readXattrs(dir.number) })
+    if (this.#bare?.has(path)) yield encodeEntry({ ...BARE, kind: 'directory', path })
+    else {
+      const status = binding.statx(dir.number, '', AT_EMPTY_PATH)
+      yield encode('directory', path, status, { xattrs: readXattrs(dir.number) })
+    }
     if (this.#format === 'layer' && isOpaque(dir.number)) {
       yield this.#whiteout(`${path}/${OPAQUE_FILE}`)
     }
@@ -179,20 +187,20 @@ class Packer {
   }
 
   #whiteout(path: ByteName): Buffer {
-    return encodeEntry({
-      kind: 'file',
-      path,
-      link: '',
-      mode: 0,
-      uid: 0,
-      gid: 0,
-      size: 0,
-      mtimeNs: 0n,
-      major: 0,
-      minor: 0,
-      xattrs: new Map(),
-    })
+    return encodeEntry({ ...BARE, kind: 'file', path })
   }
+}
+
+const BARE = {
+  link: '',
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  size: 0,
+  mtimeNs: 0n,
+  major: 0,
+  minor: 0,
+  xattrs: new Map<string, Buffer>(),
 }
 
 function encode(

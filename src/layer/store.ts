@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readJsonIfAny, syncDirectory, writeFileAtomic } from '../base/file.ts'
+import { readFileIfAny, readJsonIfAny, syncDirectory, writeFileAtomic } from '../base/file.ts'
 import { binding } from '../kernel/binding.ts'
 import { lockFile, tryLockFile } from '../kernel/lock.ts'
 import type { ByteName } from './bytes.ts'
@@ -92,6 +92,27 @@ export class LayerStore {
       if (error instanceof Fault && error.code === 'DATA_LOSS') return undefined
       throw error
     }
+  }
+
+  /**
+   * What fingerprint.ts has found the tree to be when it was last compared with its archive; undefined where it never was. Kept beside the
+   * tree, so that a later check needs no archive.
+   */
+  fingerprint(diffId: string): string | undefined {
+    const text = readFileIfAny(join(this.#path(diffId), 'fingerprint'))
+    return text !== undefined && DIGEST.test(text) ? text : undefined
+  }
+
+  /** The caller holds the layer's lock. */
+  setFingerprint(diffId: string, fingerprint: string): void {
+    writeFileAtomic(join(this.#path(diffId), 'fingerprint'), fingerprint, {
+      durable: this.durable,
+    })
+  }
+
+  /** Hexadecimal names of what stands where layers do, whatever state it is in. */
+  names(): string[] {
+    return readdirSync(join(this.directory, 'sha256'))
   }
 
   /** All layers, in no order. */
@@ -195,6 +216,17 @@ export class LayerStore {
   /** Hexadecimal chain ids of the fix-up layers. */
   listFixups(): string[] {
     return readdirSync(join(this.directory, 'fixup'))
+  }
+
+  /** What dead processes left half made. */
+  temporary(): number {
+    const directory = join(this.directory, 'tmp')
+    let count = 0
+    for (const name of new Set(readdirSync(directory).map((n) => n.replace(/\.lock$/, '')))) {
+      using lock = tryLockFile(join(directory, `${name}.lock`), { exclusive: true })
+      if (lock) count++
+    }
+    return count
   }
 
   /** Removes what dead processes left half made; returns how many. Never what a living one works on. */
