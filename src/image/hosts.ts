@@ -1,89 +1,37 @@
-import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { parse } from 'smol-toml'
+import { parseDuration } from '../base/duration.ts'
 import { Fault } from '../base/fault.ts'
-import { readFileIfAny } from '../base/file.ts'
-import { isLoopback, PLAIN_TLS, type TlsFiles } from './http.ts'
-import { DEFAULT_DOMAIN } from './reference.ts'
+import {
+  ALL_CAPABILITIES,
+  type Capability,
+  defaultEndpoint,
+  type Endpoint,
+  type RepositoryName,
+} from './endpoint.ts'
 
 const HOSTS_FILE_LENGTH_MAX = 1024 * 1024
 const HOSTS_MAX = 64
 
-/** Searched in this order; the first that has something for the host decides. */
-export const CERTS_DIRECTORIES: readonly string[] = [
-  '/etc/berth/certs.d',
-  '/etc/containerd/certs.d',
-]
-
-export type Capability = 'pull' | 'resolve' | 'push'
-
-/** One address at which a registry's repositories can be found. */
-export interface Endpoint {
-  /** With the path before the repository: `https://mirror.example/v2`. */
-  readonly url: URL
-  readonly capabilities: ReadonlySet<Capability>
-  readonly tls: TlsFiles
-  readonly headers: Readonly<Record<string, string>>
-  /** It serves other hosts' images too and must be told whose (`?ns=`, containerd's convention). */
-  readonly isMirror: boolean
+interface File {
+  readonly file: string
+  readonly folder: string
+  readonly warn: (message: string) => void
 }
-
-const ALL: ReadonlySet<Capability> = new Set<Capability>(['pull', 'resolve', 'push'])
 
 function bad(file: string, why: string): Fault {
   return new Fault('INVALID_ARGUMENT', `${file}: ${why}`)
 }
 
-/** The registry of a host itself, where no file says otherwise: TLS, but plain HTTP for loopback and for `insecure` hosts. */
-export function defaultEndpoint(domain: string, insecure: readonly string[] = []): Endpoint {
-  const host = domain === DEFAULT_DOMAIN ? 'registry-1.docker.io' : domain
-  const { hostname, port } = new URL(`http://${host}`)
-  const isPlain = insecure.includes(domain) || (isLoopback(hostname) && port !== '443')
-  return {
-    url: new URL(`${isPlain ? 'http' : 'https'}://${host}/v2`),
-    capabilities: ALL,
-    tls: PLAIN_TLS,
-    headers: {},
-    isMirror: false,
-  }
-}
-
 /**
- * Where to ask for images of a host, in order: mirrors as its hosts.toml lists them, then the server itself. Read at every pull, so a
- * change needs no restart. Keys that berth does not know are refused by name.
+ * containerd's hosts.toml: mirrors in the order of the file, then the server itself. `folder` is what its relative file names are relative to.
+ * Keys that berth does not know are told of by `warn`, since other programs read the file too.
  */
-export function endpointsOf(
-  domain: string,
-  options: { directories?: readonly string[]; insecure?: readonly string[] } = {},
-): Endpoint[] {
-  const directories = options.directories ?? CERTS_DIRECTORIES
-  const folders = [
-    ...directories.map((directory) => join(directory, domain)),
-    ...directories.map((directory) => join(directory, '_default')),
-  ]
-  for (const folder of folders) {
-    const file = join(folder, 'hosts.toml')
-    const text = readFileIfAny(file)
-    if (text !== undefined)
-      return parseHosts(text, { domain, file, folder, insecure: options.insecure ?? [] })
-    // docker's layout: only certificates in the folder.
-    if (existsSync(join(folder, 'ca.crt'))) {
-      const endpoint = defaultEndpoint(domain, options.insecure)
-      const url = new URL(endpoint.url.href.replace(/^http:/, 'https:'))
-      return [
-        { ...endpoint, url, tls: { ca: [join(folder, 'ca.crt')], client: [], skipVerify: false } },
-      ]
-    }
-  }
-  return [defaultEndpoint(domain, options.insecure)]
-}
-
-/** containerd's hosts.toml. `folder` is what its relative file names are relative to. */
 export function parseHosts(
   text: string,
-  options: { domain: string; file: string; folder: string; insecure: readonly string[] },
+  options: File & { repository: RepositoryName; insecure: readonly string[] },
 ): Endpoint[] {
-  const { file, folder, domain } = options
+  const { file, repository } = options
   if (text.length > HOSTS_FILE_LENGTH_MAX) throw bad(file, 'it is too long')
   let table: Record<string, unknown>
   try {
@@ -92,21 +40,23 @@ export function parseHosts(
     throw new Fault('INVALID_ARGUMENT', `${file} is not valid TOML`, { cause: error })
   }
   const { server, host, ...rest } = table
-  const fallback = defaultEndpoint(domain, options.insecure)
+  const fallback = defaultEndpoint(repository, options.insecure)
   if (server !== undefined && typeof server !== 'string') throw bad(file, 'server must be text')
   const hosts = host === undefined ? [] : Object.entries(entries(host, file, 'host'))
   if (hosts.length > HOSTS_MAX) throw bad(file, `it lists more than ${HOSTS_MAX} hosts`)
   const endpoints = hosts.map(([address, value]) =>
-    endpoint(address, entries(value, file, `host.${address}`), { file, folder, isMirror: true }),
+    endpoint(address, entries(value, file, `host.${address}`), { ...options, isMirror: true }),
   )
   // The keys at the top are those of the server itself (containerd's hosts.md).
-  const own = endpoint(server ?? fallback.url.origin, rest, { file, folder, isMirror: false })
+  const own = endpoint(server ?? fallback.url.origin, rest, { ...options, isMirror: false })
   const isServerListed = endpoints.some((e) => e.url.href === own.url.href)
   const isOwn = (e: Endpoint): boolean => e.url.host === fallback.url.host
-  return [
-    ...endpoints.map((e) => (isOwn(e) ? { ...e, isMirror: false } : e)),
-    ...(isServerListed ? [] : [{ ...own, isMirror: !isOwn(own) }]),
-  ]
+  // A mirror is asked with the login for its own host.
+  return [...endpoints, ...(isServerListed ? [] : [own])].map((e) =>
+    isOwn(e)
+      ? { ...e, isMirror: false }
+      : { ...e, isMirror: true, repository: { ...repository, domain: e.url.host } },
+  )
 }
 
 function entries(value: unknown, file: string, name: string): Record<string, unknown> {
@@ -119,12 +69,13 @@ function entries(value: unknown, file: string, name: string): Record<string, unk
 function endpoint(
   address: string,
   fields: Record<string, unknown>,
-  at: { file: string; folder: string; isMirror: boolean },
+  at: File & { repository: RepositoryName; isMirror: boolean },
 ): Endpoint {
   const { file, folder } = at
-  const { capabilities, ca, client, skip_verify, header, override_path, ...unknown } = fields
+  const { capabilities, ca, client, skip_verify, header, override_path, dial_timeout, ...unknown } =
+    fields
   for (const name of Object.keys(unknown)) {
-    throw new Fault('UNIMPLEMENTED', `${file}: berth does not know the key ${name} of ${address}`)
+    at.warn(`${file}: berth does not know the key ${name} of ${address}`)
   }
   const full = /^[a-z][a-z0-9+.-]*:\/\//i.test(address) ? address : `https://${address}`
   let url: URL
@@ -149,7 +100,10 @@ function endpoint(
     override_path === true || path === '/v2' || path.endsWith('/v2') ? path : `${path}/v2`
   return {
     url,
-    capabilities: capabilities === undefined ? ALL : capabilitySet(capabilities, file),
+    repository: at.repository,
+    mayBePlain: false,
+    connectMs: dial_timeout === undefined ? undefined : dialTimeout(dial_timeout, file),
+    capabilities: capabilities === undefined ? ALL_CAPABILITIES : capabilitySet(capabilities, file),
     tls: {
       ca: files(ca, file, 'ca').map((name) => absolute(folder, name)),
       client: clientPairs(client, file).map((pair) => ({
@@ -165,6 +119,13 @@ function endpoint(
 
 function absolute(folder: string, name: string): string {
   return isAbsolute(name) ? name : join(folder, name)
+}
+
+function dialTimeout(value: unknown, file: string): number {
+  const ns = typeof value === 'string' ? parseDuration(value) : undefined
+  const ms = ns === undefined ? undefined : Number(ns / 1_000_000n)
+  if (ms === undefined || ms <= 0) throw bad(file, 'dial_timeout must be a time, such as "5s"')
+  return ms
 }
 
 function capabilitySet(value: unknown, file: string): ReadonlySet<Capability> {

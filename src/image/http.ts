@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
@@ -5,9 +6,12 @@ import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { rootCertificates as rootCertificatesOfNode } from 'node:tls'
 import { Fault, isErrno } from '../base/fault.ts'
+import { Slots } from '../base/slots.ts'
+import { proxyFor, proxyHeaders, TunnelAgent } from './proxy.ts'
 
 const REDIRECTS_MAX = 5
-const SOCKETS_PER_HOST_MAX = 8
+/** Requests of this process to one host at once, of all pulls and pushes together: a registry is not to be run down. */
+const REQUESTS_PER_HOST_MAX = 16
 const ATTEMPTS_MAX = 5
 /** Attempts that take long, as a name server's time out does, are given up sooner: the kubelet pulls one image after the other. */
 const RETRY_PATIENCE_MS = 10_000
@@ -15,17 +19,26 @@ const BACKOFF_FIRST_MS = 200
 const BACKOFF_MAX_MS = 10_000
 /** The longest that a server's Retry-After is waited for; a longer one ends the attempts. */
 const RETRY_AFTER_MAX_MS = 120_000
+/** Bytes a second below which a transfer counts as standing still: a server that drips keeps nobody waiting for ever. */
+const RATE_MIN = 256
 
 export interface Timeouts {
   /** Until the connection stands, TLS included. */
   readonly connectMs: number
   /** From the request to the first byte of the answer. */
   readonly answerMs: number
-  /** Without a single byte of the body. */
+  /** Without a byte of the body, or with hardly any (RATE_MIN). */
   readonly stallMs: number
+  /** For a small document whole: a manifest, a configuration, a token. */
+  readonly documentMs: number
 }
 
-export const TIMEOUTS: Timeouts = { connectMs: 30_000, answerMs: 60_000, stallMs: 60_000 }
+export const TIMEOUTS: Timeouts = {
+  connectMs: 30_000,
+  answerMs: 60_000,
+  stallMs: 60_000,
+  documentMs: 180_000,
+}
 
 /** How to speak TLS to a host: PEM files from hosts.toml. */
 export interface TlsFiles {
@@ -44,35 +57,66 @@ export interface Answer {
   readonly body: Readable
   /** Where the answer came from, after redirects. */
   readonly url: URL
-  readonly stallMs: number
+  readonly timeouts: Timeouts
+}
+
+/** What a request sends. Called once for each attempt. */
+export interface RequestBody {
+  readonly length: number
+  readonly read: () => AsyncIterable<Uint8Array>
 }
 
 export interface Request {
-  readonly method: 'GET' | 'HEAD' | 'POST'
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   readonly url: URL
   readonly headers: Readonly<Record<string, string>>
-  readonly body?: string
+  readonly body?: RequestBody | undefined
   readonly tls: TlsFiles
+  /** In place of `Timeouts.connectMs`. */
+  readonly connectMs?: number | undefined
   readonly signal: AbortSignal | undefined
 }
 
-/** Whether the host of a URL or reference is this machine itself. */
-export function isLoopback(hostname: string): boolean {
-  const host = hostname.replace(/^\[|\]$/g, '').toLowerCase()
-  return host === 'localhost' || host === '::1' || /^127(?:\.[0-9]{1,3}){3}$/.test(host)
+/** Bytes at hand as a body. */
+export function bodyOf(content: string | Uint8Array): RequestBody {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content
+  return {
+    length: bytes.length,
+    read: async function* () {
+      if (bytes.length > 0) yield bytes
+    },
+  }
+}
+
+/** By origin. Entries go when nobody uses them. */
+const slotsOfHosts = new Map<string, Slots>()
+
+async function takeSlot(url: URL, signal: AbortSignal | undefined): Promise<Disposable> {
+  const key = url.origin
+  const slots = slotsOfHosts.get(key) ?? new Slots(REQUESTS_PER_HOST_MAX)
+  slotsOfHosts.set(key, slots)
+  const slot = await slots.take(signal)
+  return {
+    [Symbol.dispose]: () => {
+      slot[Symbol.dispose]()
+      if (slots.isIdle && slotsOfHosts.get(key) === slots) slotsOfHosts.delete(key)
+    },
+  }
 }
 
 /**
  * Node's own http and https with one connection pool for each way of speaking TLS. Not fetch: it takes no CA and no client
- * certificate without undici as a dependency, and follows redirects where we must look at each.
+ * certificate without undici as a dependency, and follows redirects where we must look at each. Proxies are those of the environment.
  */
 export class Http {
   readonly #timeouts: Timeouts
-  readonly #plain = new http.Agent({ keepAlive: true, maxSockets: SOCKETS_PER_HOST_MAX })
+  readonly #environment: NodeJS.ProcessEnv
+  readonly #plain = new http.Agent({ keepAlive: true, maxSockets: REQUESTS_PER_HOST_MAX })
   readonly #secure = new Map<string, https.Agent>()
 
-  constructor(timeouts: Timeouts = TIMEOUTS) {
-    this.#timeouts = timeouts
+  constructor(timeouts: Partial<Timeouts> = {}, environment: NodeJS.ProcessEnv = process.env) {
+    this.#timeouts = { ...TIMEOUTS, ...timeouts }
+    this.#environment = environment
   }
 
   /** Closes idle connections: nothing of ours keeps the process alive. */
@@ -93,9 +137,9 @@ export class Http {
     for (let hop = 0; ; hop++) {
       const answer = await this.#once({ ...request, url, headers, tls })
       const { location } = answer.headers
-      if (!isRedirect(answer.status) || location === undefined || request.method === 'POST') {
-        return answer
-      }
+      // What a request has sent to one address is not sent to another because that address says so.
+      const mayFollow = request.method === 'GET' || request.method === 'HEAD'
+      if (!isRedirect(answer.status) || location === undefined || !mayFollow) return answer
       answer.body.destroy()
       const next = nextUrl(url, location)
       if (hop >= REDIRECTS_MAX) {
@@ -110,8 +154,8 @@ export class Http {
     }
   }
 
-  #agent(tls: TlsFiles): https.Agent {
-    const key = JSON.stringify(tls)
+  #agent(tls: TlsFiles, proxy: URL | undefined): https.Agent {
+    const key = JSON.stringify([tls, proxy?.href])
     const known = this.#secure.get(key)
     if (known !== undefined) return known
     const read = (path: string): Buffer => {
@@ -121,63 +165,157 @@ export class Http {
         throw new Fault('INVALID_ARGUMENT', `cannot read the TLS file ${path}`, { cause: error })
       }
     }
-    const ca = [...rootCertificates(), ...tls.ca.map(read)]
-    const agent = new https.Agent({
+    const options: https.AgentOptions = {
       keepAlive: true,
-      maxSockets: SOCKETS_PER_HOST_MAX,
+      maxSockets: REQUESTS_PER_HOST_MAX,
       rejectUnauthorized: !tls.skipVerify,
       // Those of hosts.toml are taken beside the system's and not in their place, as containerd does.
-      ...(ca.length > 0 ? { ca } : {}),
+      ca: [...rootCertificates(), ...tls.ca.map(read)],
       ...(tls.client.length > 0
         ? {
             cert: tls.client.map((pair) => read(pair.certificate)),
             key: tls.client.map((pair) => read(pair.key === '' ? pair.certificate : pair.key)),
           }
         : {}),
-    })
+    }
+    const agent = proxy === undefined ? new https.Agent(options) : new TunnelAgent(proxy, options)
     this.#secure.set(key, agent)
     return agent
   }
 
-  #once(request: Request): Promise<Answer> {
+  async #once(request: Request): Promise<Answer> {
     const { url, signal } = request
     if (url.protocol !== 'https:' && url.protocol !== 'http:') {
       throw new Fault('INVALID_ARGUMENT', `${url.protocol} is no way to reach a registry`)
     }
-    signal?.throwIfAborted()
-    const isSecure = url.protocol === 'https:'
-    const agent = isSecure ? this.#agent(request.tls) : this.#plain
-    const { connectMs, answerMs, stallMs } = this.#timeouts
+    const slot = await takeSlot(url, signal)
+    try {
+      const answer = await this.#exchange(request)
+      if (answer.body.closed) slot[Symbol.dispose]()
+      else answer.body.once('close', () => slot[Symbol.dispose]())
+      return answer
+    } catch (error) {
+      slot[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  #open(request: Request): http.ClientRequest {
+    const { url, body, method } = request
+    const proxy = proxyFor(url, this.#environment)
+    const headers = {
+      'user-agent': 'berth',
+      ...request.headers,
+      ...(body === undefined ? {} : { 'content-length': String(body.length) }),
+    }
+    const options = { method, headers }
+    if (url.protocol === 'https:') {
+      return https.request(url, { ...options, agent: this.#agent(request.tls, proxy) })
+    }
+    if (proxy === undefined) return http.request(url, { ...options, agent: this.#plain })
+    if (proxy.protocol === 'https:') {
+      throw new Fault('UNIMPLEMENTED', `HTTP_PROXY: plain HTTP goes through no https:// proxy`)
+    }
+    return http.request({
+      ...options,
+      agent: this.#plain,
+      host: proxy.hostname.replace(/^\[|\]$/g, ''),
+      port: proxy.port || 80,
+      path: url.href,
+      headers: { ...headers, ...proxyHeaders(proxy), host: url.host },
+    })
+  }
+
+  #exchange(request: Request): Promise<Answer> {
+    const { url, signal, body } = request
+    const { answerMs, stallMs } = this.#timeouts
+    const connectMs = request.connectMs ?? this.#timeouts.connectMs
     return new Promise((resolve, reject) => {
-      const outgoing = (isSecure ? https : http).request(url, {
-        method: request.method,
-        agent,
-        headers: { 'user-agent': 'berth', ...request.headers },
-        ...(signal === undefined ? {} : { signal }),
-      })
-      let timer = setTimeout(() => late('connection', connectMs), connectMs)
-      const late = (what: string, ms: number): void => {
-        outgoing.destroy(new Fault('UNAVAILABLE', `${url.host} gave no ${what} for ${ms / 1000} s`))
-      }
-      const answerTimer = (): void => {
+      const outgoing = this.#open(request)
+      let timer: NodeJS.Timeout | undefined
+      const within = (what: string, ms: number): void => {
         clearTimeout(timer)
-        timer = setTimeout(() => late('answer', answerMs), answerMs)
+        timer = setTimeout(
+          () => stop(new Fault('UNAVAILABLE', `${url.host} gave no ${what} for ${ms / 1000} s`)),
+          ms,
+        )
       }
-      outgoing.on('socket', (socket) => {
-        if (!socket.connecting) answerTimer()
-        else socket.once(isSecure ? 'secureConnect' : 'connect', answerTimer)
-      })
+      // A request that has no connection yet does not tell of its end by itself.
+      const stop = (error: Error): void => {
+        reject(error)
+        outgoing.destroy(error)
+      }
+      const aborted = (): void => {
+        clearTimeout(timer)
+        stop(signal?.reason)
+      }
+      signal?.addEventListener('abort', aborted, { once: true })
+      outgoing.once('close', () => signal?.removeEventListener('abort', aborted))
+      within('connection', connectMs)
+      let isAnswered = false
       outgoing.on('error', (error) => {
         clearTimeout(timer)
         reject(signal?.aborted ? signal.reason : unreachable(error, url))
       })
-      outgoing.on('response', (body) => {
+      outgoing.on('response', (incoming) => {
+        isAnswered = true
         clearTimeout(timer)
-        resolve({ status: body.statusCode ?? 0, headers: body.headers, body, url, stallMs })
+        resolve({
+          status: incoming.statusCode ?? 0,
+          headers: incoming.headers,
+          body: incoming,
+          url,
+          timeouts: this.#timeouts,
+        })
       })
-      outgoing.end(request.body)
+      outgoing.on('socket', (socket) => {
+        const connected = (): void => {
+          if (!isAnswered) within('answer', answerMs)
+        }
+        const isSecure = url.protocol === 'https:'
+        if (!socket.connecting) connected()
+        else socket.once(isSecure ? 'secureConnect' : 'connect', connected)
+      })
+      if (body === undefined) {
+        outgoing.end()
+        return
+      }
+      const tick = (): void => {
+        if (!isAnswered) within('sign of reading', stallMs)
+      }
+      send(outgoing, body, tick).then(
+        () => {
+          if (!isAnswered) within('answer', answerMs)
+        },
+        // A server may answer and close before it has all: then the answer says why.
+        (error) => outgoing.destroy(error),
+      )
     })
   }
+}
+
+/** Writes the body as fast as it is taken; `tick` before each wait for that. */
+async function send(
+  outgoing: http.ClientRequest,
+  body: RequestBody,
+  tick: () => void,
+): Promise<void> {
+  for await (const chunk of body.read()) {
+    if (outgoing.destroyed) return
+    if (outgoing.write(chunk)) continue
+    tick()
+    const ended = new AbortController()
+    const gone = (): void => ended.abort()
+    outgoing.once('close', gone)
+    try {
+      await once(outgoing, 'drain', { signal: ended.signal })
+    } catch {
+      return
+    } finally {
+      outgoing.off('close', gone)
+    }
+  }
+  outgoing.end()
 }
 
 let systemRoots: string | undefined
@@ -251,17 +389,26 @@ function unreachable(error: Error, url: URL): Fault {
 }
 
 /**
- * The body's bytes. UNAVAILABLE when the connection breaks or stands still: the clock runs only while we wait for the network, so a
- * slow reader is not taken for a stalled server. The connection is dropped when the reader stops early.
+ * The body's bytes. UNAVAILABLE when the connection breaks, stands still or drips: the clock runs only while we wait for the network, so a
+ * slow reader is not taken for a stalled server. `withinMs` limits the whole. The connection is dropped when the reader stops early.
  */
-export async function* chunksOf(answer: Answer): AsyncGenerator<Uint8Array> {
-  const { body, url, stallMs } = answer
+export async function* chunksOf(answer: Answer, withinMs?: number): AsyncGenerator<Uint8Array> {
+  const { body, url } = answer
+  const { stallMs } = answer.timeouts
   const iterator = body[Symbol.asyncIterator]()
+  const stop = (ms: number): NodeJS.Timeout => {
+    const late = (): void => {
+      body.destroy(new Fault('UNAVAILABLE', `${url.host} sent too little in ${ms / 1000} s`))
+    }
+    return setTimeout(late, ms)
+  }
+  const whole = withinMs === undefined ? undefined : stop(withinMs)
+  let waitedMs = 0
+  let bytes = 0
   try {
     for (;;) {
-      const timer = setTimeout(() => {
-        body.destroy(new Fault('UNAVAILABLE', `${url.host} sent nothing for ${stallMs / 1000} s`))
-      }, stallMs)
+      const sinceMs = performance.now()
+      const timer = stop(stallMs)
       let next: IteratorResult<Uint8Array>
       try {
         next = await iterator.next()
@@ -273,11 +420,26 @@ export async function* chunksOf(answer: Answer): AsyncGenerator<Uint8Array> {
         clearTimeout(timer)
       }
       if (next.done) return
+      waitedMs += performance.now() - sinceMs
+      bytes += next.value.length
+      if (waitedMs >= stallMs) {
+        if (bytes < (RATE_MIN * waitedMs) / 1000) {
+          throw new Fault('UNAVAILABLE', `${url.host} sent ${bytes} bytes in ${waitedMs / 1000} s`)
+        }
+        waitedMs = 0
+        bytes = 0
+      }
       yield next.value
     }
   } finally {
+    clearTimeout(whole)
     body.destroy()
   }
+}
+
+/** A small document whole, in the time for one. */
+export function documentOf(answer: Answer, bytesMax: number, what: string): Promise<Buffer> {
+  return readAtMost(chunksOf(answer, answer.timeouts.documentMs), bytesMax, what)
 }
 
 /** A body of at most so many bytes; the connection is dropped where there are more. */

@@ -1,11 +1,9 @@
 import { Fault } from '../base/fault.ts'
 import type { Descriptor, Digest, Index, Manifest, Platform } from '../spec/image.ts'
-import { type Credentials, findCredentials } from './auth.ts'
 import type { ImageRecord, NewName } from './catalog.ts'
+import { openRepository, type RegistryOptions } from './connect.ts'
 import { machinePlatform } from './cpu.ts'
 import { verifyBytes } from './digest.ts'
-import { type Endpoint, endpointsOf } from './hosts.ts'
-import { Http, isLoopback, type Timeouts } from './http.ts'
 import {
   CONFIG_BYTES_MAX,
   checkRunnable,
@@ -23,7 +21,7 @@ import {
   type Reference,
   repositoryOf,
 } from './reference.ts'
-import { type FetchedManifest, Repository } from './registry.ts'
+import type { FetchedManifest, Repository } from './registry.ts'
 import { type AcceptedSignature, checkSignatures, refuseByPolicy } from './signatures.ts'
 import { holdContent, type ImageStore, type Progress, storeLayer } from './store.ts'
 
@@ -32,18 +30,11 @@ const LAYERS_AT_ONCE = 3
 /** An index may list indexes; deeper than this nobody nests. */
 const INDEX_DEPTH_MAX = 4
 
-export interface PullOptions {
+export interface PullOptions extends RegistryOptions {
   /** `linux/arm64/v8`; the host's own where it is missing. */
   platform?: string | undefined
-  /** Used for this registry in place of what docker or podman keep on the disk. */
-  credentials?: Credentials | undefined
   progress?: Progress | undefined
   signal?: AbortSignal | undefined
-  /** Where hosts.toml files are looked for. */
-  certsDirectories?: readonly string[] | undefined
-  /** Hosts with port that are spoken to without TLS. */
-  insecureRegistries?: readonly string[] | undefined
-  timeouts?: Timeouts | undefined
   /** Layers that are fetched and unpacked at the same time; docker's number without. */
   layersAtOnce?: number | undefined
   /** The signature policy in place of /etc/berth/policy.json; must be there where it is given. */
@@ -75,8 +66,7 @@ export async function pullImage(
   const reference = parseReference(name)
   const wanted = options.platform === undefined ? undefined : parsePlatform(options.platform)
   const chosen = choosePolicy(reference, options.policyFile)
-  using http = new Http(options.timeouts)
-  const repository = openRepository(store, http, reference, options)
+  using repository = openRepository(reference, options, store.warn)
   using _hold = await holdContent(store, signal)
   const found = await resolveImage(store, repository, { reference, wanted, name, chosen, signal })
   const { manifest } = found
@@ -109,28 +99,6 @@ export function choosePolicy(reference: Reference, file: string | undefined): Ch
   return chosen
 }
 
-export function openRepository(
-  store: ImageStore,
-  http: Http,
-  reference: Reference,
-  options: PullOptions,
-): Repository {
-  const endpoints = endpointsOf(reference.domain, {
-    ...(options.certsDirectories === undefined ? {} : { directories: options.certsDirectories }),
-    ...(options.insecureRegistries === undefined ? {} : { insecure: options.insecureRegistries }),
-  })
-  warnOfProxy(store, endpoints)
-  return new Repository({
-    http,
-    reference,
-    endpoints,
-    credentials: async (domain) =>
-      domain === reference.domain && options.credentials !== undefined
-        ? options.credentials
-        : findCredentials(domain, reference.path),
-  })
-}
-
 /** The documents behind a name at its registry, signed as `chosen` asks. */
 export async function resolveImage(
   store: ImageStore,
@@ -158,14 +126,6 @@ export async function resolveImage(
       ? []
       : await checkSignatures(repository, { reference, digests }, chosen, signal)
   return { ...found, top: top.digest, signatures }
-}
-
-/** Proxies are not used yet, and an environment that asks for one is not passed over in silence. */
-function warnOfProxy(store: ImageStore, endpoints: readonly Endpoint[]): void {
-  const names = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'].flatMap((n) => [n, n.toLowerCase()])
-  const set = names.find((n) => process.env[n])
-  if (set === undefined || endpoints.every(({ url }) => isLoopback(url.hostname))) return
-  store.warn(`${set} is set, but berth uses no proxy: it connects to registries itself`)
 }
 
 function resolvesTo(store: ImageStore, name: string, id: Digest): boolean {

@@ -2,7 +2,7 @@ import { describe, Fault } from '../base/fault.ts'
 import { type Descriptor, type Digest, MEDIA_TYPES } from '../spec/image.ts'
 import type { Credentials } from './auth.ts'
 import { algorithmOf, digestIn, digestOf, hexOf, verifyBytes } from './digest.ts'
-import type { Capability, Endpoint } from './hosts.ts'
+import type { Capability, Endpoint, RepositoryName } from './endpoint.ts'
 import { type Answer, chunksOf, type Http, Retry, retrying } from './http.ts'
 import { MANIFEST_BYTES_MAX, MANIFEST_MEDIA_TYPES, parseDocument } from './manifest.ts'
 import { type Reference, repositoryOf } from './reference.ts'
@@ -15,6 +15,8 @@ const REFERRERS_PAGES_MAX = 32
 /** Of the digest in the tag that stands for the API (distribution-spec, "Referrers Tag Schema"). */
 const REFERRERS_TAG_HEX_MAX = 64
 const LINK_LENGTH_MAX = 8192
+/** With less of a blob an attempt has got nowhere: a server that drips and cuts is not asked for ever. */
+const PROGRESS_BYTES_MIN = 1024
 
 export interface FetchedManifest {
   readonly bytes: Buffer
@@ -27,29 +29,27 @@ export interface FetchedManifest {
  * with retries for what may pass, and fails with the last address's reason.
  */
 export class Repository {
+  readonly #http: Http
   readonly #remotes: readonly Remote[]
   readonly #name: string
 
+  /** `http` is closed with the repository. */
   constructor(options: {
     http: Http
     reference: Reference
     endpoints: readonly Endpoint[]
-    /** For the registry itself; a mirror of another host is asked with that host's own. */
-    credentials: (domain: string) => Promise<Credentials | undefined>
+    credentials: (name: RepositoryName) => Promise<Credentials | undefined>
   }) {
-    const { reference, http } = options
+    const { reference, http, credentials } = options
+    this.#http = http
     this.#name = repositoryOf(reference)
     this.#remotes = options.endpoints.map(
-      (endpoint) =>
-        new Remote({
-          http,
-          endpoint,
-          domain: reference.domain,
-          path: reference.path,
-          credentials: () =>
-            options.credentials(endpoint.isMirror ? endpoint.url.host : reference.domain),
-        }),
+      (endpoint) => new Remote({ http, endpoint, domain: reference.domain, credentials }),
     )
+  }
+
+  [Symbol.dispose](): void {
+    this.#http.close()
   }
 
   /** A manifest or index by tag or digest, its bytes verified where the digest is known. */
@@ -279,7 +279,7 @@ export class Repository {
           const text = `${what} ended after ${offset} of ${descriptor.size} bytes`
           return new Retry(new Fault('UNAVAILABLE', text))
         },
-        { signal, progressed: () => offset > before },
+        { signal, progressed: () => offset - before >= PROGRESS_BYTES_MIN },
       )
     })
   }
@@ -312,7 +312,7 @@ export class Repository {
       if (got !== undefined) return got.answer
       throw new Fault(
         'FAILED_PRECONDITION',
-        `cannot fetch ${what}: hosts.toml lists no host that may ${capability}`,
+        `cannot fetch ${what}: no host is configured that may ${capability}`,
       )
     }
     if (before.length === 0) throw last

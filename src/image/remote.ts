@@ -1,15 +1,7 @@
 import { Fault } from '../base/fault.ts'
 import { Authorizer, type Credentials, parseChallenges } from './auth.ts'
-import type { Endpoint } from './hosts.ts'
-import {
-  type Answer,
-  chunksOf,
-  type Http,
-  type Request,
-  Retry,
-  readAtMost,
-  retryAfterMs,
-} from './http.ts'
+import type { Endpoint, RepositoryName } from './endpoint.ts'
+import { type Answer, documentOf, type Http, type Request, Retry, retryAfterMs } from './http.ts'
 
 const ERROR_BYTES_MAX = 64 * 1024
 const ERROR_SHOWN_MAX = 300
@@ -31,34 +23,36 @@ export interface RemoteRequest {
   readonly signal: AbortSignal | undefined
 }
 
+interface Line {
+  /** The endpoint's address, or the same by plain HTTP. */
+  readonly base: URL
+  readonly authorizer: Authorizer
+}
+
 /** One repository at one address, spoken to with the login that this address asks for. */
 export class Remote {
   readonly endpoint: Endpoint
-  /** Of the repository, there. */
-  readonly path: string
   readonly #http: Http
   readonly #domain: string
-  readonly #authorizer: Authorizer
+  readonly #credentials: (name: RepositoryName) => Promise<Credentials | undefined>
+  #line: Promise<Line> | undefined
 
   constructor(options: {
     http: Http
     endpoint: Endpoint
     /** The reference's own, whatever host the endpoint is at. */
     domain: string
-    path: string
-    credentials: () => Promise<Credentials | undefined>
+    credentials: (name: RepositoryName) => Promise<Credentials | undefined>
   }) {
-    const { endpoint, http, credentials } = options
-    this.endpoint = endpoint
-    this.path = options.path
-    this.#http = http
+    this.endpoint = options.endpoint
+    this.#http = options.http
     this.#domain = options.domain
-    this.#authorizer = new Authorizer({
-      http,
-      origin: endpoint.url,
-      tls: endpoint.tls,
-      credentials,
-    })
+    this.#credentials = options.credentials
+  }
+
+  /** Of the repository, there. */
+  get path(): string {
+    return this.endpoint.repository.path
   }
 
   /** `registry.example:5000`, for messages. */
@@ -73,11 +67,18 @@ export class Remote {
   /** A request that is authorised as the registry asks; an answer has one of the expected statuses. */
   async request(request: RemoteRequest): Promise<Answer | Retry> {
     const { signal, what, scope } = request
-    const url = this.#url(request.target)
-    // What an address elsewhere is sent is not for this registry's eyes only, and its login is not for that address.
-    const isOwn = url.origin === this.endpoint.url.origin
+    let line: Line
+    try {
+      line = await this.#connect(signal)
+    } catch (error) {
+      return retryOrThrow(error, signal)
+    }
+    const { base, authorizer } = line
+    const url = this.#url(base, request.target)
+    // What is meant for this registry alone is not for an address elsewhere that it names.
+    const isOwn = url.origin === base.origin
     for (let challenges = 0; ; challenges++) {
-      const authorization = isOwn ? this.#authorizer.header(scope) : undefined
+      const authorization = isOwn ? authorizer.header(scope) : undefined
       let answer: Answer
       try {
         answer = await this.#http.send({
@@ -90,6 +91,7 @@ export class Remote {
           },
           ...(request.body === undefined ? {} : { body: request.body }),
           tls: isOwn ? this.endpoint.tls : { ...this.endpoint.tls, client: [] },
+          connectMs: this.endpoint.connectMs,
           signal,
         })
       } catch (error) {
@@ -102,7 +104,7 @@ export class Remote {
       const asked = parseChallenges(header ?? '')
       const text = await errorText(answer)
       const refused = authorization
-      if (await this.#authorizer.answer({ challenges: asked, scope, refused, signal })) continue
+      if (await authorizer.answer({ challenges: asked, scope, refused, signal })) continue
       throw new Fault(
         'UNAUTHENTICATED',
         `${this.host} refuses ${what} without a valid login${text}`,
@@ -118,18 +120,63 @@ export class Remote {
     signal: AbortSignal | undefined,
   ): Promise<Buffer | Retry> {
     try {
-      return await readAtMost(chunksOf(answer), bytesMax, what)
+      return await documentOf(answer, bytesMax, what)
     } catch (error) {
       return retryOrThrow(error, signal)
     }
   }
 
-  #url(target: string | URL): URL {
+  #url(base: URL, target: string | URL): URL {
     if (target instanceof URL) return target
-    const url = new URL(`${this.endpoint.url.href.replace(/\/$/, '')}/${this.path}/${target}`)
+    const url = new URL(`${base.href.replace(/\/$/, '')}/${this.path}/${target}`)
     if (this.endpoint.isMirror) url.searchParams.set('ns', this.#domain)
     return url
   }
+
+  #connect(signal: AbortSignal | undefined): Promise<Line> {
+    const line = this.#line ?? this.#findLine(signal)
+    this.#line = line
+    // What failed once may do the next time.
+    line.catch(() => {
+      if (this.#line === line) this.#line = undefined
+    })
+    return line
+  }
+
+  async #findLine(signal: AbortSignal | undefined): Promise<Line> {
+    const { url, tls, mayBePlain, repository } = this.endpoint
+    const base = mayBePlain && !(await this.#speaksTls(signal)) ? plain(url) : url
+    const credentials = (): Promise<Credentials | undefined> => this.#credentials(repository)
+    return {
+      base,
+      authorizer: new Authorizer({ http: this.#http, origin: base, tls, credentials }),
+    }
+  }
+
+  async #speaksTls(signal: AbortSignal | undefined): Promise<boolean> {
+    const { url, tls, headers, connectMs } = this.endpoint
+    try {
+      const target = new URL(`${url.href.replace(/\/$/, '')}/`)
+      const answer = await this.#http.send({
+        method: 'GET',
+        url: target,
+        headers,
+        tls,
+        connectMs,
+        signal,
+      })
+      answer.body.destroy()
+      return true
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (error instanceof Fault) return false
+      throw error
+    }
+  }
+}
+
+function plain(url: URL): URL {
+  return new URL(url.href.replace(/^https:/, 'http:'))
 }
 
 /** A failure that may pass, for `retrying`; every other is thrown on. */
@@ -158,7 +205,7 @@ async function refusal(answer: Answer, what: string): Promise<Retry> {
 /** The registry's own words (distribution-spec, "Error Codes"), made harmless for a terminal; '' where it says nothing. */
 async function errorText(answer: Answer): Promise<string> {
   try {
-    const bytes = await readAtMost(chunksOf(answer), ERROR_BYTES_MAX, 'an error')
+    const bytes = await documentOf(answer, ERROR_BYTES_MAX, 'an error')
     const value: unknown = JSON.parse(bytes.toString('utf8'))
     const errors = (value as { errors?: unknown } | null)?.errors
     const first: unknown = Array.isArray(errors) ? errors[0] : undefined

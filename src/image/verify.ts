@@ -1,8 +1,8 @@
 import type { Digest } from '../spec/image.ts'
-import { Http } from './http.ts'
+import { openRepository } from './connect.ts'
 import { parsePlatform } from './platform.ts'
 import type { Chosen } from './policy.ts'
-import { choosePolicy, openRepository, type PullOptions, resolveImage } from './pull.ts'
+import { choosePolicy, type PullOptions, resolveImage } from './pull.ts'
 import { formatReference, parseReference } from './reference.ts'
 import type { AcceptedSignature } from './signatures.ts'
 import type { ImageStore } from './store.ts'
@@ -31,8 +31,7 @@ export async function verifyImage(
   const reference = parseReference(name)
   const wanted = options.platform === undefined ? undefined : parsePlatform(options.platform)
   const chosen = key === undefined ? choosePolicy(reference, options.policyFile) : signedByKey(key)
-  using http = new Http(options.timeouts)
-  const repository = openRepository(store, http, reference, options)
+  using repository = openRepository(reference, options, store.warn)
   const asked = { reference, wanted, name, chosen, signal }
   const { top, signatures } = await resolveImage(store, repository, asked)
   return { name: formatReference(reference), digest: top, signatures }

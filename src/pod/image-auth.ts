@@ -1,5 +1,6 @@
 import { Fault } from '../base/fault.ts'
-import { type Credentials, isLoginFor } from '../image/auth.ts'
+import type { Credentials } from '../image/auth.ts'
+import { isLoginFor } from '../image/credentials.ts'
 import type { Reference } from '../image/reference.ts'
 
 /** The CRI's AuthConfig: one login for one pull. An empty field is none. */

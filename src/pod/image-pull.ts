@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto'
 import { describe, Fault, isErrno } from '../base/fault.ts'
+import { Slots } from '../base/slots.ts'
 import { openImages, tellOfImage } from '../engine/images.ts'
 import type { Engine } from '../engine/open.ts'
-import { type Credentials, findCredentials } from '../image/auth.ts'
+import type { Credentials } from '../image/auth.ts'
+import { findCredentials } from '../image/credentials.ts'
 import { digestIn } from '../image/digest.ts'
 import { pullImage as fetchImage, type Pulled, type PullOptions } from '../image/pull.ts'
 import { formatReference, parseReference, type Reference } from '../image/reference.ts'
@@ -23,6 +25,7 @@ import {
 export const PULL_STALL_MS = 5 * 60_000
 /** Transfers of this process at once; others wait their turn. Each has up to three layers on their way. */
 const TRANSFERS_AT_ONCE_MAX = 16
+const turns = new Slots(TRANSFERS_AT_ONCE_MAX)
 /** Looks at a transfer in the time after which it counts as stalled. */
 const LOOKS_PER_STALL = 20
 
@@ -184,7 +187,7 @@ function begin(
     result: Promise.race([Promise.resolve().then(() => work()), stopped]),
   }
   const work = async (): Promise<string> => {
-    using _turn = await takeTurn(controller.signal)
+    using _turn = await turns.take(controller.signal)
     transfer.isQueued = false
     const store = openImages(engine)
     using _watch = watch(store, transfer, stallOf(request))
@@ -333,38 +336,4 @@ function partialBytes(store: ImageStore): number {
     // Out of file descriptors, for example: nothing of others is seen to move, and a timer has nobody to tell.
     return 0
   }
-}
-
-// -- turns ---------------------------------------------------------------------------------------------------------------
-
-let turnsTaken = 0
-const turnsWanted: (() => void)[] = []
-
-/** The right to transfer, for as long as it is held. First come, first served; an abort gives up the place. */
-async function takeTurn(signal: AbortSignal): Promise<Disposable> {
-  signal.throwIfAborted()
-  if (turnsTaken < TRANSFERS_AT_ONCE_MAX) turnsTaken++
-  else await queue(signal)
-  return {
-    [Symbol.dispose]: () => {
-      const next = turnsWanted.shift()
-      if (next) next()
-      else turnsTaken--
-    },
-  }
-}
-
-function queue(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const go = (): void => {
-      signal.removeEventListener('abort', leave)
-      resolve()
-    }
-    const leave = (): void => {
-      turnsWanted.splice(turnsWanted.indexOf(go), 1)
-      reject(signal.reason)
-    }
-    turnsWanted.push(go)
-    signal.addEventListener('abort', leave, { once: true })
-  })
 }

@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { defaultEndpoint } from '../../src/image/hosts.ts'
+import { defaultEndpoint } from '../../src/image/endpoint.ts'
 import { Http } from '../../src/image/http.ts'
 import { parseReference } from '../../src/image/reference.ts'
 import { Repository } from '../../src/image/registry.ts'
@@ -34,7 +34,7 @@ async function withRegistry(
   const registry = await TestRegistry.start()
   using http = new Http()
   const reference = parseReference(`${registry.host}/a/b`)
-  const endpoints = [defaultEndpoint(reference.domain)]
+  const endpoints = [defaultEndpoint(reference)]
   const credentials = async () => undefined
   try {
     await use(registry, new Repository({ http, reference, endpoints, credentials }))

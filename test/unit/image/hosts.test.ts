@@ -1,6 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { defaultEndpoint, parseHosts } from '../../../src/image/hosts.ts'
+import { defaultEndpoint } from '../../../src/image/endpoint.ts'
+import { parseHosts } from '../../../src/image/hosts.ts'
 
 const defaults: [domain: string, insecure: string[], url: string][] = [
   ['docker.io', [], 'https://registry-1.docker.io/v2'],
@@ -15,12 +16,13 @@ const defaults: [domain: string, insecure: string[], url: string][] = [
 ]
 for (const [domain, insecure, url] of defaults) {
   test(`without a file ${domain} is ${url}`, () => {
-    assert.is(defaultEndpoint(domain, insecure).url.href, url)
+    assert.is(defaultEndpoint({ domain, path: 'x' }, insecure).url.href, url)
   })
 }
 
-function hosts(text: string, domain = 'q.io') {
-  return parseHosts(text, { domain, file: '/c/hosts.toml', folder: '/c', insecure: [] })
+function hosts(text: string, warn: (message: string) => void = assert.unreachable) {
+  const repository = { domain: 'q.io', path: 'team/app' }
+  return parseHosts(text, { repository, file: '/c/hosts.toml', folder: '/c', insecure: [], warn })
 }
 
 test('mirrors come in the order of the file, the server last', () => {
@@ -71,10 +73,33 @@ test('the keys at the top are those of the server', () => {
   assert.equal(list[0]?.tls.ca, [])
 })
 
+test('keys that berth does not know are told by name, and the rest counts', () => {
+  const told: string[] = []
+  const list = hosts('foo = 1\ndial_timeout = "3s"\n[host."https://m.io"]\nbar = 2\n', (text) =>
+    told.push(text),
+  )
+  assert.equal(
+    list.map(({ url, connectMs }) => [url.host, connectMs]),
+    [
+      ['m.io', undefined],
+      ['q.io', 3000],
+    ],
+  )
+  assert.match(told.join('\n'), /key bar of https:\/\/m\.io/)
+  assert.match(told.join('\n'), /key foo of https:\/\/q\.io/)
+})
+
+test('a mirror is shown the login for its own host, the server that for the name', () => {
+  const list = hosts('[host."https://m.io"]\n')
+  assert.equal(
+    list.map(({ repository }) => repository.domain),
+    ['m.io', 'q.io'],
+  )
+})
+
 const refused: [name: string, text: string, reason: RegExp][] = [
   ['no TOML', 'server = ', /TOML/],
-  ['an unknown key', '[host."https://m.io"]\nfoo = 1', /does not know the key foo/],
-  ['an unknown key at the top', 'foo = 1', /does not know the key foo/],
+  ['a dial_timeout that is no time', 'dial_timeout = 5', /dial_timeout/],
   ['another scheme', '[host."ftp://m.io"]', /neither https nor http/],
   ['credentials in an address', '[host."https://u:p@m.io"]', /credentials/],
   ['an unknown capability', '[host."https://m.io"]\ncapabilities = ["all"]', /no capability/],
