@@ -17,6 +17,7 @@ void Unlinkat(const Napi::CallbackInfo& info);
 Napi::Value Readlinkat(const Napi::CallbackInfo& info);
 Napi::Value Statx(const Napi::CallbackInfo& info);
 Napi::Value Readdir(const Napi::CallbackInfo& info);
+Napi::Value Lseek(const Napi::CallbackInfo& info);
 Napi::Value Syncfs(const Napi::CallbackInfo& info);
 Napi::Value RealPath(const Napi::CallbackInfo& info);
 

@@ -168,6 +168,14 @@ Napi::Value Readdir(const Napi::CallbackInfo& info) {
   }
 }
 
+Napi::Value Lseek(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Int(info[0], "fd");
+  const off_t at = lseek(fd, Integer<off_t>(info[1], "offset"), Int(info[2], "whence"));
+  if (at < 0) throw SystemError(env, errno, "lseek");
+  return Napi::Number::New(env, static_cast<double>(at));
+}
+
 Napi::Value Syncfs(const Napi::CallbackInfo& info) {
   const int fd = Int(info[0], "fd");
   auto error = std::make_shared<int>(0);

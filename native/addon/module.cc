@@ -28,6 +28,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Readlinkat>(exports, "readlinkat");
   Export<Statx>(exports, "statx");
   Export<Readdir>(exports, "readdir");
+  Export<Lseek>(exports, "lseek");
   Export<Fgetxattr>(exports, "fgetxattr");
   Export<Fsetxattr>(exports, "fsetxattr");
   Export<Flistxattr>(exports, "flistxattr");

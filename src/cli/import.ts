@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
+import type { ImageConfig } from '../spec/image.ts'
 import { type Context, print } from './context.ts'
 import { openImages } from './image-store.ts'
 import { stdin } from './load.ts'
@@ -64,27 +65,20 @@ export function define(command: Command, context: Context): void {
 }
 
 /** The parts of `KEYWORD value`. */
-function parseChange(text: string): [keyword: string, value: string] {
+export function parseChange(text: string): [keyword: string, value: string] {
   const match = /^\s*([a-z]+)\s+(.+?)\s*$/is.exec(text)
   if (match) return [(match[1] ?? '').toUpperCase(), match[2] ?? '']
   throw new Fault('INVALID_ARGUMENT', `"${text}" is no instruction, such as CMD ["sh"]`)
 }
 
-interface Config {
-  User?: string
-  ExposedPorts?: Record<string, object>
-  Env?: string[]
-  Entrypoint?: string[]
-  Cmd?: string[]
-  Volumes?: Record<string, object>
-  WorkingDir?: string
-  Labels?: Record<string, string>
-  StopSignal?: string
-}
+type Config = NonNullable<ImageConfig['config']>
 
-/** The image's defaults that the instructions of --change make. */
-export function changedConfig(changes: readonly (readonly [string, string])[]): Config {
-  const config: Config = {}
+/** The image's defaults as the instructions of --change make them. */
+export function changedConfig(
+  changes: readonly (readonly [string, string])[],
+  before: Config = {},
+): Config {
+  const config: Config = { ...before }
   for (const [keyword, value] of changes) change(config, keyword, value)
   return config
 }
@@ -97,9 +91,12 @@ function change(config: Config, keyword: string, value: string): void {
     case 'ENTRYPOINT':
       config.Entrypoint = command(value)
       return
-    case 'ENV':
-      config.Env = [...(config.Env ?? []), pair(keyword, value).join('=')]
+    case 'ENV': {
+      const [key, text] = pair(keyword, value)
+      const others = (config.Env ?? []).filter((entry) => !entry.startsWith(`${key}=`))
+      config.Env = [...others, `${key}=${text}`]
       return
+    }
     case 'LABEL': {
       const [key, text] = pair(keyword, value)
       config.Labels = { ...config.Labels, [key]: text }

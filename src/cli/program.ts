@@ -26,10 +26,16 @@ const entry = (names: string, summary: string, load: () => Promise<CommandFile>)
 }
 
 const attach = entry('attach', 'connect to a running container', () => import('./attach.ts'))
+const commit = entry(
+  'commit',
+  "make an image of a container's changes",
+  () => import('./commit.ts'),
+)
 const copy = entry('cp', 'copy files from or to a container', () => import('./cp.ts'))
 const create = entry('create', 'make a container, do not start it', () => import('./create.ts'))
 const diff = entry('diff', 'what a container has changed in its files', () => import('./diff.ts'))
 const exec = entry('exec', 'run a further program in a container', () => import('./exec.ts'))
+const exportRoot = entry('export', "a container's root as a tar", () => import('./export.ts'))
 const inspect = entry('inspect', 'all about containers or images', () => import('./inspect.ts'))
 const kill = entry('kill', 'send a signal', () => import('./kill.ts'))
 const logs = entry('logs', 'what a container has written', () => import('./logs.ts'))
@@ -95,6 +101,8 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
       update,
       copy,
       diff,
+      commit,
+      exportRoot,
       rename,
     ],
   },
@@ -118,10 +126,12 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
             'what a monitor runs after its container',
             () => import('./container-cleanup.ts'),
           ),
+          commit,
           copy,
           create,
           diff,
           exec,
+          exportRoot,
           as('inspect', inspect),
           kill,
           as('ls list ps', list),

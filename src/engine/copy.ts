@@ -13,7 +13,7 @@ import { openRoot } from './live.ts'
 import type { Engine } from './open.ts'
 import { lockContainer, readConfig } from './record.ts'
 import { about } from './start.ts'
-import { renewWork } from './trees.ts'
+import { renewWork, WHOLE_CHANGES } from './trees.ts'
 import type { Container } from './types.ts'
 
 type Kind = 'file' | 'directory' | 'other'
@@ -154,5 +154,6 @@ export function rootOf(engine: Engine, container: Container, purpose: 'read' | '
       `cp into the stopped container ${record.name} is not supported: it has a user namespace; start it first`,
     )
   }
-  return overlayMount({ lower, upper, work: engine.at.work(record.id) })
+  const work = engine.at.work(record.id)
+  return overlayMount({ lower, upper, work, options: WHOLE_CHANGES })
 }

@@ -23,7 +23,7 @@ import { lockContainer, readConfig, readRecord, resolveId } from './record.ts'
 import { recover } from './recover.ts'
 import { endWithProcess } from './session.ts'
 import { containerStatus, writeFailedExit, writeRunMark } from './status.ts'
-import { renewWork } from './trees.ts'
+import { renewWork, WHOLE_CHANGES } from './trees.ts'
 import type { Container, ContainerRecord, Session } from './types.ts'
 import { ACCOUNT_FILE_BYTES_MAX, type Account, resolveUser } from './users.ts'
 
@@ -181,7 +181,7 @@ function rootPlan(engine: Engine, record: ContainerRecord): RootPlan {
     upper,
     work,
     // At its unmount an overlay else writes the whole file system below it to the disk: not for files that go with the container.
-    options: record.options.remove ? ['volatile'] : [],
+    options: [...WHOLE_CHANGES, ...(record.options.remove ? ['volatile'] : [])],
   }
 }
 

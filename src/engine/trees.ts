@@ -23,6 +23,9 @@ export async function removeTree(path: string): Promise<void> {
   }
 }
 
+/** Overlay options of every container, for a host may have it otherwise: what it changes is whole in its upper directory, so that it can be committed. */
+export const WHOLE_CHANGES: readonly string[] = ['redirect_dir=off', 'metacopy=off']
+
 /** Bytes on disk below a directory. */
 export async function treeBytes(path: string): Promise<number> {
   try {

@@ -3,13 +3,12 @@ import { open } from 'node:fs/promises'
 import { Fault, isErrno } from '../base/fault.ts'
 import { decompress, detectCompression, MAGIC_BYTES } from '../layer/compress.ts'
 import { LAYER_LIMITS } from '../layer/limits.ts'
-import { type ImageConfig, type Manifest, MEDIA_TYPES } from '../spec/image.ts'
-import { digestOf } from './digest.ts'
+import type { ImageConfig } from '../spec/image.ts'
+import { composeImage, storeFile } from './compose.ts'
 import { hashFile, type Loaded, layerMediaType, tagName } from './load.ts'
 import { LAYER_BYTES_MAX } from './manifest.ts'
 import { hostPlatform, parsePlatform } from './platform.ts'
-import { imageRecord } from './pull.ts'
-import { holdContent, type ImageStore, type Progress, storeLayer } from './store.ts'
+import { holdContent, type ImageStore, type Progress } from './store.ts'
 
 const CHUNK_BYTES = 1024 * 1024
 
@@ -51,30 +50,15 @@ async function importFile(
   path: string,
   options: Omit<ImportOptions, 'platform'> & { platform: ReturnType<typeof hostPlatform> },
 ): Promise<Loaded> {
-  const { signal, name } = options
   const { start, size } = await headOf(path)
   const compression = detectCompression(start)
-  const chunks = (offset = 0) =>
-    createReadStream(path, {
-      start: offset,
-      highWaterMark: CHUNK_BYTES,
-    }) as AsyncIterable<Uint8Array>
+  const chunks = () =>
+    createReadStream(path, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Uint8Array>
   const digest = await hashFile(chunks())
   const diffId =
     compression === 'none' ? digest : await hashFile(decompress(chunks(), LAYER_LIMITS))
   const descriptor = { mediaType: layerMediaType(compression), digest, size }
-  await storeLayer(store, {
-    descriptor,
-    diffId,
-    phase: 'loading',
-    // What is at hand is kept, for push and save.
-    isBlobWanted: true,
-    progress: options.progress ?? (() => undefined),
-    signal,
-    feed: async (offset, consume) => {
-      for await (const chunk of chunks(offset)) await consume(chunk)
-    },
-  })
+  await storeFile(store, path, { descriptor, diffId }, options)
   const config: ImageConfig = {
     created: options.created,
     ...options.platform,
@@ -82,29 +66,8 @@ async function importFile(
     rootfs: { type: 'layers', diff_ids: [diffId] },
     history: [{ created: options.created, comment: options.message ?? 'berth import' }],
   }
-  const configBytes = Buffer.from(JSON.stringify(config))
-  const manifest: Manifest = {
-    schemaVersion: 2,
-    mediaType: MEDIA_TYPES.ociManifest,
-    config: {
-      mediaType: MEDIA_TYPES.ociConfig,
-      digest: digestOf(configBytes),
-      size: configBytes.length,
-    },
-    layers: [descriptor],
-  }
-  const manifestBytes = Buffer.from(JSON.stringify(manifest))
-  const manifestDigest = digestOf(manifestBytes)
-  await store.blobs.write(manifest.config.digest, configBytes)
-  await store.blobs.write(manifestDigest, manifestBytes)
-  const found = {
-    mediaType: MEDIA_TYPES.ociManifest,
-    digest: manifestDigest,
-    size: manifestBytes.length,
-  }
-  const record = imageRecord(manifest, found, config, [diffId])
-  await store.catalog.put(record, name === undefined ? [] : [{ name }])
-  return { id: record.id, names: name === undefined ? [] : [name] }
+  const names = options.name === undefined ? [] : [options.name]
+  return composeImage(store, { config, layers: [{ descriptor, diffId }], names })
 }
 
 async function headOf(path: string): Promise<{ start: Buffer; size: number }> {

@@ -18,6 +18,7 @@ export {
   type Roots,
   removeImage,
 } from './collect.ts'
+export { composeImage, type ImageLayer, layersOf, makeLayer } from './compose.ts'
 export { type ImportOptions, importImage } from './import.ts'
 export { type HistoryRow, imageHistory, inspectImage, readConfig, tagImage } from './inspect.ts'
 export { type LayerBytes, layerBytes, withLayers } from './layer-bytes.ts'

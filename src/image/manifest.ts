@@ -326,6 +326,7 @@ function checkRunConfig(fields: Fields, what: string): RunConfig {
     ArgsEscaped: flag(fields, 'ArgsEscaped', what),
     Shell: texts(fields, 'Shell', what),
     Healthcheck: object(fields, 'Healthcheck', what),
+    OnBuild: texts(fields, 'OnBuild', what),
   } satisfies Loose<RunConfig>)
 }
 

@@ -53,6 +53,8 @@ export interface Binding {
   statx(dirfd: number, path: Path, flags: number): FileStatus
   /** Names of a directory as bytes, without '.' and '..', with their DT_* types. From the beginning, whatever was read before. */
   readdir(dirfd: number): { name: Buffer; type: number }[]
+  /** lseek(2); ENXIO where SEEK_DATA finds nothing more. */
+  lseek(fd: number, offset: number, whence: number): number
   /** Extended attributes of an open file, or (O_PATH, also of a link itself) through /proc/self/fd. */
   fgetxattr(fd: number, name: string): Buffer
   fsetxattr(fd: number, name: string, value: Uint8Array, flags: number): void

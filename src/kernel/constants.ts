@@ -42,6 +42,10 @@ export const S_IFIFO = 0o010000
 export const DT_DIR = 4
 export const DT_LNK = 10
 
+// lseek(2).
+export const SEEK_DATA = 3
+export const SEEK_HOLE = 4
+
 // setxattr(2).
 export const XATTR_CREATE = 1
 

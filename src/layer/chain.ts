@@ -5,7 +5,7 @@ import { Fault } from '../base/fault.ts'
 import { binding } from '../kernel/binding.ts'
 import { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
-import { isDirectory, Layers, RESOLVE_PLAIN } from './lower.ts'
+import { isDirectory, Layers, RESOLVE_PLAIN, readXattrs } from './lower.ts'
 import { digestHex, type LayerInfo, type LayerStore } from './store.ts'
 import { kernelName } from './tree.ts'
 
@@ -119,7 +119,9 @@ function attributesOf(
 function hasDefaults(layers: Layers, index: number): boolean {
   const { status } = layers.look(index, [])
   const isPlain = status && (status.mode & 0o7777) === 0o755 && status.uid === 0 && status.gid === 0
-  return isPlain === true && !layers.hasXattrs(index, [])
+  if (isPlain !== true) return false
+  using root = layers.open(index, [])
+  return readXattrs(root.number).size === 0
 }
 
 function ancestors(path: string): string[] {

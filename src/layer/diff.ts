@@ -6,6 +6,8 @@ import { Fd } from '../kernel/fd.ts'
 import { type ByteName, byteName } from './bytes.ts'
 import { LAYER_LIMITS } from './limits.ts'
 import { isDirectory, isOpaque, Layers, RESOLVE_PLAIN } from './lower.ts'
+import { madePlaces } from './made-places.ts'
+import type { UpperOptions } from './pack-layer.ts'
 import { kernelName } from './tree.ts'
 import { isWhiteout } from './whiteout.ts'
 
@@ -18,9 +20,11 @@ export interface Change {
 /** More than this many are RESOURCE_EXHAUSTED: the list is for a person or one answer. */
 const CHANGES_MAX = 1_000_000
 
-/** What an overlay's upper directory changes in its lower ones (topmost first), sorted by path. */
-export function layerChanges(lower: readonly string[], upper: string): Change[] {
+/** What an overlay's upper directory changes in its lower ones, sorted by path. */
+export function layerChanges(options: UpperOptions): Change[] {
+  const { lower, upper, alter = (_path, is) => is } = options
   using layers = new Layers(lower)
+  const made = madePlaces({ ...options, alter }, layers)
   using root = new Fd(openSync(upper, O_RDONLY | O_DIRECTORY))
   const changes: Change[] = []
   const add = (kind: Change['kind'], parts: readonly ByteName[]): void => {
@@ -29,13 +33,14 @@ export function layerChanges(lower: readonly string[], upper: string): Change[] 
     }
     changes.push({ kind, path: `/${parts.join('/')}` })
   }
-  walk(root.number, [], { layers, add })
+  walk(root.number, [], { layers, add, made })
   return changes.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
 }
 
 interface Walk {
   readonly layers: Layers
   readonly add: (kind: Change['kind'], parts: readonly ByteName[]) => void
+  readonly made: ReadonlySet<ByteName>
 }
 
 function walk(dirFd: number, parts: readonly ByteName[], context: Walk): void {
@@ -47,6 +52,7 @@ function walk(dirFd: number, parts: readonly ByteName[], context: Walk): void {
     const base = byteName(name)
     names.add(base)
     const path = [...parts, base]
+    if (context.made.has(path.join('/'))) continue
     const status = binding.statx(dirFd, kernelName(base), AT_SYMLINK_NOFOLLOW)
     const below = context.layers.merged(path)
     if (isWhiteout(status)) {

@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
 import type { ByteName } from './bytes.ts'
+import type { Attributes } from './lower.ts'
 import { packTree } from './pack.ts'
+
+const NOTHING: Attributes = { mode: 0, uid: 0, gid: 0, mtimeNs: 0n, xattrs: new Map() }
 
 /**
  * sha256 over all that makes a layer's tree: names, kinds, owners, modes, times, attributes, links, devices, whiteouts and contents, in one
@@ -16,11 +19,13 @@ export async function fingerprintTree(
   implicit: readonly ByteName[],
   signal?: AbortSignal,
 ): Promise<string> {
-  const bare = new Set(implicit.map((path) => (path === '' ? '.' : `./${path}`)))
+  const untold = new Set(implicit)
+  const alter = (path: ByteName, is: Attributes) => (untold.has(path) ? NOTHING : is)
   const hash = createHash('sha256')
   const rootFd = openSync(tree, 'r')
   try {
-    for await (const chunk of packTree({ rootFd, format: 'layer', bare })) {
+    const options = { rootFd, base: '', whiteouts: true, holes: false, alter }
+    for await (const chunk of packTree(options)) {
       signal?.throwIfAborted()
       hash.update(chunk)
     }

@@ -10,7 +10,14 @@ export { type Chain, chainId, prepareChain, prepareUpper } from './chain.ts'
 export { decompress, detectCompression } from './compress.ts'
 export { type Change, layerChanges } from './diff.ts'
 export { LAYER_LIMITS, type LayerLimits } from './limits.ts'
-export { type ExtractOptions, extractInto, type PackOptions, packTree } from './pack.ts'
+export type { Attributes } from './lower.ts'
+export {
+  type ExtractOptions,
+  extractInto,
+  type PackOptions,
+  packTree,
+} from './pack.ts'
+export { packUpper, type UpperOptions } from './pack-layer.ts'
 export { type LayerInfo, LayerStore, treeUsage } from './store.ts'
 export { type TarEntry, TarReader, type TarSink } from './tar-reader.ts'
 export { END_OF_ARCHIVE, encodeEntry, padding, type WrittenEntry } from './tar-writer.ts'

@@ -17,10 +17,20 @@ import {
 import { Fd } from '../kernel/fd.ts'
 import { type ByteName, byteName } from './bytes.ts'
 import { kernelName } from './tree.ts'
-import { isWhiteout, OPAQUE } from './whiteout.ts'
+import { isWhiteout, METACOPY, OPAQUE, REDIRECT } from './whiteout.ts'
 import { isKeptXattr, packRows } from './xattr.ts'
 
 export const RESOLVE_PLAIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+
+/** What an archive says of a node besides kind and content. */
+export interface Attributes {
+  /** Permission bits. */
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  readonly mtimeNs: bigint
+  readonly xattrs: ReadonlyMap<string, Buffer>
+}
 
 export type FileStatus = ReturnType<typeof binding.statx>
 
@@ -132,13 +142,25 @@ export class Layers {
     binding.setAttributes(targetFd, '', mode & 0o7777, uid, gid, mtimeNs, xattrs)
   }
 
-  hasXattrs(index: number, parts: readonly ByteName[]): boolean {
+  /** The node of layer `index` at a path, O_PATH; it must be there. */
+  open(index: number, parts: readonly ByteName[]): Fd {
     using root = this.#root(index)
-    const path = parts.join('/')
-    using dir = new Fd(
-      binding.openat2(root.number, path === '' ? '.' : kernelName(path), O_PATH, 0, RESOLVE_PLAIN),
-    )
-    return readXattrs(dir.number).size > 0
+    const path = parts.length === 0 ? '.' : kernelName(parts.join('/'))
+    const resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+    return new Fd(binding.openat2(root.number, path, O_PATH | O_NOFOLLOW, 0, resolve))
+  }
+
+  /** What all layers together show at the path, with all that can be said of it. */
+  attributes(parts: readonly ByteName[]): (Attributes & { isDirectory: boolean }) | undefined {
+    for (let i = 0; i < this.count; i++) {
+      const { status, hidesBelow } = this.look(i, parts)
+      if (status) {
+        using node = this.open(i, parts)
+        return { ...attributesOf(status, node.number), isDirectory: isDirectory(status) }
+      }
+      if (hidesBelow) return undefined
+    }
+    return undefined
   }
 
   #root(index: number): Fd {
@@ -168,17 +190,31 @@ export function isOpaque(fd: number): boolean {
   }
 }
 
+/** Of an open file (or O_PATH). */
+export function attributesOf(status: FileStatus, fd: number): Attributes {
+  const { mode, uid, gid, mtimeNs } = status
+  return { mode: mode & 0o7777, uid, gid, mtimeNs, xattrs: readXattrs(fd) }
+}
+
+/** Whether the content of a node of an upper directory is, wholly or in part, that of another path of a lower layer. */
+export function holdsRedirect(fd: number): boolean {
+  const names = xattrNames(fd)
+  return names.includes(REDIRECT) || names.includes(METACOPY)
+}
+
+function xattrNames(fd: number): string[] {
+  try {
+    return binding.flistxattr(fd)
+  } catch (error) {
+    if (isErrno(error, 'EOPNOTSUPP', 'ENOTSUP')) return []
+    throw error
+  }
+}
+
 /** The extended attributes of an open file (or O_PATH) that travel with it. */
 export function readXattrs(fd: number): Map<string, Buffer> {
   const xattrs = new Map<string, Buffer>()
-  let names: string[]
-  try {
-    names = binding.flistxattr(fd)
-  } catch (error) {
-    if (isErrno(error, 'EOPNOTSUPP', 'ENOTSUP')) return xattrs
-    throw error
-  }
-  for (const name of names) {
+  for (const name of xattrNames(fd)) {
     if (!isKeptXattr(name)) continue
     try {
       xattrs.set(name, binding.fgetxattr(fd, name))

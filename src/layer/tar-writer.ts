@@ -1,5 +1,6 @@
 import { Header } from 'tar'
 import { type ByteName, nameBytes } from './bytes.ts'
+import type { SparsePiece } from './sparse.ts'
 import { BLOCK } from './tar-header.ts'
 import type { TarEntry, TarKind } from './tar-reader.ts'
 
@@ -22,16 +23,33 @@ const NAME_BYTES = 100
 /** What the writer needs of an entry; the rest of TarEntry follows from it. */
 export type WrittenEntry = Omit<TarEntry, 'dataSize' | 'sparse'>
 
-/** The header blocks of an entry: a ustar one, with a PAX one before it where a name, number, time or attribute does not fit. */
-export function encodeEntry(entry: WrittenEntry): Buffer {
-  const path = entry.kind === 'directory' ? `${entry.path}/` : entry.path
+/** The map of a file with holes in GNU's format 1.0: the content begins with it. Padded to whole blocks. */
+export function sparseMap(pieces: readonly SparsePiece[]): Buffer {
+  const numbers = [pieces.length, ...pieces.flatMap(({ offset, length }) => [offset, length])]
+  const text = Buffer.from(`${numbers.join('\n')}\n`)
+  return Buffer.concat([text, padding(text.length)])
+}
+
+/**
+ * The header blocks of an entry: a ustar one, with a PAX one before it where a name, number, time or attribute does not fit. With `sparse` the
+ * content is a map and the data, `sparse` bytes in all, of a file of `entry.size` bytes.
+ */
+export function encodeEntry(entry: WrittenEntry, sparse?: number): Buffer {
+  const full = entry.kind === 'directory' ? `${entry.path}/` : entry.path
+  const path = sparse === undefined ? full : `GNUSparseFile.0/${full}`
+  const size = sparse ?? entry.size
   const records: Buffer[] = []
   const add = (key: string, value: Buffer | string): void => {
     records.push(paxRecord(key, typeof value === 'string' ? Buffer.from(value) : value))
   }
-  if (!isPlainName(path)) add('path', nameBytes(path))
+  if (sparse !== undefined) {
+    add('GNU.sparse.major', '1')
+    add('GNU.sparse.minor', '0')
+    add('GNU.sparse.name', nameBytes(full))
+    add('GNU.sparse.realsize', String(entry.size))
+  } else if (!isPlainName(path)) add('path', nameBytes(path))
   if (!isPlainName(entry.link)) add('linkpath', nameBytes(entry.link))
-  if (entry.size > SIZE_MAX) add('size', String(entry.size))
+  if (size > SIZE_MAX) add('size', String(size))
   if (entry.uid > ID_MAX) add('uid', String(entry.uid))
   if (entry.gid > ID_MAX) add('gid', String(entry.gid))
   const { mtimeNs } = entry
@@ -45,7 +63,7 @@ export function encodeEntry(entry: WrittenEntry): Buffer {
     mode: entry.mode,
     uid: entry.uid > ID_MAX ? 0 : entry.uid,
     gid: entry.gid > ID_MAX ? 0 : entry.gid,
-    size: entry.size > SIZE_MAX ? 0 : entry.size,
+    size: size > SIZE_MAX ? 0 : size,
     mtime: new Date(isPlainTime ? Number(mtimeNs / 1_000_000n) : 0),
     devmaj: entry.major,
     devmin: entry.minor,

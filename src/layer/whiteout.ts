@@ -4,13 +4,16 @@ import type { ByteName } from './bytes.ts'
 import { packRows } from './xattr.ts'
 
 /** How archives say that something of a lower layer is gone (image-spec, "Whiteouts"; from AUFS). */
-const WHITEOUT_PREFIX = '.wh.'
+export const WHITEOUT_PREFIX = '.wh.'
 const AUFS_PREFIX = '.wh..wh.'
 export const OPAQUE_FILE = '.wh..wh..opq'
 
 /** How overlayfs says that a directory hides what lower layers have in it. */
 export const OPAQUE = 'trusted.overlay.opaque'
 export const OPAQUE_VALUE = Buffer.from('y')
+/** How it says that a directory, or a file's data, is to be looked for elsewhere in the lower layers. */
+export const REDIRECT = 'trusted.overlay.redirect'
+export const METACOPY = 'trusted.overlay.metacopy'
 export const OPAQUE_ROW = packRows([[OPAQUE, OPAQUE_VALUE]])
 
 /** Whether overlayfs takes this node for "nothing here": the character device 0:0. */

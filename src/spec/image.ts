@@ -81,6 +81,8 @@ export interface ImageConfig {
     ArgsEscaped?: boolean
     Shell?: string[]
     Healthcheck?: Record<string, unknown>
+    /** Docker's: instructions that a build from this image runs first. */
+    OnBuild?: string[]
   }
   rootfs: { type: string; diff_ids: Digest[] }
   history?: {

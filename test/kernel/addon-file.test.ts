@@ -1,4 +1,12 @@
-import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -41,6 +49,24 @@ test('nodes of every kind are made with their numbers, 20 bits of minor included
     binding.unlinkat(root.number, 'node', 0)
   }
 })
+
+test('data and holes of a file are found, and its end is ENXIO', () => {
+  truncateSync(writtenFile('holes'), 10_000_000)
+  using file = new Fd(binding.openat2(root.number, 'holes', k.O_RDONLY, 0, 0))
+  assert.is(binding.lseek(file.number, 0, k.SEEK_DATA), 0)
+  const hole = binding.lseek(file.number, 0, k.SEEK_HOLE)
+  assert.ok(hole > 0 && hole <= 65536)
+  assert.throws(
+    () => binding.lseek(file.number, hole, k.SEEK_DATA),
+    (error: unknown) => isErrno(error, 'ENXIO'),
+  )
+})
+
+function writtenFile(name: string): string {
+  const path = join(directory, name)
+  writeFileSync(path, 'data')
+  return path
+}
 
 test('attributes of files, devices and links are set on them and never on what they lead to', () => {
   writeFileSync(join(directory, 'file'), '')

@@ -18,6 +18,7 @@ import {
   extractInto,
   layerChanges,
   packTree,
+  packUpper,
   prepareChain,
   prepareUpper,
 } from '../../src/layer/index.ts'
@@ -155,20 +156,24 @@ test('changes of an upper directory: added, changed, deleted, also by an opaque 
     )
   }
   assert.equal(
-    layerChanges(lower, upper).map(({ kind, path }) => `${kind} ${path}`),
+    layerChanges({ lower, upper, mounted: [] }).map(({ kind, path }) => `${kind} ${path}`),
     ['C /d', 'D /d/x', 'C /d/y', 'C /etc', 'D /etc/a', 'C /etc/b', 'A /etc/c', 'A /n', 'A /n/f'],
   )
 })
 
+async function collected(chunks: AsyncIterable<Buffer>): Promise<Buffer> {
+  const parts: Buffer[] = []
+  for await (const chunk of chunks) parts.push(chunk)
+  return Buffer.concat(parts)
+}
+
 async function packed(
   root: string,
-  options: { path?: string; base?: string; format?: 'plain' | 'layer' } = {},
+  options: { path?: string; base?: string } = {},
 ): Promise<Buffer> {
   const rootFd = openSync(root, 'r')
   try {
-    const parts: Buffer[] = []
-    for await (const chunk of packTree({ rootFd, ...options })) parts.push(chunk)
-    return Buffer.concat(parts)
+    return await collected(packTree({ rootFd, ...options }))
   } finally {
     closeSync(rootFd)
   }
@@ -199,10 +204,10 @@ test('what is packed and unpacked again is the same tree, and GNU tar reads it',
     { name: 'o/', type: '5' },
     { name: 'o/.wh..wh..opq' },
   )
-  const bytes = await packed(tree, { format: 'layer' })
+  const bytes = await collected(packUpper({ upper: tree, lower: [], mounted: [] }))
   const info = await scratch.unpack(bytes)
   const second = scratch.store.treePath(info.diffId)
-  assert.equal(await packed(second, { format: 'layer' }), bytes)
+  assert.equal(await collected(packUpper({ upper: second, lower: [], mounted: [] })), bytes)
   assert.is(lstatSync(join(second, 'd/f'), { bigint: true }).mtimeNs, 9_000_000_001n)
   const names = execFileSync('tar', ['-tf', '-'], { input: bytes, encoding: 'utf8' })
     .trim()

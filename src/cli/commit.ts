@@ -1,0 +1,66 @@
+import type { Command } from 'commander'
+import { type Context, print } from './context.ts'
+import { changedConfig, parseChange } from './import.ts'
+import { examples, type Format, formatOption, option, printJson } from './output.ts'
+import { progressView } from './progress.ts'
+
+const plain = (text: string): string => text
+
+interface Given {
+  author?: string
+  change: [keyword: string, value: string][]
+  message?: string
+  pause: boolean
+  quiet?: true
+  format: Format
+}
+
+export function define(command: Command, context: Context): void {
+  command
+    .argument('<container>', 'name or id')
+    .argument('[name]', 'of the new image')
+    .addOption(option('-a, --author <text>', 'who made it', plain))
+    .addOption(
+      option(
+        '-c, --change <instruction>',
+        'CMD, ENTRYPOINT, ENV, LABEL, USER, WORKDIR, EXPOSE, VOLUME or STOPSIGNAL, as in a Dockerfile',
+        parseChange,
+        'many',
+      ),
+    )
+    .addOption(option('-m, --message <text>', "of the image's history", plain))
+    .option('-p, --pause', 'freeze a running container while its files are read', true)
+    .option('--no-pause', 'let it run on: a file that changes just then may be half written')
+    .option('-q, --quiet', 'no progress')
+    .addOption(formatOption())
+    .addHelpText(
+      'after',
+      `\nVolumes and other mounts are not in the image. A berth that is killed (SIGKILL) here leaves a running container paused.${examples(
+        'berth commit web web:patched',
+        `berth commit -c 'CMD ["nginx", "-g", "daemon off;"]' -m 'with my page' web web:2`,
+      )}`,
+    )
+    .action(async (name: string, image: string | undefined, given: Given) => {
+      const { api, engine } = await context.open(() => import('../engine/commit.ts'))
+      const abort = new AbortController()
+      const stop = (): void => abort.abort()
+      process.once('SIGINT', stop).once('SIGTERM', stop)
+      const view = progressView(given.quiet === true)
+      try {
+        const made = await api.commitContainer(engine, name, {
+          name: image,
+          author: given.author,
+          message: given.message,
+          change: (config) => changedConfig(given.change, config),
+          pause: given.pause,
+          progress: view.report,
+          signal: abort.signal,
+        })
+        view.finish()
+        await (given.format === 'json' ? printJson(made) : print(`${made.id}\n`))
+      } finally {
+        view.finish()
+        process.off('SIGINT', stop).off('SIGTERM', stop)
+      }
+    })
+}

@@ -1,0 +1,33 @@
+import type { Command } from 'commander'
+import { Fault } from '../base/fault.ts'
+import { type Context, print } from './context.ts'
+import { examples, option } from './output.ts'
+
+export function define(command: Command, context: Context): void {
+  command
+    .argument('<container>', 'name or id')
+    .addOption(option('-o, --output <file>', 'in place of stdout', (text) => text))
+    .addHelpText(
+      'after',
+      `\nVolumes and other mounts are not in it.${examples(
+        'berth export web -o web.tar',
+        'berth export web | berth import - web:flat',
+      )}`,
+    )
+    .action(async (name: string, { output }: { output?: string }) => {
+      if (output === undefined && process.stdout.isTTY) {
+        throw new Fault(
+          'INVALID_ARGUMENT',
+          'an archive is nothing for a terminal: give --output FILE, or pipe it on',
+        )
+      }
+      const { api, engine } = await context.open(() => import('../engine/export.ts'))
+      const archive = await api.exportContainer(engine, name)
+      if (output === undefined) {
+        for await (const chunk of archive) await print(chunk as Uint8Array)
+        return
+      }
+      const { writeStream } = await import('../base/stream-file.ts')
+      await writeStream(output, archive)
+    })
+}

@@ -1,0 +1,31 @@
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { type ImageSource, type TarEntry, writeOciArchive } from './images.ts'
+
+/** Debian's package busybox-static: a shell and tools in one static program. */
+export const BUSYBOX = '/bin/busybox'
+
+/** An image with a shell, for what the probe program is too small for. */
+export function busyboxImage(
+  name: string,
+  config: ImageSource['config'] = { Cmd: ['sh'], Env: ['PATH=/bin'] },
+  ...layers: TarEntry[][]
+): ImageSource {
+  const directories = ['bin', 'dev', 'etc', 'proc', 'root', 'sys', 'usr', 'usr/bin', 'var']
+  const tools = execFileSync(BUSYBOX, ['--list'], { encoding: 'utf8' }).trim().split('\n')
+  const entries: TarEntry[] = [
+    ...directories.map((path): TarEntry => ({ name: `${path}/`, type: 'directory' })),
+    { name: 'tmp/', type: 'directory', mode: 0o1777 },
+    { name: 'bin/busybox', mode: 0o755, content: readFileSync(BUSYBOX) },
+    ...tools
+      .filter((tool) => tool !== 'busybox')
+      .map((tool): TarEntry => ({ name: `bin/${tool}`, type: 'symlink', to: 'busybox' })),
+    { name: 'etc/passwd', content: 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n' },
+    { name: 'etc/group', content: 'root:x:0:\nuser:x:1000:\nstaff:x:50:\n' },
+  ]
+  return { name, config, layers: [entries, ...layers] }
+}
+
+export function writeBusybox(path: string, name: string): void {
+  writeOciArchive(path, [busyboxImage(name)])
+}
