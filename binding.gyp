@@ -19,6 +19,13 @@
       "ldflags": ["-static", "-Wl,--gc-sections"]
     },
     {
+      "target_name": "berth-launch",
+      "type": "executable",
+      "sources": ["<!@(ls native/common/*.cc native/init/*.cc native/launch/*.cc)"],
+      "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"],
+      "ldflags": ["-static", "-Wl,--gc-sections"]
+    },
+    {
       "target_name": "berth-pause",
       "type": "executable",
       "sources": ["<!@(ls native/pause/*.cc)"],

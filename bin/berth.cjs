@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Starts the command line from its bundle (scripts/bundle.ts), with V8's compiled form of it: without that, half of a short command's time is
+// Starts a command line from its bundle (scripts/bundle.ts), with V8's compiled form of it: without that, half of a short command's time is
 // compiling. A cache of another Node is no harm, it is not taken.
 'use strict'
 
@@ -7,16 +7,16 @@ const { readFileSync, statSync } = require('node:fs')
 const { join } = require('node:path')
 const { Script } = require('node:vm')
 
-function start() {
+function start(name, module_) {
   const dist = join(__dirname, '../dist')
   const directory = join(dist, 'src/bundle')
-  const path = join(directory, 'berth.cjs')
+  const path = join(directory, `${name}.cjs`)
   const age = (file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0
   // While one works on berth: tsc alone has run since.
-  if (age(path) < age(join(dist, '.tsbuildinfo'))) return import('../dist/src/main.js')
+  if (age(path) < age(join(dist, '.tsbuildinfo'))) return import(`../dist/src/${module_}.js`)
   let cachedData
   try {
-    cachedData = readFileSync(join(directory, 'berth.cache'))
+    cachedData = readFileSync(join(directory, `${name}.cache`))
   } catch {
     // It starts without, slower.
   }
@@ -25,4 +25,5 @@ function start() {
   script.runInThisContext()(exports, require, module, path, directory)
 }
 
-start()
+module.exports = { start }
+if (require.main === module) start('berth', 'main')

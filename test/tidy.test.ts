@@ -64,7 +64,7 @@ function imports(path: string): Import[] {
 }
 
 function folderOf(path: string): string | undefined {
-  if (path === 'src/main.ts') return 'cli'
+  if (path === 'src/main.ts' || path === 'src/main-oci.ts') return 'cli'
   return /^src\/([^/]+)\//.exec(path)?.[1]
 }
 
@@ -109,14 +109,14 @@ test('src imports nothing from outside src', () => {
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   tar: ['layer'],
   fzstd: ['layer'],
-  commander: ['cli'],
+  commander: ['cli', 'oci'],
   'smol-toml': ['image', 'network', 'cri'],
   '@grpc/grpc-js': ['cri'],
   '@grpc/proto-loader': ['cri'],
   ws: ['stream'],
   'prom-client': ['cri'],
-  // Credential helpers of registries.
-  'node:child_process': ['image'],
+  // Credential helpers of registries; hooks, and ps(1).
+  'node:child_process': ['image', 'oci'],
 }
 
 test('each package is imported in its own folder only', () => {
@@ -238,6 +238,7 @@ test('native programs do not include each other', () => {
     common: [],
     hold: ['common'],
     init: ['common'],
+    launch: ['common', 'init'],
     monitor: ['common', 'init'],
     pause: ['common'],
   }

@@ -224,6 +224,22 @@ RlimitPlan DecodeRlimit(Decoder& d, Bytes message) {
   return limit;
 }
 
+HookPlan DecodeHook(Decoder& d, Bytes message) {
+  HookPlan hook;
+  d.Fields(message, [&](const Field& f) {
+    switch (f.tag) {
+      case Tag::kHookPath: hook.path = d.Text(f); return true;
+      case Tag::kHookArg: d.Add(&hook.args, message, f.tag, d.Text(f)); return true;
+      case Tag::kHookEnv: d.Add(&hook.env, message, f.tag, d.Text(f)); return true;
+      case Tag::kHookTimeoutMs: hook.timeout_ms = d.Number<uint32_t>(f); return true;
+      default: return false;
+    }
+  });
+  d.Terminate(&hook.args);
+  d.Terminate(&hook.env);
+  return hook;
+}
+
 void DecodeProcessInto(Decoder& d, Bytes message, ProcessPlan* p) {
   d.Fields(message, [&](const Field& f) {
     switch (f.tag) {
@@ -259,6 +275,7 @@ void DecodeProcessInto(Decoder& d, Bytes message, ProcessPlan* p) {
         return true;
       case Tag::kProcessApparmor: p->apparmor = d.Text(f); return true;
       case Tag::kProcessSelinux: p->selinux = d.Text(f); return true;
+      case Tag::kProcessKeepKeyring: p->keep_keyring = d.Flag(f); return true;
       default: return false;
     }
   });
@@ -320,6 +337,11 @@ void DecodeFields(Decoder& d, Bytes message, ContainerPlan* c, bool whole) {
         c->restart = static_cast<RestartPolicy>(d.Number<uint8_t>(f));
         return true;
       case Tag::kContainerRestartMaximum: c->restart_maximum = d.Number<uint32_t>(f); return true;
+      case Tag::kContainerAwaitsHooks: c->awaits_hooks = d.Flag(f); return true;
+      case Tag::kContainerCreateHook: d.Add(&c->create_hooks, message, f.tag, DecodeHook(d, f.bytes)); return true;
+      case Tag::kContainerStartHook: d.Add(&c->start_hooks, message, f.tag, DecodeHook(d, f.bytes)); return true;
+      case Tag::kContainerHookDirectory: c->hook_directory = d.Text(f); return true;
+      case Tag::kContainerNotifySocket: c->notify_socket = d.Text(f); return true;
       default: return false;
     }
   });
@@ -362,10 +384,14 @@ const ProcessPlan* DecodeProcess(Bytes message, Arena* arena, const char** error
 }
 
 const ContainerPlan* LoadContainer(const char* path, Arena* arena, const char** error) {
+  const Fd file(::open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  return LoadContainer(file.get(), arena, error);
+}
+
+const ContainerPlan* LoadContainer(int file, Arena* arena, const char** error) {
   *error = "cannot read the plan";
-  Fd file(::open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat st = {};
-  if (!file || ::fstat(file.get(), &st) != 0) return nullptr;
+  if (::fstat(file, &st) != 0) return nullptr;
   if (!S_ISREG(st.st_mode) || st.st_size > static_cast<off_t>(kPlanBytesMax)) {
     errno = S_ISREG(st.st_mode) ? EFBIG : EINVAL;
     return nullptr;
@@ -380,7 +406,7 @@ const ContainerPlan* LoadContainer(const char* path, Arena* arena, const char** 
   }
   size_t got = 0;
   while (got < size) {
-    const ssize_t n = ::read(file.get(), bytes + got, size - got);
+    const ssize_t n = ::read(file, bytes + got, size - got);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return nullptr;
     if (n == 0) break;

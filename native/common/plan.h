@@ -108,6 +108,14 @@ struct ProcessPlan {
   int oom_score_adj = 0;
   const char* apparmor = nullptr;
   const char* selinux = nullptr;
+  bool keep_keyring = false;
+};
+
+struct HookPlan {
+  const char* path = "";
+  Array<const char*> args;  // Null-terminated behind its end, as env is.
+  Array<const char*> env;
+  uint32_t timeout_ms = 0;  // 0: none.
 };
 
 struct TimeOffset {
@@ -145,6 +153,11 @@ struct ContainerPlan {
   Array<const char*> exit_command;  // Null-terminated behind its end, as args.
   RestartPolicy restart = RestartPolicy::kNo;
   uint32_t restart_maximum = 0;
+  bool awaits_hooks = false;
+  Array<HookPlan> create_hooks;
+  Array<HookPlan> start_hooks;
+  const char* hook_directory = "/";
+  const char* notify_socket = "";  // Empty: the filter notifies nobody.
 };
 
 // Decodes into the arena. Null when the message is malformed, incomplete or holds a field that this monitor does
@@ -156,6 +169,8 @@ const ProcessPlan* DecodeProcess(Bytes message, Arena* arena, const char** error
 
 // Reads and decodes a plan file. Null with errno set (EBADMSG when it was read but is no plan) and `error`.
 const ContainerPlan* LoadContainer(const char* path, Arena* arena, const char** error);
+// The same of an open file.
+const ContainerPlan* LoadContainer(int file, Arena* arena, const char** error);
 
 }  // namespace berth
 

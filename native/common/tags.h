@@ -78,6 +78,7 @@ enum class Tag : uint16_t {
   kProcessOomScoreAdj = 90,
   kProcessApparmor = 91,
   kProcessSelinux = 92,
+  kProcessKeepKeyring = 93,
   // RlimitPlan
   kRlimitResource = 95,
   kRlimitSoft = 96,
@@ -113,6 +114,16 @@ enum class Tag : uint16_t {
   kContainerExitCommand = 127,
   kContainerRestartPolicy = 128,
   kContainerRestartMaximum = 129,
+  kContainerAwaitsHooks = 130,
+  kContainerCreateHook = 131,
+  kContainerStartHook = 132,
+  kContainerHookDirectory = 133,
+  kContainerNotifySocket = 134,
+  // HookPlan
+  kHookPath = 140,
+  kHookArg = 141,
+  kHookEnv = 142,
+  kHookTimeoutMs = 143,
   // requests to a monitor
   kRequestId = 150,
   kRequestPlanPath = 151,

@@ -35,9 +35,14 @@ struct Child {
   int scratch = -1;        // A tmpfs in a private mount namespace.
   int scratch_used = 0;    // Directories in it.
 
+  // The listener for the start, -1 for none; behind it the numbers of nothing that stays.
+  int listener = -1;
+  int first_free = 0;
+
   // For the last stage.
   int apparmor = -1;
   int selinux = -1;
+  int notify = -1;  // Connected to who answers for the filter.
   // The process that executes the program is cloned into the container's PID namespace at the very end: see Finish.
   bool clones_last = false;
 };
@@ -52,7 +57,7 @@ void CloneSibling(uint64_t flags, bool terminal);
 
 // start.cc: the first lines of every child. Afterwards 0, 1, 2 are its stdio, `sync` is remembered, and it has no
 // other descriptor but `keep` (when that is not -1, it is replaced by its new number).
-void EnterChild(const ChildStdio& stdio, int sync, int* keep);
+void EnterChild(Child* child, const ChildStdio& stdio, int sync, int* keep);
 // Opens the host's /proc and /dev/null.
 void OpenHost(Child* child);
 // The host's /dev/null as this mount namespace has it.
@@ -113,6 +118,14 @@ void OpenLabels(Child* child);
 
 // terminal.cc: opens a pty below `root`, makes it stdio, sends its master.
 void OpenTerminal(Child* child, int root, bool console);
+
+// hooks.cc: runs each with the file `state` as its stdin, in that directory. The first that fails ends this process.
+void RunHooks(const Array<HookPlan>& hooks, const char* kind, int state, const char* directory);
+
+// notify.cc
+void ConnectNotify(Child* child);
+// Hands the filter's descriptor on, with the text.
+void SendNotify(int socket, int text, int filter);
 
 // finish.cc: from ready to exec.
 void MakeCwd(Child* child, int root);

@@ -80,15 +80,16 @@ void DropPrivileges(const ProcessPlan& process) {
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-void LoadSeccomp(const ProcessPlan& process) {
-  if (process.seccomp_program.empty()) return;
+int LoadSeccomp(const ProcessPlan& process) {
+  if (process.seccomp_program.empty()) return -1;
   const size_t count = process.seccomp_program.size / sizeof(sock_filter);
   if (count > BPF_MAXINSNS) Die(E2BIG, "seccomp", "a program of %zu instructions", count);
   sock_fprog program = {};
   program.len = static_cast<unsigned short>(count);
   program.filter = reinterpret_cast<sock_filter*>(const_cast<uint8_t*>(process.seccomp_program.data));
-  Must(Call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, process.seccomp_flags, &program), "seccomp",
-       "cannot load the program of %zu instructions", count);
+  const long result = Call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, process.seccomp_flags, &program);
+  Must(result, "seccomp", "cannot load the program of %zu instructions", count);
+  return process.seccomp_flags & SECCOMP_FILTER_FLAG_NEW_LISTENER ? static_cast<int>(result) : -1;
 }
 
 }  // namespace berth

@@ -8,7 +8,8 @@ namespace berth {
 
 // Bounding set, ids, capability sets, ambient set.
 void DropPrivileges(const ProcessPlan& process);
-void LoadSeccomp(const ProcessPlan& process);
+// The listener's descriptor where the flags ask for one, else -1.
+int LoadSeccomp(const ProcessPlan& process);
 
 }  // namespace berth
 

@@ -19,23 +19,29 @@
 namespace berth {
 namespace {
 
+// Above the numbers that CloseAllElse gives out.
+constexpr int kHigh = 64;
 constexpr char kDefaultPath[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-// Leaves 0, 1, 2, the socket (3) and the label files (4, 5): a cwd of /proc/self/fd/N finds nothing else to stand in
-// (CVE-2024-21626).
+constexpr int kKept = 3;
+
+// Leaves stdio, what the caller wants kept, the sockets and the label files: a cwd of /proc/self/fd/N finds nothing else to
+// stand in (CVE-2024-21626).
 void CloseAllElse(Child* child) {
-  int* const labels[2] = {&child->apparmor, &child->selinux};
-  int high[2] = {-1, -1};
-  for (int i = 0; i < 2; i++) {
-    if (*labels[i] >= 0) high[i] = static_cast<int>(Must(::fcntl(*labels[i], F_DUPFD_CLOEXEC, 64), "start", "label"));
+  int* const kept[kKept] = {&child->apparmor, &child->selinux, &child->notify};
+  int high[kKept] = {-1, -1, -1};
+  const int first = child->first_free;
+  for (int i = 0; i < kKept; i++) {
+    if (*kept[i] < 0) continue;
+    high[i] = static_cast<int>(Must(::fcntl(*kept[i], F_DUPFD_CLOEXEC, first + kHigh), "start", "label"));
   }
-  for (int i = 0; i < 2; i++) {
-    ::close(4 + i);
+  for (int i = 0; i < kKept; i++) {
+    ::close(first + i);
     if (high[i] < 0) continue;
-    Must(Call(SYS_dup3, high[i], 4 + i, O_CLOEXEC), "start", "label");
-    *labels[i] = 4 + i;
+    Must(Call(SYS_dup3, high[i], first + i, O_CLOEXEC), "start", "label");
+    *kept[i] = first + i;
   }
-  Must(Call(SYS_close_range, 6U, ~0U, 0), "start", "close_range");
+  Must(Call(SYS_close_range, static_cast<unsigned>(first + kKept), ~0U, 0), "start", "close_range");
 }
 
 void SetRlimits(const ProcessPlan& process) {
@@ -117,6 +123,31 @@ const char* Variable(const Array<const char*>& env, const char* name) {
   Die(-ENOENT, "exec", "exec \"%s\": executable file not found in $PATH", name);
 }
 
+void LoadFilter(const Child& child, int text) {
+  const int filter = LoadSeccomp(*child.process);
+  if (filter >= 0) SendNotify(child.notify, text, filter);
+}
+
+// An engine is told at create already, where it can be told, that there is no such program.
+void RequireProgram(const ProcessPlan& process) {
+  const char* const name = process.args[0];
+  if (name[0] == '/') Must(::faccessat(AT_FDCWD, name, X_OK, 0), "exec", "exec \"%s\"", name);
+  if (std::strchr(name, '/')) return;
+  const char* path = Variable(process.env, "PATH");
+  if (!path) path = kDefaultPath;
+  for (bool more = true; more;) {
+    const size_t length = std::strcspn(path, ":");
+    char file[PATH_MAX];
+    const int size = std::snprintf(file, sizeof(file), "%.*s/%s", static_cast<int>(length), path, name);
+    if (length > 0 && size > 0 && static_cast<size_t>(size) < sizeof(file) && ::faccessat(AT_FDCWD, file, X_OK, 0) == 0) {
+      return;
+    }
+    more = path[length] == ':';
+    path += length + more;
+  }
+  Die(-ENOENT, "exec", "exec \"%s\": executable file not found in $PATH", name);
+}
+
 }  // namespace
 
 void MakeCwd(Child* child, int root) {
@@ -136,11 +167,12 @@ void MakeCwd(Child* child, int root) {
 void Finish(Child* child) {
   const ProcessPlan& process = *child->process;
   // Else keys of the host's session could be read in the container. A kernel without keyrings has none to read.
-  const long keyring = Call(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
+  const long keyring = process.keep_keyring ? 0 : Call(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
   if (keyring < 0 && errno != ENOSYS) Must(keyring, "process", "cannot make a session keyring");
   CloseAllElse(child);
+  if (child->listener >= 0) RequireProgram(process);
   SendReady();
-  AwaitStart();
+  const StartTexts texts = AwaitStart(child->listener);
 
   WriteLabels(child);
   SetRlimits(process);
@@ -149,7 +181,7 @@ void Finish(Child* child) {
   long entered = Call(SYS_chdir, process.cwd);
   if (entered < 0 && errno != EACCES && errno != EPERM) Must(entered, "cwd", "cannot enter %s", process.cwd);
   // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so it happens before that is dropped (seccomp(2)).
-  if (!process.no_new_privileges) LoadSeccomp(process);
+  if (!process.no_new_privileges) LoadFilter(*child, texts.notify);
   DropPrivileges(process);
   if (entered < 0) Must(Call(SYS_chdir, process.cwd), "cwd", "cannot enter %s", process.cwd);
   CheckCwd(process.cwd);
@@ -159,7 +191,9 @@ void Finish(Child* child) {
   // container can see of an exec has none of our privileges and descriptors left.
   if (child->clones_last) CloneSibling(0, process.terminal);
   // The last but exec: nothing of ours needs a call that the filter might forbid.
-  if (process.no_new_privileges) LoadSeccomp(process);
+  if (process.no_new_privileges) LoadFilter(*child, texts.notify);
+  // By the program's rights: they are programs of the container.
+  if (child->plan && texts.state >= 0) RunHooks(child->plan->start_hooks, "startContainer", texts.state, "/");
   if (child->plan && child->plan->reaper) ForkFromReaper(process.terminal);
   Execute(process);
 }

@@ -43,6 +43,15 @@ bool OneCloneDoes(const ContainerPlan& plan) {
   return true;
 }
 
+// runtime-spec: the host's hooks, then those of the container's namespaces with the host's files, before pivot_root.
+void HookCreation(Child* child) {
+  const ContainerPlan& plan = *child->plan;
+  if (!plan.awaits_hooks) return;
+  const int state = AwaitContinue();
+  RunHooks(plan.create_hooks, "createContainer", state, plan.hook_directory);
+  ::close(state);
+}
+
 // The part inside: all namespaces are there.
 [[noreturn]] void Inside(Child* child) {
   const ContainerPlan& plan = *child->plan;
@@ -58,6 +67,7 @@ bool OneCloneDoes(const ContainerPlan& plan) {
     HidePaths(child);
     MakeCwd(child, child->root);
     if (child->process->terminal) OpenTerminal(child, child->root, true);
+    HookCreation(child);
     EnterRoot(child);
   } else {
     child->root = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC), "root", "/"));
@@ -68,7 +78,7 @@ bool OneCloneDoes(const ContainerPlan& plan) {
 }
 
 void Prepare(Child* child, const ChildStdio& stdio, int sync) {
-  EnterChild(stdio, sync, nullptr);
+  EnterChild(child, stdio, sync, nullptr);
   OpenHost(child);
   const ContainerPlan& plan = *child->plan;
   if (!MakesNamespace(plan, CLONE_NEWNS) && !JoinsNamespace(plan, CLONE_NEWNS)) {
@@ -80,6 +90,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   const bool mapped = !user || (plan.id_mappings && MapOut(plan.id_mappings->uids, uid, &uid));
   if (mapped && !child->process->terminal) GiveStdio(uid);
   OpenNamespaces(child);
+  ConnectNotify(child);
 }
 
 [[noreturn]] void DirectChild(const ContainerPlan& plan, const ChildStdio& stdio, int sync) {
@@ -249,7 +260,7 @@ bool HostUid(int proc, pid_t pid, uint32_t inside, uint32_t* outside) {
 [[noreturn]] void ExecChild(const ProcessPlan& process, int pidfd, const ChildStdio& stdio, int sync) {
   Child child;
   child.process = &process;
-  EnterChild(stdio, sync, &pidfd);
+  EnterChild(&child, stdio, sync, &pidfd);
   OpenHost(&child);
   const pid_t first = static_cast<pid_t>(Must(PidOf(child.proc, pidfd), "exec", "the container is not running"));
   PrepareProcess(&child);

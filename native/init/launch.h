@@ -17,7 +17,15 @@ struct ChildStdio {
   int stdin_fd = -1;
   int stdout_fd = -1;
   int stderr_fd = -1;
+  // Further descriptors that the program gets, as 3, 4 … Beyond kPreservedMax they are EMFILE.
+  const int* preserved = nullptr;
+  int preserved_count = 0;
+  // A listening stream socket: the start comes over a connection of it, whoever made the container (AwaitStart in
+  // sync.h). -1: over `sync`.
+  int listener = -1;
 };
+
+inline constexpr int kPreservedMax = 256;
 
 // A process on its way: `sync` speaks the protocol of docs/native.md, "Inside: from clone to exec".
 struct Launched {

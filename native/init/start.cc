@@ -20,7 +20,7 @@ namespace berth {
 namespace {
 
 constexpr int kSignals = 64;
-// Above all numbers that are given out below.
+// Above all numbers that are given out below, but for those that are preserved.
 constexpr int kHigh = 64;
 
 struct KernelSigaction {
@@ -40,36 +40,48 @@ void ResetSignals() {
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof(none));
 }
 
-int MoveHigh(int fd) {
+int MoveHigh(int fd, int preserved) {
   if (fd < 0) return -1;
-  return static_cast<int>(Must(::fcntl(fd, F_DUPFD_CLOEXEC, kHigh), "start", "cannot keep fd %d", fd));
+  return static_cast<int>(Must(::fcntl(fd, F_DUPFD_CLOEXEC, kHigh + preserved), "start", "cannot keep fd %d", fd));
 }
 
 }  // namespace
 
-void EnterChild(const ChildStdio& stdio, int sync, int* keep) {
+void EnterChild(Child* child, const ChildStdio& stdio, int sync, int* keep) {
   // First of all: a process of a joined pid or user namespace must not trace us (CVE-2016-9962).
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   SetSync(sync);
   ResetSignals();
-  const int high[3] = {MoveHigh(stdio.stdin_fd), MoveHigh(stdio.stdout_fd), MoveHigh(stdio.stderr_fd)};
-  sync = MoveHigh(sync);
-  if (keep) *keep = MoveHigh(*keep);
+  const int count = stdio.preserved_count;
+  if (count > kPreservedMax) Die(EMFILE, "start", "%d descriptors to keep", count);
+  const int high[3] = {MoveHigh(stdio.stdin_fd, count), MoveHigh(stdio.stdout_fd, count), MoveHigh(stdio.stderr_fd, count)};
+  int preserved[kPreservedMax];
+  for (int i = 0; i < count; i++) preserved[i] = MoveHigh(stdio.preserved[i], count);
+  sync = MoveHigh(sync, count);
+  const int listener = MoveHigh(stdio.listener, count);
+  if (keep) *keep = MoveHigh(*keep, count);
   for (int i = 0; i < 3; i++) {
     int fd = high[i];
     if (fd < 0) fd = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR), "start", "/dev/null"));
     if (fd != i) Must(Call(SYS_dup3, fd, i, 0), "start", "cannot set up stdio");
     if (high[i] < 0 && fd > 2) ::close(fd);
   }
-  Must(Call(SYS_dup3, sync, 3, O_CLOEXEC), "start", "cannot set up the socket");
-  SetSync(3);
-  unsigned first = 4;
-  if (keep && *keep >= 0) {
-    Must(Call(SYS_dup3, *keep, 4, O_CLOEXEC), "start", "cannot keep a descriptor");
-    *keep = 4;
-    first = 5;
+  int next = 3;
+  for (int i = 0; i < count; i++) {
+    Must(Call(SYS_dup3, preserved[i], next++, 0), "start", "cannot keep a descriptor");
   }
-  Must(Call(SYS_close_range, first, ~0U, 0), "start", "close_range");
+  Must(Call(SYS_dup3, sync, next, O_CLOEXEC), "start", "cannot set up the socket");
+  SetSync(next++);
+  if (listener >= 0) {
+    Must(Call(SYS_dup3, listener, next, O_CLOEXEC), "start", "cannot set up the listener");
+    child->listener = next++;
+  }
+  child->first_free = next;
+  if (keep && *keep >= 0) {
+    Must(Call(SYS_dup3, *keep, next, O_CLOEXEC), "start", "cannot keep a descriptor");
+    *keep = next++;
+  }
+  Must(Call(SYS_close_range, static_cast<unsigned>(next), ~0U, 0), "start", "close_range");
   Must(Call(SYS_setsid), "start", "setsid");
   ::umask(0);
 }

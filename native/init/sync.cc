@@ -1,5 +1,7 @@
 #include "sync.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -8,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 
 #include "call.h"
 
@@ -37,6 +40,58 @@ int g_sync = -1;
   // Nobody else can be told when this fails; the monitor sees the end of file without an exec then.
   (void)!::send(g_sync, message, used, MSG_NOSIGNAL);
   ::_exit(1);
+}
+
+bool ReadAll(int fd, void* to, size_t size) {
+  char* at = static_cast<char*>(to);
+  while (size > 0) {
+    const ssize_t got = ::read(fd, at, size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    at += got;
+    size -= static_cast<size_t>(got);
+  }
+  return true;
+}
+
+// A text of the connection as a file in memory, for it becomes a hook's stdin; -1 where it is empty.
+bool TakeText(int connection, int* file) {
+  uint32_t left = 0;
+  if (!ReadAll(connection, &left, sizeof(left)) || left > kStateBytesMax) return false;
+  if (left == 0) return true;
+  *file = ::memfd_create("state", MFD_CLOEXEC);
+  if (*file < 0) return false;
+  char bytes[4096];
+  while (left > 0) {
+    const size_t size = left < sizeof(bytes) ? left : sizeof(bytes);
+    if (!ReadAll(connection, bytes, size) || ::write(*file, bytes, size) != static_cast<ssize_t>(size)) return false;
+    left -= static_cast<uint32_t>(size);
+  }
+  return true;
+}
+
+// One connection. It takes the place of the socket where it says start.
+bool TakeStart(int listener, StartTexts* texts) {
+  const int connection = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+  if (connection < 0) {
+    if (errno != EINTR && errno != ECONNABORTED) ::_exit(1);
+    return false;
+  }
+  char word = 0;
+  const bool whole = ReadAll(connection, &word, 1) && word == kSyncStart && TakeText(connection, &texts->state) &&
+                     TakeText(connection, &texts->notify);
+  if (whole) {
+    // Whoever asks from now on hears that nobody waits any more.
+    ::close(listener);
+    if (::dup3(connection, g_sync, O_CLOEXEC) < 0) ::_exit(1);
+  } else {
+    for (int* file : {&texts->state, &texts->notify}) {
+      if (*file >= 0) ::close(*file);
+      *file = -1;
+    }
+  }
+  ::close(connection);
+  return whole;
 }
 
 }  // namespace
@@ -91,7 +146,33 @@ void SendReady() {
   if (!SendMessage(g_sync, &kSyncReady, 1, -1)) Die(errno, "sync", "cannot report readiness");
 }
 
-void AwaitStart() {
+int AwaitContinue() {
+  if (!SendMessage(g_sync, &kSyncHooks, 1, -1)) Die(errno, "sync", "cannot report that the hooks may run");
+  char word = 0;
+  iovec part = {&word, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  ssize_t size;
+  do {
+    size = ::recvmsg(g_sync, &message, MSG_CMSG_CLOEXEC);
+  } while (size < 0 && errno == EINTR);
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (size != 1 || word != kSyncContinue || !header || header->cmsg_type != SCM_RIGHTS) ::_exit(1);
+  int state = -1;
+  std::memcpy(&state, CMSG_DATA(header), sizeof(state));
+  return state;
+}
+
+StartTexts AwaitStart(int listener) {
+  StartTexts texts;
+  if (listener >= 0) {
+    while (!TakeStart(listener, &texts)) continue;
+    return texts;
+  }
   char message = 0;
   ssize_t size;
   do {
@@ -99,6 +180,7 @@ void AwaitStart() {
   } while (size < 0 && errno == EINTR);
   // The monitor is gone or has given up: a container that nobody watches is not started.
   if (size != 1 || message != kSyncStart) ::_exit(1);
+  return texts;
 }
 
 }  // namespace berth

@@ -4,11 +4,20 @@
 //   T  and the pty's master
 //   R
 //   E  i32 errno, stage NUL, text NUL
+//   H                                everything but the hooks before pivot_root; waits for C
+//   C  (received) and the state      go on
 //   S  (received)
+//
+// S comes over a connection of the listener where there is one: S, u32 size and text of the state for hooks, u32 size and
+// text for the listener of seccomp. Then `E` or an end of file is the answer. A connection that ends without a word was
+// somebody who wanted to know whether we still wait.
 #ifndef BERTH_INIT_SYNC_H_
 #define BERTH_INIT_SYNC_H_
 
 #include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
 
 namespace berth {
 
@@ -17,6 +26,10 @@ inline constexpr char kSyncTerminal = 'T';
 inline constexpr char kSyncReady = 'R';
 inline constexpr char kSyncError = 'E';
 inline constexpr char kSyncStart = 'S';
+inline constexpr char kSyncHooks = 'H';
+inline constexpr char kSyncContinue = 'C';
+// Of each text of S.
+inline constexpr uint32_t kStateBytesMax = 4 * 1024 * 1024;
 // No message is longer; a longer text of 'E' is cut.
 inline constexpr size_t kSyncBytesMax = 4096;
 
@@ -34,8 +47,15 @@ int SyncFd();
 void SendPid(pid_t pid, int pidfd);
 void SendTerminal(int master);
 void SendReady();
-// Returns when the monitor says start; ends this process when the monitor has gone.
-void AwaitStart();
+// Reports H and waits for C; returns the state's file.
+int AwaitContinue();
+// What came with the start; -1 for nothing.
+struct StartTexts {
+  int state = -1;
+  int notify = -1;
+};
+// Returns when the start is said; ends this process when who should say it has gone.
+StartTexts AwaitStart(int listener);
 
 // One message with at most one fd (-1 for none); false with errno set.
 bool SendMessage(int socket, const void* bytes, size_t size, int fd);

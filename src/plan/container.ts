@@ -8,10 +8,11 @@ import type {
   ProcessPlan,
   RootPlan,
 } from '../spec/plan.ts'
-import type { Hooks, Linux, Process, Spec } from '../spec/runtime.ts'
+import type { Linux, Process, Spec } from '../spec/runtime.ts'
 import { absolute, invalid, list, show, text, unsupported } from './check.ts'
 import { planDevices } from './devices.ts'
 import type { HostFacts } from './facts.ts'
+import { planHooks } from './hooks.ts'
 import { PROPAGATION, planMounts } from './mounts.ts'
 import { outsideOf, planIdMappings, planNamespaces, planTimeOffsets } from './namespaces.ts'
 import { type ProcessPlace, planProcess } from './process.ts'
@@ -37,6 +38,8 @@ export interface Place extends ProcessPlace {
   readonly bundle?: string | undefined
   /** A mount namespace (its path) whose /dev/shm takes the place of a tmpfs there: of the container whose ipc namespace is joined, or what a monitor holds. */
   readonly sharedMemory?: string | undefined
+  /** Whoever makes the container runs the host's hooks, and this is the cwd of all that see the host's files. Without it hooks are refused. */
+  readonly hookDirectory?: string | undefined
   /** Joined namespaces that are the host's own (`namespacesOfHost`). */
   readonly hostNamespaces?: ReadonlySet<NamespaceType> | undefined
 }
@@ -58,7 +61,7 @@ export function planContainer(
   const linux = spec.linux
   if (!linux) throw invalid('linux', 'is missing: berth runs Linux containers')
   if (!spec.process) throw invalid('process', 'is missing')
-  refuseUnsupported(spec, linux)
+  refuseUnsupported(spec, linux, place.hookDirectory !== undefined)
 
   const namespaces = planNamespaces(linux, facts, place.hostNamespaces ?? new Set())
   const idMappings = planIdMappings(linux, namespaces)
@@ -99,8 +102,20 @@ export function planContainer(
     io: place.io,
     exit: place.exit,
     restart: place.restart ?? { policy: 'no', maximumRetries: 0 },
+    ...hooksOf(spec, place.hookDirectory),
+    ...(spec.linux?.seccomp?.listenerPath ? { notifySocket: spec.linux.seccomp.listenerPath } : {}),
   }
   return { plan, warnings }
+}
+
+/** Those that run inside; with any that run outside while the container is made, it waits for them. */
+function hooksOf(spec: Spec, directory: string | undefined): Pick<ContainerPlan, 'hooks'> {
+  const { prestart, createRuntime, createContainer, startContainer } = planHooks(spec.hooks)
+  const none = [prestart, createRuntime, createContainer, startContainer].every(
+    (hooks) => hooks.length === 0,
+  )
+  if (none || directory === undefined) return {}
+  return { hooks: { directory, createContainer, startContainer } }
 }
 
 /** A further process in a container that was made from `spec`. */
@@ -133,10 +148,9 @@ function withSharedMemory(mounts: MountPlan[], namespace: string | undefined): M
 }
 
 /** What the native side has no field for: refused by name, never ignored. */
-function refuseUnsupported(spec: Spec, linux: Linux): void {
-  const hooks: Hooks = spec.hooks ?? {}
-  for (const [name, list] of Object.entries(hooks)) {
-    if (Array.isArray(list) && list.length > 0) throw unsupported(`hooks.${name}`)
+function refuseUnsupported(spec: Spec, linux: Linux, hooks: boolean): void {
+  for (const [name, list] of Object.entries(spec.hooks ?? {})) {
+    if (!hooks && Array.isArray(list) && list.length > 0) throw unsupported(`hooks.${name}`)
   }
   for (const field of ['intelRdt', 'memoryPolicy', 'personality'] as const) {
     if (linux[field] !== undefined && linux[field] !== null) throw unsupported(`linux.${field}`)

@@ -7,5 +7,6 @@
  */
 export { type Place, planContainer, planExec } from './container.ts'
 export { type HostFacts, hostFacts, namespacesOfHost } from './facts.ts'
+export { HOOK_KINDS, type HookKind, planHooks } from './hooks.ts'
 export { MOUNT_OPTIONS } from './mounts.ts'
 export { type ProcessPlace, planProcess } from './process.ts'

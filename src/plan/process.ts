@@ -24,6 +24,8 @@ export interface ProcessPlace {
   readonly seccomp?: SeccompPlan | undefined
   /** Makes a missing cwd (docker's and kubelet's habit); an OCI runtime does not. */
   readonly createCwd?: boolean | undefined
+  /** Stays in the caller's session keyring. */
+  readonly keepKeyring?: boolean | undefined
   readonly warn?: ((text: string) => void) | undefined
 }
 
@@ -60,6 +62,7 @@ export function planProcess(
     ...(place.seccomp ? { seccomp: place.seccomp } : {}),
     ...(oomScoreAdj === undefined ? {} : { oomScoreAdj: checkOomScore(oomScoreAdj, facts) }),
     ...labels(process, facts),
+    ...(place.keepKeyring ? { keepKeyring: true } : {}),
   }
 }
 

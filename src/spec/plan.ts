@@ -142,6 +142,17 @@ export interface ProcessPlan {
   readonly oomScoreAdj?: number
   readonly apparmor?: string
   readonly selinux?: string
+  /** Stays in the session keyring of whoever starts it. */
+  readonly keepKeyring?: boolean
+}
+
+/** A program that runs at a point of a container's life, with the container's state on its stdin. */
+export interface HookPlan {
+  readonly path: string
+  readonly args: readonly string[]
+  readonly env: readonly string[]
+  /** 0 for none. */
+  readonly timeoutMs: number
 }
 
 export interface ContainerPlan {
@@ -193,6 +204,15 @@ export interface ContainerPlan {
     /** 0 for no bound. */
     readonly maximumRetries: number
   }
+  /** With hooks of which the caller runs some: before pivot_root the creation waits for its word. */
+  readonly hooks?: {
+    /** The cwd of those that see the host's files. */
+    readonly directory: string
+    readonly createContainer: readonly HookPlan[]
+    readonly startContainer: readonly HookPlan[]
+  }
+  /** Where the seccomp filter's listener is sent to; '' for nowhere. */
+  readonly notifySocket?: string
 }
 
 /** A further process in a running container. */

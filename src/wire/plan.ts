@@ -1,6 +1,7 @@
 import {
   type ContainerPlan,
   type DevicePlan,
+  type HookPlan,
   type IdMap,
   type IdMappings,
   type MountPlan,
@@ -44,7 +45,29 @@ export function encodeContainer(plan: ContainerPlan): Buffer {
   m.texts(TAG.containerExitCommand, plan.exit.command)
   m.number(TAG.containerRestartPolicy, RESTART_POLICY[plan.restart.policy])
   m.number(TAG.containerRestartMaximum, plan.restart.maximumRetries)
+  if (plan.notifySocket) m.text(TAG.containerNotifySocket, plan.notifySocket)
+  if (plan.hooks) {
+    m.flag(TAG.containerAwaitsHooks, true).text(TAG.containerHookDirectory, plan.hooks.directory)
+    for (const hook of plan.hooks.createContainer) {
+      m.group(TAG.containerCreateHook, (g) => hookFields(g, hook))
+    }
+    for (const hook of plan.hooks.startContainer) {
+      m.group(TAG.containerStartHook, (g) => hookFields(g, hook))
+    }
+  }
   return m.encode()
+}
+
+/** The plan file of a further process, in the container's cgroup: what berth-launch takes. */
+export function encodeExecFile(cgroup: string, process: ProcessPlan): Buffer {
+  const m = new Message().text(TAG.containerCgroup, cgroup)
+  m.group(TAG.containerRoot, (g) => root(g, { kind: 'directory', path: '/' }))
+  return m.group(TAG.containerProcess, (g) => encodeProcess(g, process)).encode()
+}
+
+function hookFields(m: Message, hook: HookPlan): Message {
+  m.text(TAG.hookPath, hook.path).texts(TAG.hookArg, hook.args).texts(TAG.hookEnv, hook.env)
+  return m.number(TAG.hookTimeoutMs, hook.timeoutMs)
 }
 
 /** What namespaces are, and say about themselves. */
@@ -95,7 +118,7 @@ export function encodeProcess(m: Message, process: ProcessPlan): Message {
   if (process.oomScoreAdj !== undefined) m.number(TAG.processOomScoreAdj, process.oomScoreAdj)
   if (process.apparmor !== undefined) m.text(TAG.processApparmor, process.apparmor)
   if (process.selinux !== undefined) m.text(TAG.processSelinux, process.selinux)
-  return m
+  return m.flag(TAG.processKeepKeyring, process.keepKeyring)
 }
 
 /** uid_map and gid_map of a user namespace, as a message. */

@@ -74,6 +74,7 @@ export const TAG = {
   processOomScoreAdj: 90,
   processApparmor: 91,
   processSelinux: 92,
+  processKeepKeyring: 93,
   // RlimitPlan
   rlimitResource: 95,
   rlimitSoft: 96,
@@ -109,6 +110,16 @@ export const TAG = {
   containerExitCommand: 127,
   containerRestartPolicy: 128,
   containerRestartMaximum: 129,
+  containerAwaitsHooks: 130,
+  containerCreateHook: 131,
+  containerStartHook: 132,
+  containerHookDirectory: 133,
+  containerNotifySocket: 134,
+  // HookPlan
+  hookPath: 140,
+  hookArg: 141,
+  hookEnv: 142,
+  hookTimeoutMs: 143,
   // requests to a monitor
   requestId: 150,
   requestPlanPath: 151,

@@ -1,0 +1,5 @@
+#!/usr/bin/env node
+// The OCI runtime, with the command line of runc.
+'use strict'
+
+require('./berth.cjs').start('berth-oci', 'main-oci')

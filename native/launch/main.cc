@@ -1,0 +1,297 @@
+// berth-launch: makes one process and hands it to whoever is left: `berth-launch create|exec [OPTION…]`. Its parent is then the next
+// subreaper above (conmon, a shim), as with every OCI runtime. With --foreground it stays until the process ends. See docs/native.md.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../common/json.h"
+#include "../common/sealed.h"
+#include "../init/launch.h"
+#include "../init/sync.h"
+#include "relay.h"
+
+namespace berth {
+namespace {
+
+// The descriptors that the caller gives, after stdio.
+enum : int { kReport = 3, kCommands = 4, kPlan = 5, kPlace = 6, kFirstPreserved = 7 };
+
+constexpr int kBacklog = 16;
+constexpr char kTerminalName[] = "/dev/ptmx";
+
+struct Options {
+  bool exec = false;
+  bool foreground = false;
+  const char* console = nullptr;
+  int preserved = 0;
+};
+
+struct Launch {
+  Options options;
+  Launched process;
+  Fd terminal;
+};
+
+void Report(const JsonWriter& json) {
+  if (!json.ok()) return;
+  // Nobody else can be told when this fails.
+  if (::write(kReport, json.data(), json.size()) < 0 || ::write(kReport, "\n", 1) < 0) return;
+}
+
+void ReportPid(const char* what, pid_t pid) {
+  JsonWriter json;
+  json.BeginObject();
+  json.Number(what, pid);
+  json.EndObject();
+  Report(json);
+}
+
+int ReportError(const char* stage, int error, const char* text) {
+  JsonWriter json;
+  json.BeginObject();
+  json.Text("stage", stage);
+  json.Number("errno", error);
+  json.Text("text", text);
+  json.EndObject();
+  Report(json);
+  return 1;
+}
+
+int Failed(const char* stage) { return ReportError(stage, errno, ::strerrordesc_np(errno)); }
+
+bool ParseOptions(int argc, char** argv, Options* options) {
+  if (argc < 2) return false;
+  options->exec = ::strcmp(argv[1], "exec") == 0;
+  if (!options->exec && ::strcmp(argv[1], "create") != 0) return false;
+  for (int i = 2; i < argc; i++) {
+    if (::strcmp(argv[i], "--foreground") == 0) {
+      options->foreground = true;
+    } else if (::strncmp(argv[i], "--console=", 10) == 0) {
+      options->console = argv[i] + 10;
+    } else if (::strncmp(argv[i], "--preserve=", 11) == 0) {
+      options->preserved = ::atoi(argv[i] + 11);
+    } else {
+      return false;
+    }
+  }
+  return options->preserved >= 0 && options->preserved <= kPreservedMax;
+}
+
+// Where the start of a container comes in.
+Fd Listen() {
+  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  // Not by the directory's own path, which may be longer than a socket's may be.
+  ::snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/start", kPlace);
+  ::umask(0177);
+  const bool bound = socket && ::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
+                     ::listen(socket.get(), kBacklog) == 0;
+  return bound ? static_cast<Fd&&>(socket) : Fd();
+}
+
+// The engine's socket, by a descriptor of it: its path may be too long.
+bool SendTerminalTo(const char* path, int master) {
+  const Fd file(::open(path, O_PATH | O_CLOEXEC));
+  const Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  ::snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", file.get());
+  return file && socket &&
+         ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
+         SendMessage(socket.get(), kTerminalName, sizeof(kTerminalName) - 1, master);
+}
+
+int Reap(const Fd& pidfd) {
+  siginfo_t info = {};
+  while (::waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), &info, WEXITED) < 0 && errno == EINTR) continue;
+  constexpr int kSignalBase = 128;
+  return info.si_code == CLD_EXITED ? info.si_status : kSignalBase + info.si_status;
+}
+
+// The number, in our PID namespace, of the process behind a pidfd.
+pid_t PidOf(int pidfd) {
+  char path[64];
+  char text[512];
+  ::snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+  const Fd file(::open(path, O_RDONLY | O_CLOEXEC));
+  const ssize_t size = file ? ::read(file.get(), text, sizeof(text) - 1) : -1;
+  if (size <= 0) return -1;
+  text[size] = 0;
+  const char* at = ::strstr(text, "Pid:");
+  return at ? static_cast<pid_t>(::strtol(at + 4, nullptr, 10)) : -1;
+}
+
+bool ReadAll(void* to, size_t size) {
+  char* at = static_cast<char*>(to);
+  while (size > 0) {
+    const ssize_t got = ::read(kCommands, at, size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    at += got;
+    size -= static_cast<size_t>(got);
+  }
+  return true;
+}
+
+// `C`, u32 size, the state for the hooks inside.
+bool PassContinue(const Launched& process) {
+  char word = 0;
+  uint32_t size = 0;
+  if (!ReadAll(&word, 1) || word != kSyncContinue || !ReadAll(&size, sizeof(size)) || size > kStateBytesMax) return false;
+  const Fd state(::memfd_create("state", MFD_CLOEXEC));
+  if (!state || ::ftruncate(state.get(), size) != 0) return false;
+  char bytes[4096];
+  for (uint32_t at = 0; at < size;) {
+    const size_t part = size - at < sizeof(bytes) ? size - at : sizeof(bytes);
+    if (!ReadAll(bytes, part) || ::write(state.get(), bytes, part) != static_cast<ssize_t>(part)) return false;
+    at += static_cast<uint32_t>(part);
+  }
+  return SendMessage(process.sync.get(), &kSyncContinue, 1, state.get());
+}
+
+Fd TakeFd(const msghdr& message) {
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (!header || header->cmsg_type != SCM_RIGHTS) return Fd();
+  int number = -1;
+  ::memcpy(&number, CMSG_DATA(header), sizeof(number));
+  return Fd(number);
+}
+
+enum class Step { kGoOn, kReady, kExecuted, kFailed };
+
+Step TakeError(const char* bytes, size_t size) {
+  int32_t error = 0;
+  if (size >= 5) ::memcpy(&error, bytes + 1, sizeof(error));
+  const char* stage = bytes + (size < 5 ? size : 5);
+  const char* text = stage + ::strlen(stage) + 1;
+  ReportError(stage, error, text < bytes + size ? text : "");
+  return Step::kFailed;
+}
+
+Step TakeMessage(Launch* launch, const char* bytes, size_t size, Fd passed) {
+  Launched& process = launch->process;
+  switch (bytes[0]) {
+    case kSyncPid:
+      if (!passed) break;
+      Reap(process.pidfd);
+      process.pid = PidOf(passed.get());
+      process.pidfd = static_cast<Fd&&>(passed);
+      return Step::kGoOn;
+    case kSyncTerminal:
+      launch->terminal = static_cast<Fd&&>(passed);
+      if (!launch->options.console || SendTerminalTo(launch->options.console, launch->terminal.get())) return Step::kGoOn;
+      Failed("console socket");
+      return Step::kFailed;
+    case kSyncHooks:
+      ReportPid("hooks", process.pid);
+      return PassContinue(process) ? Step::kGoOn : Step::kFailed;
+    case kSyncReady:
+      if (!launch->options.exec) return Step::kReady;
+      (void)!::send(process.sync.get(), &kSyncStart, 1, MSG_NOSIGNAL);
+      return Step::kGoOn;
+    case kSyncError:
+      return TakeError(bytes, size);
+  }
+  ReportError("create", EPROTO, "the process that was being made said something unknown");
+  return Step::kFailed;
+}
+
+Step Converse(Launch* launch) {
+  for (;;) {
+    // The caller's end is ours: what it began must not go on without it.
+    pollfd wait[2] = {{launch->process.sync.get(), POLLIN, 0}, {kCommands, 0, 0}};
+    if (::poll(wait, 2, -1) < 0) continue;
+    if (wait[1].revents & (POLLHUP | POLLERR)) return Step::kFailed;
+    char bytes[kSyncBytesMax + 1];
+    iovec part = {bytes, kSyncBytesMax};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    msghdr message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    const ssize_t size = ::recvmsg(launch->process.sync.get(), &message, MSG_CMSG_CLOEXEC);
+    if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (size <= 0) {
+      if (launch->options.exec) return Step::kExecuted;
+      ReportError("create", ECHILD, "the process was killed while it was being made");
+      return Step::kFailed;
+    }
+    bytes[size] = '\0';
+    const Step step = TakeMessage(launch, bytes, static_cast<size_t>(size), TakeFd(message));
+    if (step != Step::kGoOn) return step;
+  }
+}
+
+bool Begin(Launch* launch, Arena* arena) {
+  const char* error = nullptr;
+  const ContainerPlan* plan = LoadContainer(kPlan, arena, &error);
+  if (!plan) return ReportError("plan", errno, error), false;
+  int preserved[kPreservedMax];
+  for (int i = 0; i < launch->options.preserved; i++) preserved[i] = kFirstPreserved + i;
+  ChildStdio stdio = {.stdin_fd = 0, .stdout_fd = 1, .stderr_fd = 2, .preserved = preserved,
+                      .preserved_count = launch->options.preserved, .listener = -1};
+  const char* stage = "start socket";
+  if (launch->options.exec) {
+    if (LaunchExec(plan->process, kPlace, plan->cgroup, stdio, &launch->process, &stage)) return true;
+    return Failed(stage), false;
+  }
+  // Closed here when it is in the container: that it answers means that the container waits.
+  const Fd listener = Listen();
+  stdio.listener = listener.get();
+  if (listener && LaunchContainer(*plan, stdio, &launch->process, &stage)) return true;
+  return Failed(stage), false;
+}
+
+int Run(const Options& options) {
+  Arena arena;
+  Launch launch;
+  launch.options = options;
+  if (!Begin(&launch, &arena)) return 1;
+  arena.Reset();
+  const Step step = Converse(&launch);
+  if (step == Step::kFailed) {
+    launch.process.sync.Reset();
+    ::kill(launch.process.pid, SIGKILL);
+    Reap(launch.process.pidfd);
+    return 1;
+  }
+  ReportPid("pid", launch.process.pid);
+  if (!options.foreground) return 0;
+  launch.process.sync.Reset();
+  if (launch.terminal && !options.console) RelayTerminal(launch.terminal.get(), launch.process.pidfd.get());
+  ReportPid("exit", Reap(launch.process.pidfd));
+  return 0;
+}
+
+}  // namespace
+}  // namespace berth
+
+int main(int argc, char** argv) {
+  // Before anything of a container exists that could look into this process.
+  ::prctl(PR_SET_DUMPABLE, 0);
+  berth::Options options;
+  if (!berth::ParseOptions(argc, argv, &options)) {
+    ::dprintf(2, "usage: berth-launch create|exec [--foreground] [--console=PATH] [--preserve=N]\n");
+    return 2;
+  }
+  if (!berth::RunSealed(argv, environ)) return berth::Failed("cannot run from a read-only mount");
+  // Ours: the caller passes signals on to the container itself.
+  sigset_t all;
+  ::sigfillset(&all);
+  ::sigprocmask(SIG_BLOCK, &all, nullptr);
+  for (int fd : {berth::kReport, berth::kCommands, berth::kPlan, berth::kPlace}) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return berth::Run(options);
+}

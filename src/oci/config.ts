@@ -1,0 +1,72 @@
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
+import { Fault, isErrno } from '../base/fault.ts'
+
+/** A configuration with thousands of mounts has some hundred KiB. */
+const BYTES_MAX = 16 * 1024 * 1024
+
+/** A JSON document of a caller: a regular file, of a bounded size. */
+export function readDocument(path: string): unknown {
+  let fd: number
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
+    throw new Fault('NOT_FOUND', `cannot open ${path}: no such file or directory`, { cause: error })
+  }
+  try {
+    const { size } = fstatSync(fd)
+    if (size > BYTES_MAX) {
+      throw new Fault('RESOURCE_EXHAUSTED', `${path} has more than ${BYTES_MAX} bytes`)
+    }
+    return parseDocument(path, readFileSync(fd, 'utf8'))
+  } finally {
+    closeSync(fd)
+  }
+}
+
+export function parseDocument(name: string, text: string): unknown {
+  try {
+    return withoutNulls(JSON.parse(exact(text), revive))
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error
+    throw new Fault('INVALID_ARGUMENT', `${name} is no JSON: ${error.message}`)
+  }
+}
+
+/** Marks a number that a double cannot hold; text of a document cannot begin so, for `exact` leaves text alone. */
+const WIDE = '\u0000wide:'
+
+/** Whole numbers of 16 digits and more as marked text: limits and masks have 64 bits. */
+function exact(text: string): string {
+  if (!/\d{16}/.test(text)) return text
+  return text.replace(/"(?:[^"\\]|\\.)*"|-?\d{16,20}(?![\d.eE])/g, (part) =>
+    part.startsWith('"') ? part : `"\\u0000wide:${part}"`,
+  )
+}
+
+function revive(_key: string, value: unknown): unknown {
+  if (typeof value !== 'string' || !value.startsWith(WIDE)) return value
+  const wide = value.slice(WIDE.length)
+  if (!/^-?\d{16,20}$/.test(wide)) return value
+  const number = Number(wide)
+  return Number.isSafeInteger(number) ? number : BigInt(wide)
+}
+
+/** Encoders in Go write null for what is not given. */
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, part]) => part !== null)
+      .map(([key, part]) => [key, withoutNulls(part)]),
+  )
+}
+
+/** The text of a document with wide numbers; `readDocument` gives the same values again. */
+export function documentText(value: unknown): string {
+  const text = JSON.stringify(value, (_key, part) =>
+    typeof part === 'bigint' ? `${WIDE}${part}` : part,
+  )
+  return text.replace(/"\\u0000wide:(-?\d+)"/g, '$1')
+}

@@ -1,0 +1,192 @@
+import { openSync, realpathSync, statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { Fault, isErrno } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
+import { Undo } from '../base/undo.ts'
+import { compiledSeccomp } from '../container/seccomp.ts'
+import { resolveUser, ACCOUNT_FILE_BYTES_MAX } from '../engine/users.ts'
+import { O_DIRECTORY, O_PATH, O_RDONLY } from '../kernel/constants.ts'
+import { readFileInside } from '../kernel/inside.ts'
+import { Fd } from '../kernel/fd.ts'
+import { hostFacts, namespacesOfHost, planContainer, planHooks } from '../plan/index.ts'
+import type { ContainerPlan } from '../spec/plan.ts'
+import type { Process, Spec } from '../spec/runtime.ts'
+import { encodeContainer } from '../wire/plan.ts'
+import { cgroupOf, destroyCgroup, makeCgroup } from './cgroup.ts'
+import { documentText, readDocument } from './config.ts'
+import { runHooks } from './hooks.ts'
+import { Launch } from './launch.ts'
+import { claim, type OciRecord, type Place, placeOf, removePlace, writeRecord } from './record.ts'
+import { processTimes, stateOf } from './status.ts'
+
+export interface CreateRequest {
+  readonly root: string
+  readonly id: string
+  readonly bundle: string
+  readonly consoleSocket: string | undefined
+  readonly pidFile: string | undefined
+  readonly preserve: number
+  readonly keepKeyring: boolean
+  /** The caller stays until the container ends, with its own stdio as the container's. */
+  readonly foreground: boolean
+  readonly warn: (message: string) => void
+}
+
+export interface Created {
+  readonly place: Place
+  readonly record: OciRecord & { readonly pid: number }
+  readonly launch: Launch
+}
+
+/** Makes a container up to the point before its program. On failure nothing of it is left. */
+export async function createContainer(request: CreateRequest): Promise<Created> {
+  const { root, id, warn } = request
+  const place = placeOf(root, id)
+  const bundle = realpathSync(resolve(request.bundle))
+  const spec = readSpec(bundle)
+  checkConsole(spec.process, request)
+  const rootfs = rootOf(spec, bundle)
+  const plan = await planOf(request, spec, rootfs, bundle)
+  await using undo = new Undo((message, error) =>
+    warn(`${message}: ${error instanceof Error ? error.message : error}`),
+  )
+  using _lock = await claim(root, place)
+  undo.push('the state', () => removePlace(root, place))
+  writeFileAtomic(place.config, documentText(spec))
+  const begun: OciRecord = {
+    id,
+    ociVersion: spec.ociVersion,
+    bundle,
+    rootfs,
+    created: new Date().toISOString(),
+    annotations: spec.annotations ?? {},
+    cgroup: plan.cgroup,
+  }
+  // First, so that whoever cleans up after us knows of the cgroup from its first moment on.
+  writeRecord(place, begun)
+  await makeCgroup(spec, id, warn)
+  undo.push('the cgroup', () => destroyCgroup(plan.cgroup))
+  using directory = new Fd(openSync(place.directory, O_RDONLY | O_DIRECTORY))
+  const launch = new Launch({
+    mode: 'create',
+    what: `create container ${id}`,
+    plan: encodeContainer(plan),
+    directory: place.directory,
+    place: directory,
+    foreground: request.foreground,
+    consoleSocket: request.consoleSocket,
+    preserve: request.preserve,
+  })
+  undo.push('the process', () => launch.close())
+  const pid = await untilReady(launch, spec, begun)
+  const record = { ...begun, pid, startTime: processTimes(pid)?.startTime ?? '' }
+  writeRecord(place, record)
+  if (request.pidFile !== undefined) {
+    writeFileAtomic(request.pidFile, String(pid), { mode: 0o644 })
+  }
+  undo.keep()
+  return { place, record, launch }
+}
+
+async function untilReady(launch: Launch, spec: Spec, record: OciRecord): Promise<number> {
+  for (;;) {
+    const report = launch.next()
+    if (report.pid !== undefined) return report.pid
+    if (report.hooks === undefined) throw new Fault('INTERNAL', 'berth-launch said something unknown')
+    const state = stateOf(record, 'creating', report.hooks)
+    const { prestart, createRuntime } = planHooks(spec.hooks)
+    await runHooks('prestart', prestart, { state, bundle: record.bundle })
+    await runHooks('createRuntime', createRuntime, { state, bundle: record.bundle })
+    launch.proceed(JSON.stringify(state))
+  }
+}
+
+export function readSpec(bundle: string): Spec {
+  const spec = readDocument(join(bundle, 'config.json'))
+  if (typeof spec !== 'object' || spec === null || Array.isArray(spec)) {
+    throw new Fault('INVALID_ARGUMENT', `${join(bundle, 'config.json')} is no JSON object`)
+  }
+  return spec as Spec
+}
+
+/** A terminal needs somebody who holds it: us, or who listens at the socket. */
+export function checkConsole(
+  process: Process | undefined,
+  { foreground, consoleSocket }: { foreground: boolean; consoleSocket: string | undefined },
+): void {
+  const terminal = process?.terminal ?? false
+  if (terminal && !foreground && consoleSocket === undefined) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      'cannot allocate a terminal for a process that is detached without --console-socket',
+    )
+  }
+  if (consoleSocket !== undefined && (!terminal || foreground)) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      '--console-socket needs process.terminal and a process that is detached',
+    )
+  }
+}
+
+function rootOf(spec: Spec, bundle: string): string {
+  const path = spec.root?.path
+  if (typeof path !== 'string' || path === '') {
+    throw new Fault('INVALID_ARGUMENT', 'root.path is missing')
+  }
+  const rootfs = resolve(bundle, path)
+  const isDirectory = statSync(rootfs, { throwIfNoEntry: false })?.isDirectory() ?? false
+  if (!isDirectory) throw new Fault('NOT_FOUND', `root.path: ${rootfs} is no directory`)
+  return realpathSync(rootfs)
+}
+
+async function planOf(
+  request: CreateRequest,
+  spec: Spec,
+  rootfs: string,
+  bundle: string,
+): Promise<ContainerPlan> {
+  const { id, warn } = request
+  const seccomp = await compiledSeccomp(spec.linux?.seccomp, programsOf(request.root), warn)
+  using directory = new Fd(openSync(rootfs, O_PATH | O_DIRECTORY))
+  if (spec.process) spec.process = withHome(spec.process, directory)
+  const { plan } = planContainer(spec, hostFacts(), {
+    id,
+    cgroup: cgroupOf(spec, id).directory,
+    root: { kind: 'directory', path: rootfs },
+    io: { stdin: false, stdinOnce: false, log: 'none', logPath: '' },
+    exit: { recordPath: '', command: [] },
+    bundle,
+    createCwd: true,
+    hookDirectory: bundle,
+    hostNamespaces: namespacesOfHost(spec),
+    keepKeyring: request.keepKeyring,
+    warn,
+    ...(seccomp ? { seccomp } : {}),
+  })
+  return plan
+}
+
+/** Where compiled filters are kept. No id begins with a dot. */
+export function programsOf(root: string): string {
+  return join(root, '.seccomp')
+}
+
+/** HOME of the root's own passwd where the configuration has none: engines leave that to the runtime. */
+export function withHome(process: Process, root: Fd): Process {
+  const env = process.env ?? []
+  if (env.some((entry) => String(entry).startsWith('HOME='))) return process
+  return { ...process, env: [...env, `HOME=${homeOf(process.user?.uid, root)}`] }
+}
+
+function homeOf(uid: unknown, root: Fd): string {
+  if (typeof uid !== 'number' || !Number.isInteger(uid) || uid < 0) return '/'
+  try {
+    const passwd = readFileInside(root.number, '/etc/passwd', ACCOUNT_FILE_BYTES_MAX)
+    return resolveUser(String(uid), passwd?.toString() ?? '', '').home
+  } catch (error) {
+    // A hostile file is not looked at; the program runs without.
+    if (error instanceof Fault || isErrno(error)) return '/'
+    throw error
+  }
+}

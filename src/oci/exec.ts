@@ -1,0 +1,88 @@
+import { openSync } from 'node:fs'
+import { Fault } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
+import { compiledSeccomp } from '../container/seccomp.ts'
+import { O_DIRECTORY, O_PATH } from '../kernel/constants.ts'
+import { Fd } from '../kernel/fd.ts'
+import { openProcess } from '../kernel/process.ts'
+import { hostFacts, planExec } from '../plan/index.ts'
+import type { Process, Spec } from '../spec/runtime.ts'
+import { encodeExecFile } from '../wire/plan.ts'
+import { checkConsole, programsOf, withHome } from './create.ts'
+import { Launch } from './launch.ts'
+import { lockContainer, type Place, readKeptConfig, readRecord } from './record.ts'
+import { isAlive, statusOf } from './status.ts'
+
+export interface ExecRequest {
+  readonly root: string
+  /** Of the container's own process, what is not said is taken. */
+  readonly processOf: (own: Process) => Process
+  readonly consoleSocket: string | undefined
+  readonly pidFile: string | undefined
+  readonly preserve: number
+  readonly foreground: boolean
+  readonly ignorePaused: boolean
+  readonly warn: (message: string) => void
+}
+
+/** Runs a further process. It may end before this returns. */
+export async function execInContainer(
+  place: Place,
+  request: ExecRequest,
+): Promise<{ pid: number; launch: Launch }> {
+  using _lock = await lockContainer(place)
+  const record = readRecord(place)
+  const status = await statusOf(place, record)
+  const isThere = status === 'running' || status === 'created'
+  if (!isThere && !(status === 'paused' && request.ignorePaused)) {
+    throw new Fault('FAILED_PRECONDITION', `cannot exec in a ${status} container: ${record.id}`)
+  }
+  const spec = readKeptConfig(place)
+  using first = record.pid === undefined ? undefined : openProcess(record.pid)
+  if (!first || !isAlive(record)) {
+    throw new Fault('FAILED_PRECONDITION', `container not running: ${record.id}`)
+  }
+  const plan = await planOf(request, spec, record.pid ?? 0)
+  const launch = new Launch({
+    mode: 'exec',
+    what: `exec in container ${record.id}`,
+    plan: encodeExecFile(record.cgroup, plan),
+    directory: place.directory,
+    place: first,
+    foreground: request.foreground,
+    consoleSocket: request.consoleSocket,
+    preserve: request.preserve,
+  })
+  try {
+    const { pid } = launch.next()
+    if (pid === undefined) throw new Fault('INTERNAL', 'berth-launch said something unknown')
+    if (request.pidFile !== undefined) {
+      writeFileAtomic(request.pidFile, String(pid), { mode: 0o644 })
+    }
+    return { pid, launch }
+  } catch (error) {
+    await launch.close()
+    throw error
+  }
+}
+
+async function planOf(request: ExecRequest, spec: Spec, firstPid: number) {
+  if (!spec.process) throw new Fault('DATA_LOSS', 'the kept configuration has no process')
+  using root = new Fd(openSync(`/proc/${firstPid}/root`, O_PATH | O_DIRECTORY))
+  const process = withHome(request.processOf(spec.process), root)
+  checkConsole(process, request)
+  if (spec.linux?.seccomp?.listenerPath) {
+    throw new Fault(
+      'UNIMPLEMENTED',
+      'exec in a container with linux.seccomp.listenerPath is not supported: its filter would have a listener of its own',
+    )
+  }
+  const seccomp = await compiledSeccomp(spec.linux?.seccomp, programsOf(request.root), request.warn)
+  return planExec(process, spec, hostFacts(), {
+    containerId: '',
+    stdin: false,
+    createCwd: true,
+    warn: request.warn,
+    ...(seccomp ? { seccomp } : {}),
+  }).process
+}

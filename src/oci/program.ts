@@ -1,0 +1,394 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { Command, CommanderError } from 'commander'
+import { describe, Fault } from '../base/fault.ts'
+import { packageVersion } from '../engine/version.ts'
+import type { Process, Resources } from '../spec/runtime.ts'
+import { parseDocument, readDocument } from './config.ts'
+import type { CreateRequest } from './create.ts'
+import type { ProcessOptions } from './process.ts'
+import { Log, write } from './output.ts'
+import { type Place, placeOf, readRecord } from './record.ts'
+import type { UpdateOptions } from './update.ts'
+import { OCI_VERSION } from './version.ts'
+
+export const DEFAULT_ROOT = '/run/berth-oci'
+
+/** As runc has them: of `exec` the code says whether the program or the runtime has failed. */
+const FAILED = 1
+const EXEC_FAILED = 255
+
+interface GlobalOptions {
+  readonly root: string
+  readonly log?: string
+  readonly logFormat: string
+  readonly debug?: boolean
+  readonly systemdCgroup?: boolean
+  readonly rootless: string
+}
+
+interface CreateOptions {
+  readonly bundle: string
+  readonly consoleSocket?: string
+  readonly pidFile?: string
+  readonly pidfdSocket?: string
+  readonly preserveFds: string
+  readonly pivot: boolean
+  readonly newKeyring: boolean
+  readonly detach?: boolean
+  readonly keep?: boolean
+}
+
+interface ExecOptions extends ProcessOptions, Omit<CreateOptions, 'pivot' | 'newKeyring' | 'keep'> {
+  readonly process?: string
+  readonly ignorePaused?: boolean
+  readonly cgroup?: string
+}
+
+/** Go's flags, which engines write: a switch may have a value. */
+const SWITCHES =
+  'systemd-cgroup debug no-pivot no-new-keyring detach tty no-new-privs force all stats keep ignore-paused'
+    .split(' ')
+    .join('|')
+const SWITCH = new RegExp(`^--?(${SWITCHES})=(true|false)$`)
+
+function normalized(args: readonly string[]): string[] {
+  return args.flatMap((arg) => {
+    const [, name, value] = SWITCH.exec(arg) ?? []
+    if (name === undefined) return [arg]
+    return value === 'true' ? [`--${name}`] : []
+  })
+}
+
+/** Runs one command line of `berth-oci`, or of `berth oci`; gives its exit code. */
+export async function runOci(args: readonly string[], name: string): Promise<number> {
+  let log = new Log({ path: undefined, format: 'text', debug: false })
+  let code = 0
+  const words = normalized(args)
+  const isExec = words.includes('exec')
+  try {
+    const root = commands(name, {
+      log: (next) => {
+        log = next
+      },
+      warn: (message) => log.warn(message),
+      exit: (wanted) => {
+        code = wanted
+      },
+    })
+    if (words.length === 0) root.outputHelp()
+    else await root.parseAsync(words, { from: 'user' })
+    return code
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0
+    log.error(error instanceof CommanderError ? error.message : describe(error))
+    return isExec ? EXEC_FAILED : FAILED
+  }
+}
+
+interface Context {
+  log(log: Log): void
+  warn(message: string): void
+  exit(code: number): void
+}
+
+function commands(name: string, context: Context): Command {
+  const root = new Command(name)
+  root
+    .description('An OCI runtime: makes and runs containers from bundles, for engines such as podman, containerd and docker.')
+    .option('--root <directory>', 'where the state of containers is kept', DEFAULT_ROOT)
+    .option('--log <file>', 'where errors and warnings go (default: stderr)')
+    .option('--log-format <format>', 'text or json', 'text')
+    .option('--debug', 'tell more')
+    .option('--systemd-cgroup', 'have systemd make the cgroups')
+    .option('--rootless <value>', 'false or auto: berth-oci needs root', 'auto')
+    .version(versionText(name), '-v, --version')
+    .enablePositionalOptions()
+    .passThroughOptions()
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => write(1, text), writeErr: () => {}, outputError: () => {} })
+    .hook('preAction', () => judgeGlobals(root.opts<GlobalOptions>(), context))
+  const place = (id: string): Place => placeOf(globals(root).root, id)
+
+  lifecycle(root, context, place)
+  looking(root, place)
+  changing(root, context, place)
+  documents(root)
+  for (const command of ['checkpoint', 'restore']) {
+    root
+      .command(`${command} <id>`)
+      .summary('refused: not supported yet')
+      .allowUnknownOption()
+      .action(() => {
+        throw new Fault('UNIMPLEMENTED', `${command} is not supported: berth has no CRIU yet`)
+      })
+  }
+  for (const command of root.commands) command.exitOverride().copyInheritedSettings(root)
+  return root
+}
+
+function globals(root: Command): { root: string } {
+  return { root: resolve(root.opts<GlobalOptions>().root) }
+}
+
+function judgeGlobals(options: GlobalOptions, context: Context): void {
+  const { log, logFormat, debug = false } = options
+  context.log(new Log({ path: log, format: logFormat, debug }))
+  if (!['false', 'auto'].includes(options.rootless)) {
+    throw new Fault('UNIMPLEMENTED', `--rootless=${options.rootless} is not supported: berth-oci needs root`)
+  }
+  if (options.systemdCgroup) {
+    throw new Fault('UNIMPLEMENTED', '--systemd-cgroup is not supported yet: use cgroupfs as the cgroup manager')
+  }
+}
+
+function versionText(name: string): string {
+  return `${name} version ${packageVersion()}\nspec: ${OCI_VERSION}`
+}
+
+function creation(command: Command): Command {
+  return command
+    .option('-b, --bundle <directory>', 'where config.json is', '.')
+    .option('--console-socket <socket>', 'who takes the terminal')
+    .option('--pid-file <file>', 'where the pid of the first process is written')
+    .option('--pidfd-socket <socket>', 'refused: not supported')
+    .option('--preserve-fds <n>', 'descriptors from 3 on that the program gets', '0')
+    .option('--no-pivot', 'refused: not supported')
+    .option('--no-new-keyring', "stay in the caller's session keyring")
+}
+
+function requestOf(
+  root: Command,
+  context: Context,
+  id: string,
+  options: CreateOptions,
+  foreground: boolean,
+): CreateRequest {
+  if (!options.pivot) {
+    throw new Fault('UNIMPLEMENTED', '--no-pivot is not supported: the host would stay reachable')
+  }
+  return {
+    root: globals(root).root,
+    id,
+    bundle: options.bundle,
+    ...callerOf(options),
+    keepKeyring: !options.newKeyring,
+    foreground,
+    warn: context.warn,
+  }
+}
+
+function callerOf(o: Pick<CreateOptions, 'consoleSocket' | 'pidFile' | 'pidfdSocket' | 'preserveFds'>): {
+  consoleSocket: string | undefined
+  pidFile: string | undefined
+  preserve: number
+} {
+  if (o.pidfdSocket) throw new Fault('UNIMPLEMENTED', '--pidfd-socket is not supported')
+  const preserve = Number(o.preserveFds)
+  if (!/^\d+$/.test(o.preserveFds) || preserve > PRESERVE_MAX) {
+    throw new Fault('INVALID_ARGUMENT', `--preserve-fds: ${o.preserveFds} is not 0 to ${PRESERVE_MAX}`)
+  }
+  const absolute = (path: string | undefined) => (path ? resolve(path) : undefined)
+  return { consoleSocket: absolute(o.consoleSocket), pidFile: absolute(o.pidFile), preserve }
+}
+
+/** As native/init/launch.h. */
+const PRESERVE_MAX = 256
+
+function lifecycle(root: Command, context: Context, place: (id: string) => Place): void {
+  creation(root.command('create <id>').summary('make a container, do not start it')).action(
+    async (id: string, options: CreateOptions) => {
+      const { createContainer } = await import('./create.ts')
+      const { launch } = await createContainer(requestOf(root, context, id, options, false))
+      await launch.close()
+    },
+  )
+  creation(root.command('run <id>').summary('make a container, start it, wait for its end'))
+    .option('-d, --detach', 'do not wait')
+    .option('--keep', 'do not delete the container at its end')
+    .action(async (id: string, options: CreateOptions) => {
+      const { runContainer } = await import('./run.ts')
+      const request = requestOf(root, context, id, options, !options.detach)
+      context.exit(await runContainer({ ...request, keep: options.keep ?? false }))
+    })
+  root
+    .command('start <id>')
+    .summary('have a created container execute its program')
+    .action(async (id: string) => {
+      const { startContainer } = await import('./start.ts')
+      await startContainer(place(id))
+    })
+  root
+    .command('kill <id> [signal]')
+    .summary('send a signal (default: SIGTERM)')
+    .option('-a, --all', 'to all processes of the container')
+    .action(async (id: string, signal = 'SIGTERM', options: { all?: boolean } = {}) => {
+      const { parseSignal, signalContainer } = await import('./kill.ts')
+      await signalContainer(place(id), parseSignal(signal), options.all ?? false)
+    })
+  root
+    .command('delete <id>')
+    .summary('take away a stopped container')
+    .option('-f, --force', 'kill it first; one that is not there is no error')
+    .action(async (id: string, { force = false }: { force?: boolean }) => {
+      const { deleteContainer } = await import('./delete.ts')
+      await deleteContainer(globals(root).root, place(id), { force, warn: context.warn })
+    })
+  execution(root, context, place)
+}
+
+function execution(root: Command, context: Context, place: (id: string) => Place): void {
+  const collect = (value: string, before: string[] = []): string[] => [...before, value]
+  root
+    .command('exec <id> [program...]')
+    .summary('run a further program in a container')
+    .passThroughOptions()
+    .option('--console-socket <socket>', 'who takes the terminal')
+    .option('--pidfd-socket <socket>', 'refused: not supported')
+    .option('--pid-file <file>', 'where the pid is written')
+    .option('-p, --process <file>', "a process of the runtime-spec's form, instead of the other options")
+    .option('--cwd <directory>', 'working directory')
+    .option('-e, --env <variable>', 'NAME=VALUE, more than once', collect)
+    .option('-t, --tty', 'with a terminal')
+    .option('-u, --user <uid:gid>', 'numbers')
+    .option('-g, --additional-gids <gid>', 'more than once', collect)
+    .option('--process-label <label>', 'of SELinux')
+    .option('--apparmor <profile>', 'of AppArmor')
+    .option('--no-new-privs', 'no new privileges')
+    .option('-c, --cap <capability>', 'more than once', collect)
+    .option('-d, --detach', 'do not wait')
+    .option('--preserve-fds <n>', 'descriptors from 3 on that the program gets', '0')
+    .option('--ignore-paused', 'also in a paused container')
+    .option('--cgroup <path>', 'refused: not supported')
+    .action(async (id: string, program: string[], given: ExecOptions & { newPrivs?: boolean }) => {
+      const [{ execInContainer }, { processOf }, { exitOf, passSignals }] = await Promise.all([
+        import('./exec.ts'),
+        import('./process.ts'),
+        import('./run.ts'),
+      ])
+      if (given.cgroup) throw new Fault('UNIMPLEMENTED', '--cgroup is not supported')
+      const options = { ...given, noNewPrivs: given.newPrivs === false }
+      const file = options.process === undefined ? undefined : readDocument(options.process)
+      const foreground = !options.detach
+      const { pid, launch } = await execInContainer(place(id), {
+        root: globals(root).root,
+        processOf: (own) => (file as Process | undefined) ?? processOf(own, program, options),
+        ...callerOf(options),
+        foreground,
+        ignorePaused: options.ignorePaused ?? false,
+        warn: context.warn,
+      })
+      const stop = foreground ? passSignals(pid) : undefined
+      if (foreground) context.exit(await exitOf(launch))
+      await launch.close()
+      stop?.()
+    })
+}
+
+function looking(root: Command, place: (id: string) => Place): void {
+  root
+    .command('state <id>')
+    .summary("print a container's state")
+    .action(async (id: string) => {
+      const { stateRow } = await import('./list.ts')
+      const row = await stateRow(place(id), readRecord(place(id)))
+      write(1, `${JSON.stringify(row, undefined, 2)}\n`)
+    })
+  root
+    .command('list')
+    .summary('list containers')
+    .option('-f, --format <format>', 'table or json', 'table')
+    .option('-q, --quiet', 'ids only')
+    .action(async ({ format, quiet }: { format: string; quiet?: boolean }) => {
+      const { listContainers, listText } = await import('./list.ts')
+      const rows = await listContainers(globals(root).root)
+      write(1, quiet ? rows.map((row) => `${row.id}\n`).join('') : listText(rows, format))
+    })
+  root
+    .command('ps <id> [options...]')
+    .summary("list a container's processes")
+    .passThroughOptions()
+    .option('-f, --format <format>', 'table or json', 'table')
+    .action(async (id: string, options: string[], { format }: { format: string }) => {
+      const { processesText } = await import('./ps.ts')
+      write(1, processesText(place(id), format, options))
+    })
+  root
+    .command('events <id>')
+    .summary('tell statistics')
+    .option('--interval <duration>', 'between two lines', '5s')
+    .option('--stats', 'once')
+    .action(async (id: string, { interval, stats }: { interval: string; stats?: boolean }) => {
+      const { followStats, statsEvent } = await import('./events.ts')
+      const tell = (event: object): void => write(1, `${JSON.stringify(event)}\n`)
+      if (stats) tell(statsEvent(place(id)))
+      else await followStats(place(id), interval, tell)
+    })
+}
+
+function changing(root: Command, context: Context, place: (id: string) => Place): void {
+  root
+    .command('pause <id>')
+    .summary('freeze all processes')
+    .action(async (id: string) => {
+      const { pauseContainer } = await import('./pause.ts')
+      await pauseContainer(place(id))
+    })
+  root
+    .command('resume <id>')
+    .summary('thaw')
+    .action(async (id: string) => {
+      const { resumeContainer } = await import('./pause.ts')
+      await resumeContainer(place(id))
+    })
+  root
+    .command('update <id>')
+    .summary('change limits')
+    .option('-r, --resources <file>', "JSON of the runtime-spec's form; - for stdin")
+    .option('--blkio-weight <weight>', '10 to 1000')
+    .option('--cpu-period <microseconds>', 'of the quota')
+    .option('--cpu-quota <microseconds>', 'in a period; -1 for no limit')
+    .option('--cpu-burst <microseconds>', 'saved up for later')
+    .option('--cpu-share <shares>', 'relative to others')
+    .option('--cpu-idle <0|1>', 'only what others leave')
+    .option('--cpuset-cpus <list>', 'such as 0-3,7')
+    .option('--cpuset-mems <list>', 'memory nodes')
+    .option('--memory <bytes>', 'limit')
+    .option('--memory-reservation <bytes>', 'low limit')
+    .option('--memory-swap <bytes>', 'memory and swap together; -1 for no limit')
+    .option('--pids-limit <n>', 'processes')
+    .action(async (id: string, options: UpdateOptions & { resources?: string }) => {
+      const { resourcesOf, updateContainer } = await import('./update.ts')
+      const { resources: file } = options
+      const changes =
+        file === undefined
+          ? resourcesOf(options)
+          : ((file === '-'
+              ? parseDocument('stdin', readFileSync(0, 'utf8'))
+              : readDocument(file)) as Resources)
+      await updateContainer(place(id), changes, context.warn)
+    })
+}
+
+function documents(root: Command): void {
+  root
+    .command('spec')
+    .summary('write a config.json to begin with')
+    .option('-b, --bundle <directory>', 'where', '.')
+    .action(async ({ bundle }: { bundle: string }) => {
+      const { exampleSpec } = await import('./spec.ts')
+      const path = join(bundle, 'config.json')
+      if (existsSync(path)) {
+        throw new Fault('ALREADY_EXISTS', `file ${path} exists: remove it first`)
+      }
+      writeFileSync(path, `${JSON.stringify(exampleSpec(), undefined, 2)}\n`, { flag: 'wx', mode: 0o666 })
+    })
+  root
+    .command('features')
+    .summary('print what this runtime can do')
+    .action(async () => {
+      const { features } = await import('./features.ts')
+      write(1, `${JSON.stringify(features(), undefined, 2)}\n`)
+    })
+}

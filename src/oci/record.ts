@@ -1,0 +1,138 @@
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { Fault, isErrno } from '../base/fault.ts'
+import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
+import { type FileLock, lockFile } from '../kernel/lock.ts'
+import type { Spec } from '../spec/runtime.ts'
+import { readDocument } from './config.ts'
+
+/** NAME_MAX of the kernel, less what a directory on its way out has behind it. */
+const ID_BYTES_MAX = 240
+/** A directory that is on its way out. No id begins so. */
+const TRASH = '.trash-'
+
+/** What is on disk about a container: ROOT/ID/record.json. Its state is derived (status.ts). */
+export interface OciRecord {
+  readonly id: string
+  readonly ociVersion: string
+  readonly bundle: string
+  readonly rootfs: string
+  /** RFC 3339, UTC. */
+  readonly created: string
+  readonly annotations: Readonly<Record<string, string>>
+  /** Its directory on the host; known before it is made. */
+  readonly cgroup: string
+  /** The first process and when it began (status.ts); missing until it is made. */
+  readonly pid?: number
+  readonly startTime?: string
+}
+
+/** The paths of one container, below `--root`. */
+export interface Place {
+  readonly id: string
+  readonly directory: string
+  readonly record: string
+  readonly config: string
+  readonly lock: string
+  /** The socket at which the container waits for its start. */
+  readonly start: string
+}
+
+/** The characters of an id are those that runc takes. */
+export function placeOf(root: string, id: string): Place {
+  const good = /^[A-Za-z0-9_+-][A-Za-z0-9_+.-]*$/.test(id) && id.length <= ID_BYTES_MAX
+  if (!good) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `invalid container id ${JSON.stringify(id.slice(0, 80))}: at most ${ID_BYTES_MAX} of A-Z a-z 0-9 _ + - . and no dot at its beginning`,
+    )
+  }
+  const directory = join(root, id)
+  return {
+    id,
+    directory,
+    record: join(directory, 'record.json'),
+    config: join(directory, 'config.json'),
+    lock: join(directory, 'lock'),
+    start: join(directory, 'start'),
+  }
+}
+
+/** Takes the id: its directory and lock. ALREADY_EXISTS where another has it. */
+export async function claim(root: string, place: Place): Promise<FileLock> {
+  mkdirSync(root, { recursive: true, mode: 0o700 })
+  try {
+    mkdirSync(place.directory, { mode: 0o700 })
+  } catch (error) {
+    if (!isErrno(error, 'EEXIST')) throw error
+    throw new Fault('ALREADY_EXISTS', `container with given ID already exists: ${place.id}`, {
+      cause: error,
+    })
+  }
+  return await lockFile(place.lock, { exclusive: true })
+}
+
+/** NOT_FOUND, in the words that engines look for, where there is no such container. */
+export async function lockContainer(place: Place): Promise<FileLock> {
+  try {
+    return await lockFile(place.lock, { exclusive: true })
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) throw notThere(place.id)
+    throw error
+  }
+}
+
+function notThere(id: string): Fault {
+  return new Fault('NOT_FOUND', `container does not exist: ${id}`)
+}
+
+export function writeRecord(place: Place, record: OciRecord): void {
+  writeFileAtomic(place.record, JSON.stringify(record))
+}
+
+export function readRecord(place: Place): OciRecord {
+  const record = readRecordIfAny(place)
+  if (!record) throw notThere(place.id)
+  return record
+}
+
+export function readRecordIfAny(place: Place): OciRecord | undefined {
+  return readJsonIfAny(place.record) as OciRecord | undefined
+}
+
+/** The configuration as it was at the creation: later changes in the bundle count for nothing. */
+export function readKeptConfig(place: Place): Spec {
+  return readDocument(place.config) as Spec
+}
+
+/** Gone at once, whatever a kill leaves of it: `trashOf` finds that. */
+export function removePlace(root: string, place: Place): void {
+  const trash = join(root, `${TRASH}${place.id}-${process.pid}`)
+  try {
+    renameSync(place.directory, trash)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return
+    throw error
+  }
+  rmSync(trash, { recursive: true, force: true })
+}
+
+/** The ids of a root, sorted. */
+export function idsOf(root: string): string[] {
+  try {
+    return readdirSync(root)
+      .filter((name) => !name.startsWith('.'))
+      .sort()
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return []
+    throw error
+  }
+}
+
+/** Takes away what killed removals have left. */
+export function emptyTrash(root: string): void {
+  if (!existsSync(root)) return
+  for (const name of readdirSync(root)) {
+    if (name.startsWith(TRASH)) rmSync(join(root, name), { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,77 @@
+import { rmSync } from 'node:fs'
+import type { Socket } from 'node:net'
+import { Fault } from '../base/fault.ts'
+import { replyFault } from '../container/monitor-fault.ts'
+import { planHooks } from '../plan/index.ts'
+import { killContainer } from './kill.ts'
+import { lockContainer, type OciRecord, type Place, readKeptConfig, readRecord } from './record.ts'
+import { runHooks } from './hooks.ts'
+import { connectStart, stateOf, statusOf } from './status.ts'
+
+/** An answer longer than this is not of our program. */
+const ANSWER_BYTES_MAX = 8192
+
+/** Has a created container execute its program. */
+export async function startContainer(place: Place): Promise<void> {
+  using _lock = await lockContainer(place)
+  const record = readRecord(place)
+  const status = await statusOf(place, record)
+  const socket = status === 'created' ? await connectStart(place) : undefined
+  if (!socket) {
+    throw new Fault(
+      'FAILED_PRECONDITION',
+      `cannot start container ${record.id}: it is ${status === 'created' ? 'stopped' : status}, not created`,
+    )
+  }
+  const spec = readKeptConfig(place)
+  const hooks = planHooks(spec.hooks)
+  const state = hooks.startContainer.length > 0 ? JSON.stringify(stateOf(record, 'created')) : ''
+  const { seccomp } = spec.linux ?? {}
+  const notify = seccomp?.listenerPath ? notifyText(record, seccomp.listenerMetadata) : ''
+  await sayStart(socket, record.id, [state, notify])
+  rmSync(place.start, { force: true })
+  try {
+    await runHooks('poststart', hooks.poststart, {
+      state: stateOf(record, 'running'),
+      bundle: record.bundle,
+    })
+  } catch (error) {
+    // runtime-spec 1.3, "Lifecycle": an error, and the container is stopped.
+    killContainer(record)
+    throw error
+  }
+}
+
+/** runtime-spec, "Container Process State". */
+function notifyText(record: OciRecord, metadata: string | undefined): string {
+  return JSON.stringify({
+    ociVersion: record.ociVersion,
+    fds: ['seccompFd'],
+    pid: record.pid,
+    ...(metadata === undefined ? {} : { metadata }),
+    state: stateOf(record, 'creating'),
+  })
+}
+
+/** The conversation of native/init/sync.h. Resolves when the program runs. */
+async function sayStart(socket: Socket, id: string, texts: readonly string[]): Promise<void> {
+  const parts = texts.flatMap((text) => {
+    const bytes = Buffer.from(text)
+    const size = Buffer.alloc(4)
+    size.writeUInt32LE(bytes.length)
+    return [size, bytes]
+  })
+  socket.write(Buffer.concat([Buffer.from('S'), ...parts]))
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of socket) {
+    chunks.push(chunk as Buffer)
+    size += (chunk as Buffer).length
+    if (size > ANSWER_BYTES_MAX) break
+  }
+  socket.destroy()
+  const answer = Buffer.concat(chunks)
+  if (answer.length === 0) return
+  const [stage = '', text = ''] = answer.subarray(5).toString().split('\0')
+  throw replyFault(`start container ${id}`, { stage, errno: answer.readInt32LE(1), text })
+}
