@@ -35,8 +35,8 @@ const lateModules: Plugin = {
   },
 }
 
-/** The daemon is larger than all commands together and starts rarely: it has files of its own, required as bin/berth.cjs sees them. */
-const DAEMON = ['serve', 'config', 'debug']
+/** The daemon is larger than all commands together and starts rarely, as does the OCI runtime by this name: they have files of their own, required as bin/berth.cjs sees them. */
+const DAEMON = ['serve', 'config', 'debug', 'oci']
 const daemonApart: Plugin = {
   name: 'daemon apart',
   setup(build) {

@@ -22,6 +22,7 @@ export const KINDS: readonly Kind[] = [
   { name: 'hostile', path: 'hostile', parallel: 1, limitMs: 300_000 },
   { name: 'cli', path: 'cli', parallel: 1, limitMs: 600_000 },
   { name: 'cri', path: 'cri', parallel: 1, limitMs: 600_000 },
+  { name: 'oci', path: 'oci', parallel: 1, limitMs: 300_000 },
   { name: 'vm', path: 'vm', parallel: 1, limitMs: 600_000 },
 ]
 

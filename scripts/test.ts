@@ -1,7 +1,7 @@
 /**
  * Runs test files, each in its own process with a time limit, and ends with the line `N passed, N failed, N skipped`.
  *
- *   node dist/scripts/test.js [KIND | FILE]…      kinds: tidy, unit, kernel, hostile, cli, vm; all without any
+ *   node dist/scripts/test.js [KIND | FILE]…      kinds: tidy, unit, kernel, hostile, cli, cri, oci, vm; all without any
  *
  * Files of kind vm need cgroup v2 with all controllers and root: where this machine has no such thing they run inside
  * User Mode Linux (scripts/vm.ts).

@@ -385,7 +385,8 @@ const ProcessPlan* DecodeProcess(Bytes message, Arena* arena, const char** error
 
 const ContainerPlan* LoadContainer(const char* path, Arena* arena, const char** error) {
   const Fd file(::open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  return LoadContainer(file.get(), arena, error);
+  *error = "cannot read the plan";
+  return file ? LoadContainer(file.get(), arena, error) : nullptr;
 }
 
 const ContainerPlan* LoadContainer(int file, Arena* arena, const char** error) {

@@ -68,6 +68,7 @@ const events = entry('events', 'what happens, as it happens', () => import('./ev
 const info = entry('info', 'about this berth and its host', () => import('./info.ts'))
 const config = entry('config', 'the configuration of the daemon', () => import('./config.ts'))
 const serve = entry('serve', 'answer the CRI: the runtime of a kubelet', () => import('./serve.ts'))
+const oci = entry('oci', 'an OCI runtime, with the command line of runc', () => import('./oci.ts'))
 const debug = entry('debug', 'what the running daemon is doing', () => import('./debug.ts'))
 const version = entry('version', 'versions', () => import('./version.ts'))
 
@@ -116,6 +117,7 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
       serve,
       config,
       debug,
+      oci,
       {
         name: 'container',
         summary: 'the commands for containers, and prune',

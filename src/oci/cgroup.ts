@@ -13,7 +13,10 @@ import {
 import type { DeviceRule, Resources, Spec } from '../spec/runtime.ts'
 
 /** The directory that a container's cgroup will have. */
-export function cgroupOf(spec: Spec, id: string): { parent: string; name: string; directory: string } {
+export function cgroupOf(
+  spec: Spec,
+  id: string,
+): { parent: string; name: string; directory: string } {
   const place = groupPlace('cgroupfs', spec.linux?.cgroupsPath ?? '', id)
   if (place.driver !== 'cgroupfs') throw new TypeError('a place of the other driver')
   const { parent, name } = place

@@ -4,10 +4,10 @@ import { Fault, isErrno } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
 import { compiledSeccomp } from '../container/seccomp.ts'
-import { resolveUser, ACCOUNT_FILE_BYTES_MAX } from '../engine/users.ts'
+import { ACCOUNT_FILE_BYTES_MAX, resolveUser } from '../engine/users.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY } from '../kernel/constants.ts'
-import { readFileInside } from '../kernel/inside.ts'
 import { Fd } from '../kernel/fd.ts'
+import { readFileInside } from '../kernel/inside.ts'
 import { hostFacts, namespacesOfHost, planContainer, planHooks } from '../plan/index.ts'
 import type { ContainerPlan } from '../spec/plan.ts'
 import type { Process, Spec } from '../spec/runtime.ts'
@@ -92,7 +92,8 @@ async function untilReady(launch: Launch, spec: Spec, record: OciRecord): Promis
   for (;;) {
     const report = launch.next()
     if (report.pid !== undefined) return report.pid
-    if (report.hooks === undefined) throw new Fault('INTERNAL', 'berth-launch said something unknown')
+    if (report.hooks === undefined)
+      throw new Fault('INTERNAL', 'berth-launch said something unknown')
     const state = stateOf(record, 'creating', report.hooks)
     const { prestart, createRuntime } = planHooks(spec.hooks)
     await runHooks('prestart', prestart, { state, bundle: record.bundle })

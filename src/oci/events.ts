@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { parseDuration } from '../base/duration.ts'
 import { Fault } from '../base/fault.ts'
 import { type CgroupStats, groupStats, type Pressure } from '../cgroup/index.ts'
-import { parseDuration } from '../base/duration.ts'
 import { type Place, readRecord } from './record.ts'
 import { isAlive } from './status.ts'
 

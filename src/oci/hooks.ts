@@ -49,7 +49,9 @@ async function runHook(
       : undefined
   try {
     const code = await new Promise<string>((resolve, reject) => {
-      child.once('error', (error) => reject(new Fault('NOT_FOUND', error.message, { cause: error })))
+      child.once('error', (error) =>
+        reject(new Fault('NOT_FOUND', error.message, { cause: error })),
+      )
       // Not 'close': children of it that hold the pipes are not waited for.
       child.once('exit', (status, signal) => setImmediate(resolve, String(status ?? signal)))
     })

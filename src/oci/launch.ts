@@ -1,5 +1,4 @@
-import { openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
-import { read } from 'node:fs'
+import { openSync, read, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'

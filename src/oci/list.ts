@@ -54,6 +54,12 @@ export function listText(rows: readonly StateRow[], format: string): string {
     Math.max(...cells.map((row) => row[column]?.length ?? 0)),
   )
   return cells
-    .map((row) => `${row.map((cell, i) => cell.padEnd((widths[i] ?? 0) + 2)).join('').trimEnd()}\n`)
+    .map(
+      (row) =>
+        `${row
+          .map((cell, i) => cell.padEnd((widths[i] ?? 0) + 2))
+          .join('')
+          .trimEnd()}\n`,
+    )
     .join('')
 }

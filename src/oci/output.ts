@@ -54,7 +54,10 @@ export class Log {
     const line = this.#json
       ? JSON.stringify({ level, msg, time })
       : `time="${time}" level=${level} msg=${JSON.stringify(msg)}`
-    if (this.#path === undefined) return write(2, `${line}\n`)
+    if (this.#path === undefined) {
+      write(2, `${line}\n`)
+      return
+    }
     try {
       const fd = openSync(this.#path, 'a', 0o644)
       try {

@@ -38,7 +38,9 @@ export function processOf(own: Process, args: readonly string[], o: ProcessOptio
 
 /** Never in the inheritable set: a program with file capabilities would get more than was given (CVE-2022-29162). */
 function withCapabilities(own: Capabilities | undefined, more: readonly string[]): Capabilities {
-  const add = (set: readonly string[] | undefined): string[] => [...new Set([...(set ?? []), ...more])]
+  const add = (set: readonly string[] | undefined): string[] => [
+    ...new Set([...(set ?? []), ...more]),
+  ]
   return {
     ...own,
     bounding: add(own?.bounding),

@@ -6,8 +6,8 @@ import { packageVersion } from '../engine/version.ts'
 import type { Process, Resources } from '../spec/runtime.ts'
 import { parseDocument, readDocument } from './config.ts'
 import type { CreateRequest } from './create.ts'
-import type { ProcessOptions } from './process.ts'
 import { Log, write } from './output.ts'
+import type { ProcessOptions } from './process.ts'
 import { type Place, placeOf, readRecord } from './record.ts'
 import type { UpdateOptions } from './update.ts'
 import { OCI_VERSION } from './version.ts'
@@ -95,7 +95,9 @@ interface Context {
 function commands(name: string, context: Context): Command {
   const root = new Command(name)
   root
-    .description('An OCI runtime: makes and runs containers from bundles, for engines such as podman, containerd and docker.')
+    .description(
+      'An OCI runtime: makes and runs containers from bundles, for engines such as podman, containerd and docker.',
+    )
     .option('--root <directory>', 'where the state of containers is kept', DEFAULT_ROOT)
     .option('--log <file>', 'where errors and warnings go (default: stderr)')
     .option('--log-format <format>', 'text or json', 'text')
@@ -107,7 +109,11 @@ function commands(name: string, context: Context): Command {
     .passThroughOptions()
     .helpCommand(false)
     .exitOverride()
-    .configureOutput({ writeOut: (text) => write(1, text), writeErr: () => {}, outputError: () => {} })
+    .configureOutput({
+      writeOut: (text) => write(1, text),
+      writeErr: () => {},
+      outputError: () => {},
+    })
     .hook('preAction', () => judgeGlobals(root.opts<GlobalOptions>(), context))
   const place = (id: string): Place => placeOf(globals(root).root, id)
 
@@ -136,10 +142,16 @@ function judgeGlobals(options: GlobalOptions, context: Context): void {
   const { log, logFormat, debug = false } = options
   context.log(new Log({ path: log, format: logFormat, debug }))
   if (!['false', 'auto'].includes(options.rootless)) {
-    throw new Fault('UNIMPLEMENTED', `--rootless=${options.rootless} is not supported: berth-oci needs root`)
+    throw new Fault(
+      'UNIMPLEMENTED',
+      `--rootless=${options.rootless} is not supported: berth-oci needs root`,
+    )
   }
   if (options.systemdCgroup) {
-    throw new Fault('UNIMPLEMENTED', '--systemd-cgroup is not supported yet: use cgroupfs as the cgroup manager')
+    throw new Fault(
+      'UNIMPLEMENTED',
+      '--systemd-cgroup is not supported yet: use cgroupfs as the cgroup manager',
+    )
   }
 }
 
@@ -179,7 +191,9 @@ function requestOf(
   }
 }
 
-function callerOf(o: Pick<CreateOptions, 'consoleSocket' | 'pidFile' | 'pidfdSocket' | 'preserveFds'>): {
+function callerOf(
+  o: Pick<CreateOptions, 'consoleSocket' | 'pidFile' | 'pidfdSocket' | 'preserveFds'>,
+): {
   consoleSocket: string | undefined
   pidFile: string | undefined
   preserve: number
@@ -187,7 +201,10 @@ function callerOf(o: Pick<CreateOptions, 'consoleSocket' | 'pidFile' | 'pidfdSoc
   if (o.pidfdSocket) throw new Fault('UNIMPLEMENTED', '--pidfd-socket is not supported')
   const preserve = Number(o.preserveFds)
   if (!/^\d+$/.test(o.preserveFds) || preserve > PRESERVE_MAX) {
-    throw new Fault('INVALID_ARGUMENT', `--preserve-fds: ${o.preserveFds} is not 0 to ${PRESERVE_MAX}`)
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `--preserve-fds: ${o.preserveFds} is not 0 to ${PRESERVE_MAX}`,
+    )
   }
   const absolute = (path: string | undefined) => (path ? resolve(path) : undefined)
   return { consoleSocket: absolute(o.consoleSocket), pidFile: absolute(o.pidFile), preserve }
@@ -247,7 +264,10 @@ function execution(root: Command, context: Context, place: (id: string) => Place
     .option('--console-socket <socket>', 'who takes the terminal')
     .option('--pidfd-socket <socket>', 'refused: not supported')
     .option('--pid-file <file>', 'where the pid is written')
-    .option('-p, --process <file>', "a process of the runtime-spec's form, instead of the other options")
+    .option(
+      '-p, --process <file>',
+      "a process of the runtime-spec's form, instead of the other options",
+    )
     .option('--cwd <directory>', 'working directory')
     .option('-e, --env <variable>', 'NAME=VALUE, more than once', collect)
     .option('-t, --tty', 'with a terminal')
@@ -382,7 +402,10 @@ function documents(root: Command): void {
       if (existsSync(path)) {
         throw new Fault('ALREADY_EXISTS', `file ${path} exists: remove it first`)
       }
-      writeFileSync(path, `${JSON.stringify(exampleSpec(), undefined, 2)}\n`, { flag: 'wx', mode: 0o666 })
+      writeFileSync(path, `${JSON.stringify(exampleSpec(), undefined, 2)}\n`, {
+        flag: 'wx',
+        mode: 0o666,
+      })
     })
   root
     .command('features')

@@ -13,7 +13,10 @@ export function processesText(place: Place, format: string, options: readonly st
   const [head = '', ...lines] = execFileSync('ps', options.length > 0 ? [...options] : ['-ef'], {
     encoding: 'utf8',
   }).split('\n')
-  const column = head.split(/\s+/).filter((word) => word !== '').indexOf('PID')
+  const column = head
+    .split(/\s+/)
+    .filter((word) => word !== '')
+    .indexOf('PID')
   if (column < 0) throw new Fault('INVALID_ARGUMENT', 'the options of ps give no column PID')
   const wanted = new Set(pids)
   const ours = lines.filter((line) => wanted.has(Number(line.trim().split(/\s+/)[column])))

@@ -3,9 +3,9 @@ import type { Socket } from 'node:net'
 import { Fault } from '../base/fault.ts'
 import { replyFault } from '../container/monitor-fault.ts'
 import { planHooks } from '../plan/index.ts'
+import { runHooks } from './hooks.ts'
 import { killContainer } from './kill.ts'
 import { lockContainer, type OciRecord, type Place, readKeptConfig, readRecord } from './record.ts'
-import { runHooks } from './hooks.ts'
 import { connectStart, stateOf, statusOf } from './status.ts'
 
 /** An answer longer than this is not of our program. */

@@ -1,5 +1,5 @@
-import { writeFileAtomic } from '../base/file.ts'
 import { Fault } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
 import { updateGroup } from '../cgroup/index.ts'
 import type { Resources } from '../spec/runtime.ts'
 import { withDevices } from './cgroup.ts'

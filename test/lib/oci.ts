@@ -1,0 +1,147 @@
+import { execFileSync, spawn } from 'node:child_process'
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as assert from 'uvu/assert'
+import { exampleSpec } from '../../src/oci/spec.ts'
+import type { Spec } from '../../src/spec/runtime.ts'
+import { finish, type Result } from './berth.ts'
+import { REPOSITORY } from './images.ts'
+import { cgroupRoot } from './needs.ts'
+import { processesOf, traces } from './traces.ts'
+
+export const OCI_PROGRAM = join(REPOSITORY, 'bin/berth-oci.cjs')
+
+/** Changes of the example configuration. */
+export type Patch = (spec: Spec & { process: object; linux: object }) => void
+
+/** `berth-oci` as a black box, on a state directory of its own, with bundles whose root is a busybox. */
+export class Oci {
+  readonly directory = mkdtempSync(join(tmpdir(), 'berth-oci-'))
+  readonly root = join(this.directory, 'state')
+  readonly #group = `/berth-oci-test-${process.pid}`
+
+  /** Where a container's cgroup is, on the host. */
+  cgroup(id: string): string {
+    return join(cgroupRoot(), this.#group, id)
+  }
+
+  /** A new bundle whose process is the shell script. */
+  bundle(name: string, script: string, patch: Patch = () => {}): string {
+    const bundle = join(this.directory, name)
+    busyboxRoot(join(bundle, 'rootfs'))
+    this.configure(bundle, name, script, patch)
+    return bundle
+  }
+
+  configure(bundle: string, name: string, script: string, patch: Patch = () => {}): void {
+    const spec = exampleSpec()
+    assert.ok(spec.process && spec.linux)
+    spec.process.args = ['sh', '-c', script]
+    spec.process.terminal = false
+    spec.linux.cgroupsPath = `${this.#group}/${name}`
+    patch(spec as Parameters<Patch>[0])
+    writeFileSync(join(bundle, 'config.json'), JSON.stringify(spec))
+  }
+
+  /** Runs a command to its end, and to that of whatever holds its output. */
+  run(args: readonly string[], options: { input?: string } = {}): Promise<Result> {
+    const child = spawn(process.execPath, [OCI_PROGRAM, '--root', this.root, ...args], {
+      stdio: 'pipe',
+    })
+    return finish(child, `berth-oci ${args.join(' ')}`, options)
+  }
+
+  async ok(args: readonly string[], options: { input?: string } = {}): Promise<string> {
+    const { code, stdout, stderr } = await this.run(args, options)
+    assert.is(code, 0, `berth-oci ${args.join(' ')}: exit code ${code}\n${stderr}${stdout}`)
+    return stdout
+  }
+
+  async refused(args: readonly string[], message: RegExp): Promise<void> {
+    const { code, stderr } = await this.run(args)
+    assert.is.not(code, 0, `berth-oci ${args.join(' ')} was not refused`)
+    assert.match(stderr, message)
+  }
+
+  /** What a container that was made by `create` has written so far. */
+  output(id: string): string {
+    return readFileSync(join(this.directory, `${id}.out`), 'utf8')
+  }
+
+  /** `create`, with stdout and stderr in a file, so that nobody waits for the container. */
+  async create(id: string, args: readonly string[] = []): Promise<Result> {
+    const out = openSync(join(this.directory, `${id}.out`), 'w')
+    try {
+      const words = ['create', '--bundle', join(this.directory, id), ...args, id]
+      const child = spawn(process.execPath, [OCI_PROGRAM, '--root', this.root, ...words], {
+        stdio: ['ignore', out, out],
+      })
+      const code = await new Promise<number>((resolve, reject) => {
+        child.once('error', reject)
+        child.once('exit', (status) => resolve(status ?? 128))
+      })
+      return { code, stdout: '', stderr: this.output(id) }
+    } finally {
+      closeSync(out)
+    }
+  }
+
+  async status(id: string): Promise<string> {
+    return (JSON.parse(await this.ok(['state', id])) as { status: string }).status
+  }
+
+  async destroy(): Promise<void> {
+    if (existsSync(this.root)) {
+      for (const id of (await this.ok(['list', '--quiet'])).split('\n').filter(Boolean)) {
+        await this.ok(['delete', '--force', id])
+      }
+    }
+    if (existsSync(this.cgroup(''))) rmdirSync(this.cgroup(''))
+  }
+
+  erase(): void {
+    for (const pid of processesOf([this.directory])) process.kill(pid, 'SIGKILL')
+    rmSync(this.directory, { recursive: true, force: true, maxRetries: 3 })
+  }
+}
+
+const APPLETS =
+  'sh ls cat sleep id env ps mount umount echo true false hostname stty tty grep stat ln mkdir touch kill sysctl ulimit head wc test dd rm nice ionice date'
+
+/** A root file system of Debian's static busybox. */
+export function busyboxRoot(root: string): void {
+  mkdirSync(join(root, 'bin'), { recursive: true })
+  const program = execFileSync('sh', ['-c', 'command -v busybox'], { encoding: 'utf8' }).trim()
+  copyFileSync(program, join(root, 'bin/busybox'))
+  for (const name of APPLETS.split(' ')) symlinkSync('busybox', join(root, 'bin', name))
+}
+
+/** One for all claims of a file; its last claim is `test('nothing is left behind', nothingIsLeft)`. */
+export function ociOfFile(): { oci: Oci; nothingIsLeft: () => Promise<void> } {
+  const oci = new Oci()
+  const clean = traces({ roots: [oci.directory] })
+  return {
+    oci,
+    nothingIsLeft: async () => {
+      try {
+        await oci.destroy()
+        await clean()
+      } finally {
+        oci.erase()
+      }
+    },
+  }
+}

@@ -1,0 +1,84 @@
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as assert from 'uvu/assert'
+import { finish, type Result } from './berth.ts'
+import { cgroupRoot, lacks } from './needs.ts'
+import { busyboxRoot, OCI_PROGRAM } from './oci.ts'
+import { processesOf } from './traces.ts'
+
+/**
+ * Debian's podman with berth-oci as its runtime, with a storage of its own and one image, `box`. On a hybrid host it runs in a mount namespace that shows a
+ * pure cgroup v2.
+ */
+export class Podman {
+  readonly directory = mkdtempSync(join(tmpdir(), 'berth-podman-'))
+
+  constructor() {
+    const at = (name: string) => join(this.directory, name)
+    writeFileSync(
+      at('containers.conf'),
+      `[containers]
+netns = "none"
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+${lacks('cgroup:pids') ? 'pids_limit = 0' : ''}
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+runtime = "berth-oci"
+runtime_supports_json = ["berth-oci"]
+[engine.runtimes]
+berth-oci = ["${OCI_PROGRAM}"]
+`,
+    )
+    writeFileSync(
+      at('storage.conf'),
+      `[storage]\ndriver = "overlay"\ngraphroot = "${at('graph')}"\nrunroot = "${at('run')}"\n`,
+    )
+    writeFileSync(at('policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}')
+  }
+
+  async prepare(): Promise<void> {
+    const root = join(this.directory, 'rootfs')
+    busyboxRoot(root)
+    mkdirSync(join(root, 'tmp'))
+    await this.ok(
+      ['import', '--quiet', `${this.directory}/box.tar`, 'box'],
+      `tar -C ${root} -cf ${this.directory}/box.tar . && `,
+    )
+  }
+
+  run(args: readonly string[], before = ''): Promise<Result> {
+    const view =
+      cgroupRoot() === '/sys/fs/cgroup' ? '' : `mount --bind ${cgroupRoot()} /sys/fs/cgroup && `
+    const child = spawn(
+      'unshare',
+      ['--mount', 'sh', '-c', `${view}${before}exec podman "$@"`, 'sh', ...args],
+      {
+        env: {
+          ...process.env,
+          CONTAINERS_CONF: join(this.directory, 'containers.conf'),
+          CONTAINERS_STORAGE_CONF: join(this.directory, 'storage.conf'),
+          TMPDIR: this.directory,
+        },
+        stdio: 'pipe',
+      },
+    )
+    return finish(child, `podman ${args.join(' ')}`)
+  }
+
+  async ok(args: readonly string[], before = ''): Promise<string> {
+    const { code, stdout, stderr } = await this.run(args, before)
+    assert.is(code, 0, `podman ${args.join(' ')}: exit code ${code}\n${stderr}${stdout}`)
+    return stdout.trimEnd()
+  }
+
+  async destroy(): Promise<void> {
+    await this.run(['pod', 'rm', '--all', '--force'])
+    await this.run(['rm', '--all', '--force', '--time', '0'])
+    await this.run(['system', 'reset', '--force'])
+    for (const pid of processesOf([this.directory])) process.kill(pid, 'SIGKILL')
+    if (existsSync(this.directory)) rmSync(this.directory, { recursive: true, force: true })
+  }
+}
