@@ -6,7 +6,7 @@
   "targets": [
     {
       "target_name": "berth",
-      "sources": ["<!@(ls native/addon/*.cc)"],
+      "sources": ["<!@(ls native/addon/*.cc native/layer/*.cc)"],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
       "cflags_cc": ["-fexceptions"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS", "NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS"]

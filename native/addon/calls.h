@@ -56,6 +56,12 @@ void NotifySocket(const Napi::CallbackInfo& info);
 Napi::Value PollPriority(const Napi::CallbackInfo& info);
 void RawOutput(const Napi::CallbackInfo& info);
 
+// decoder.cc
+Napi::Value GzipDecoder(const Napi::CallbackInfo& info);
+Napi::Value ZstdDecoder(const Napi::CallbackInfo& info);
+Napi::Value Decode(const Napi::CallbackInfo& info);
+Napi::Value DecoderState(const Napi::CallbackInfo& info);
+
 // tree.cc
 Napi::Value CreateFile(const Napi::CallbackInfo& info);
 void SetAttributes(const Napi::CallbackInfo& info);

@@ -63,6 +63,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<RemoveTree>(exports, "removeTree");
   Export<RemoveTreeNow>(exports, "removeTreeNow");
   Export<TreeUsage>(exports, "treeUsage");
+
+  Export<GzipDecoder>(exports, "gzipDecoder");
+  Export<ZstdDecoder>(exports, "zstdDecoder");
+  Export<Decode>(exports, "decode");
+  Export<DecoderState>(exports, "decoderState");
   return exports;
 }
 

@@ -167,7 +167,32 @@ export interface Binding {
   removeTreeNow(dirfd: number, name: string | Uint8Array, trashDirfd: number, trash: string): void
   /** Disk usage below a directory, hard links once, this file system only. Own thread. */
   treeUsage(fd: number): Promise<{ bytes: number; inodes: number }>
+
+  // -- decompression, for layers (native/layer/decoder.h) ----------------------------------------------------------
+  /** By ISA-L where it is installed and `extra`, else by zlib. Undefined where there is neither. */
+  gzipDecoder(extra: boolean): Decoder | undefined
+  /** By the machine's libzstd; undefined where there is none, or not `extra`. Windows are at most 2^windowLog bytes. */
+  zstdDecoder(extra: boolean, windowLog: number): Decoder | undefined
+  /**
+   * Goes on until the input is used up or the output full: with room left there, more input is wanted. `counts` becomes the bytes taken and
+   * made. After any verdict but `good` the decoder is of no more use.
+   */
+  decode(
+    decoder: Decoder,
+    input: Uint8Array,
+    output: Uint8Array,
+    counts: Float64Array,
+  ): (typeof VERDICT)[keyof typeof VERDICT]
+  /** The library at work, whether the stream may end here, and what is damaged. */
+  decoderState(decoder: Decoder): { library: string; isWhole: boolean; reason: string }
 }
+
+declare const decoder: unique symbol
+/** Of the thread that opened it. */
+export type Decoder = { readonly [decoder]: never }
+
+/** Of Binding.decode. */
+export const VERDICT = { good: 0, damaged: 1, window: 2, dictionary: 3, noMemory: 4 } as const
 
 /** build/Release of the package, seen from dist/src/kernel/. */
 export const NATIVE_DIRECTORY = new URL('../../../build/Release/', import.meta.url)

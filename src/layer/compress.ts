@@ -1,6 +1,7 @@
 import zlib from 'node:zlib'
 import { Decompress } from 'fzstd'
 import { Fault, isErrno } from '../base/fault.ts'
+import { binding, type Decoder, VERDICT } from '../kernel/binding.ts'
 import type { LayerLimits } from './limits.ts'
 import { damaged } from './tar-header.ts'
 import { type FramePart, ZstdFrames } from './zstd-frames.ts'
@@ -114,12 +115,68 @@ class Meter {
   }
 }
 
-/** Large enough that a call into the thread pool is worth it. */
-const GUNZIP_CHUNK_BYTES = 512 * 1024
+/** Decompressed bytes at a time. */
+const OUTPUT_BYTES = 512 * 1024
+
+/**
+ * Whether libraries that are not part of Node are used where the machine has them: ISA-L for gzip, libzstd for zstd. Both are several times
+ * faster; `BERTH_SYSTEM_LIBRARIES=no` does without.
+ */
+function mayUseLibraries(): boolean {
+  return process.env['BERTH_SYSTEM_LIBRARIES'] !== 'no'
+}
 
 function gunzip(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  // Node's Gunzip goes on with the next member by itself.
-  return through(input, zlib.createGunzip({ chunkSize: GUNZIP_CHUNK_BYTES }), 'gzip')
+  const decoder = binding.gzipDecoder(mayUseLibraries())
+  if (!decoder) throw new Fault('INTERNAL', 'Node comes without zlib, and libz.so.1 is not there')
+  return decoded(input, decoder, 'gzip')
+}
+
+const NOTHING = Buffer.alloc(0)
+
+async function* decoded(
+  input: AsyncIterable<Buffer>,
+  decoder: Decoder,
+  name: 'gzip' | 'zstd',
+): AsyncGenerator<Buffer> {
+  const output = Buffer.allocUnsafeSlow(OUTPUT_BYTES)
+  const counts = new Float64Array(2)
+  for await (const chunk of input) {
+    let rest = chunk
+    for (;;) {
+      const verdict = binding.decode(decoder, rest, output, counts)
+      if (verdict !== VERDICT.good) throw refusal(verdict, decoder, name)
+      const [taken = 0, made = 0] = counts
+      if (made > 0) yield output.subarray(0, made)
+      rest = taken === rest.length ? NOTHING : rest.subarray(taken)
+      if (made < output.length && rest.length === 0) break
+    }
+  }
+  if (binding.decoderState(decoder).isWhole) return
+  throw damaged(
+    name === 'gzip'
+      ? 'its gzip stream: unexpected end of file'
+      : 'its zstd stream ends in the middle of a frame',
+  )
+}
+
+function refusal(verdict: number, decoder: Decoder, name: string): Fault {
+  switch (verdict) {
+    case VERDICT.window:
+      return new Fault(
+        'RESOURCE_EXHAUSTED',
+        'the archive is refused: its zstd stream wants a larger window than allowed',
+      )
+    case VERDICT.dictionary:
+      return new Fault(
+        'UNIMPLEMENTED',
+        'cannot read the archive: its zstd stream needs a dictionary',
+      )
+    case VERDICT.noMemory:
+      return new Fault('RESOURCE_EXHAUSTED', 'there is no memory to decompress the archive')
+    default:
+      return damaged(`its ${name} stream: ${binding.decoderState(decoder).reason}`)
+  }
 }
 
 /** A decompressing stream of Node as a generator; its errors are faults. */
@@ -168,10 +225,16 @@ async function* through(
   if (failure !== undefined) throw failure
 }
 
-/** Node has zstd from 22.15 on; before that fzstd, in JavaScript, does it. */
+/** Without the machine's libzstd: Node has zstd from 22.15 on; before that fzstd, in JavaScript, does it. */
 type CreateZstd = (options: { chunkSize: number; params: Record<number, number> }) => zlib.Gunzip
 
 async function* unzstd(input: AsyncIterable<Buffer>, limits: LayerLimits): AsyncGenerator<Buffer> {
+  const windowLog = Math.floor(Math.log2(limits.windowBytes))
+  const library = binding.zstdDecoder(mayUseLibraries(), windowLog)
+  if (library) {
+    yield* decoded(input, library, 'zstd')
+    return
+  }
   const parts = frameParts(input, limits)
   const create: unknown = Reflect.get(zlib, 'createZstdDecompress')
   if (typeof create !== 'function') {
@@ -209,7 +272,7 @@ async function* unzstd(input: AsyncIterable<Buffer>, limits: LayerLimits): Async
         isLast = more.value.isLast
       }
     }
-    const decoder = (create as CreateZstd)({ chunkSize: GUNZIP_CHUNK_BYTES, params })
+    const decoder = (create as CreateZstd)({ chunkSize: OUTPUT_BYTES, params })
     yield* through(frame(), decoder, 'zstd')
   }
 }

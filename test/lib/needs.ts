@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import type { Test } from 'uvu'
 
@@ -16,6 +16,7 @@ export type Need =
   | `filesystem:${string}`
   | `file:${string}`
   | `program:${string}`
+  | `library:${string}`
 
 /** Where a disk in memory can be had, such as one to swap to, once the module is loaded. */
 export const ZRAM = '/sys/class/zram-control'
@@ -30,10 +31,12 @@ export function cgroupRoot(): string {
     : '/sys/fs/cgroup/unified'
 }
 
+const SETUP = ['root', 'program', 'file', 'library']
+
 /** Why the need is not met here; undefined where it is. */
 export function lacks(need: Need): { kind: 'setup' | 'kernel'; reason: string } | undefined {
   const [name, value = ''] = need.split(/:(.*)/s)
-  const kind = name === 'root' || name === 'program' || name === 'file' ? 'setup' : 'kernel'
+  const kind = SETUP.includes(name ?? '') ? 'setup' : 'kernel'
   return isMet(name ?? '', value) ? undefined : { kind, reason: `needs ${need}` }
 }
 
@@ -57,9 +60,18 @@ function isMet(name: string, value: string): boolean {
       return existsSync(value)
     case 'program':
       return (process.env['PATH'] ?? '').split(delimiter).some((d) => existsSync(join(d, value)))
+    case 'library':
+      return ['/usr/lib', '/usr/lib64', ...subfolders('/usr/lib')].some((directory) =>
+        existsSync(join(directory, value)),
+      )
     default:
       throw new Error(`no need is called ${name}`)
   }
+}
+
+/** Debian has libraries in one named by the machine. */
+function subfolders(directory: string): string[] {
+  return readdirSync(directory).map((name) => join(directory, name))
 }
 
 function hasFilesystem(type: string): boolean {

@@ -5,6 +5,13 @@ import { decompress, detectCompression } from '../../../src/layer/compress.ts'
 import { LAYER_LIMITS, type LayerLimits } from '../../../src/layer/limits.ts'
 import { chunked, failure } from '../../lib/archive.ts'
 
+/** Whether the machine's fast libraries decode, or what comes with Node and with berth. */
+const MODES = ['yes', 'no'] as const
+
+function use(libraries: (typeof MODES)[number]): void {
+  process.env['BERTH_SYSTEM_LIBRARIES'] = libraries
+}
+
 async function all(
   bytes: Buffer,
   options: { chunk?: number; limits?: Partial<LayerLimits> } = {},
@@ -69,17 +76,21 @@ const good: { name: string; given: Buffer; expect: string }[] = [
     expect: 'x'.repeat(20_000),
   },
 ]
-for (const c of good) {
-  test(`${c.name} comes out whole`, async () => {
-    assert.is(await all(c.given), c.expect)
-    assert.is(await all(c.given, { chunk: 1000 }), c.expect)
+for (const mode of MODES) {
+  for (const c of good) {
+    test(`${c.name} comes out whole (libraries: ${mode})`, async () => {
+      use(mode)
+      assert.is(await all(c.given), c.expect)
+      assert.is(await all(c.given, { chunk: 1000 }), c.expect)
+    })
+  }
+
+  test(`a few bytes at a time (libraries: ${mode})`, async () => {
+    use(mode)
+    assert.is(await all(gzipSync(text), { chunk: 1 }), text)
+    assert.is(await all(zstdFrame(text), { chunk: 1 }), text)
   })
 }
-
-test('a few bytes at a time', async () => {
-  assert.is(await all(gzipSync(text), { chunk: 1 }), text)
-  assert.is(await all(zstdFrame(text), { chunk: 1 }), text)
-})
 
 test('bzip2 and xz are refused by name', () => {
   assert.throws(() => detectCompression(Buffer.from('BZh91AY')), /bzip2/)
@@ -105,6 +116,30 @@ const bad: {
     given: Buffer.concat([gzipSync(text).subarray(0, 30), Buffer.alloc(100, 0xff)]),
     code: 'DATA_LOSS',
     text: /gzip stream/,
+  },
+  {
+    name: 'garbage after gzip',
+    given: Buffer.concat([gzipSync(text), Buffer.from('garbage, garbage')]),
+    code: 'DATA_LOSS',
+    text: /gzip stream: incorrect header check/,
+  },
+  {
+    name: 'gzip with a wrong checksum',
+    given: Buffer.concat([gzipSync(text).subarray(0, -5), Buffer.alloc(5)]),
+    code: 'DATA_LOSS',
+    text: /gzip stream: incorrect/,
+  },
+  {
+    name: 'gzip cut in its second member',
+    given: Buffer.concat([gzipSync(text), gzipSync(text).subarray(0, -1)]),
+    code: 'DATA_LOSS',
+    text: /unexpected end of file/,
+  },
+  {
+    name: 'zstd of a version before 1.0 behind a good frame',
+    given: Buffer.concat([zstdFrame(text), Buffer.from([0x27, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0])]),
+    code: 'DATA_LOSS',
+    text: /no other frame/,
   },
   {
     name: 'cut zstd',
@@ -135,7 +170,7 @@ const bad: {
   },
   {
     name: 'a zstd dictionary',
-    given: Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 1, 0, 0, 0, 0]),
+    given: Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 1, 0, 7, 1, 0, 0]),
     code: 'UNIMPLEMENTED',
     text: /dictionary/,
   },
@@ -161,8 +196,9 @@ const bad: {
     text: /larger than 1000/,
   },
 ]
-for (const c of bad) {
-  test(`refused: ${c.name}`, async () => {
+for (const c of bad.flatMap((c) => MODES.map((mode) => ({ ...c, mode })))) {
+  test(`refused: ${c.name} (libraries: ${c.mode})`, async () => {
+    use(c.mode)
     const { code, message } = await failure(all(c.given, c.limits ? { limits: c.limits } : {}))
     assert.is(code, c.code, message)
     assert.match(message, c.text)
