@@ -119,7 +119,7 @@ function judged(field: string, mount: CriMount, index: number, input: MountInput
     input.warn('mounts.selinux_relabel has no effect: berth gives no SELinux labels')
   }
   if (mount.image !== null) return imageMount(field, mount, { index, target, options, input })
-  if (mount.imageSubPath !== '') throw invalid(`${field}.image_sub_path`, 'needs an image')
+  // Without an image its sub-path has no meaning: the kubelet gives each volume's to all mounts of a pod that has an image volume.
   const host = text(`${field}.host_path`, mount.hostPath, PATH_BYTES_MAX)
   if (!host.startsWith('/')) {
     throw invalid(`${field}.host_path`, `${show(host)} is not an absolute path`)

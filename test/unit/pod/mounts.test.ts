@@ -226,11 +226,6 @@ const REFUSED: [claim: string, change: Partial<CriMount>, message: RegExp][] = [
     { uidMappings: [{ hostId: 1, containerId: 0, length: 1 }] },
     /mounts\[0\]: uidMappings and gidMappings/,
   ],
-  [
-    'a sub path without an image',
-    { imageSubPath: 'a' },
-    /mounts\[0\]\.image_sub_path: needs an image/,
-  ],
 ]
 for (const [claim, change, message] of REFUSED) {
   test(`refused: ${claim}`, () => refused(() => make([change]), 'INVALID_ARGUMENT', message))
@@ -282,6 +277,10 @@ const spec = {
 }
 const image: Partial<CriMount> = { image: spec, hostPath: '', readonly: true }
 const two = { images: [{ index: 0, lower: [path('layer'), path('layer2')] }] }
+
+test("a volume's sub-path beside an image volume, which the kubelet has resolved already", () => {
+  assert.equal(at('/data', [{ imageSubPath: 'a' }]), at('/data', [{}]))
+})
 
 test('an image is an overlay of its layers, read-only', () => {
   const layers = [`lowerdir+=${path('layer')}`, `lowerdir+=${path('layer2')}`]
