@@ -194,6 +194,7 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
         summary: 'the whole',
         entries: [
           entry('check', 'verify what is stored', () => import('./system-check.ts')),
+          entry('df', 'what is on the disk, and what could go', () => import('./system-df.ts')),
           entry('prune', 'remove what is not used', () => import('./system-prune.ts')),
           info,
           events,

@@ -47,6 +47,7 @@ let count = 0
 let failAt = 0
 let failed: string | undefined
 let wrapped = false
+let isDeadly = false
 
 /**
  * Does `act` with the nth kernel call of this process, of the addon's or of node:fs's synchronous ones, failing with EIO. `failed` is that call; undefined
@@ -70,6 +71,15 @@ export async function withFault<T>(
   }
 }
 
+/** Kills this process before its nth kernel call from now on, of those that withFault counts; `n` of 0 only counts. */
+export function dieAt(n: number): { calls: () => number } {
+  wrap()
+  count = 0
+  failAt = n === 0 ? Number.MAX_SAFE_INTEGER : n
+  isDeadly = true
+  return { calls: () => count }
+}
+
 function wrap(): void {
   if (wrapped) return
   wrapped = true
@@ -86,6 +96,7 @@ function replace(on: Calls, name: string, promise: boolean): void {
   const real = on[name] as Call
   on[name] = (...args) => {
     if (failAt === 0 || ++count !== failAt) return real.apply(on, args)
+    if (isDeadly) process.kill(process.pid, 'SIGKILL')
     failed = name
     const message = `EIO: i/o error, ${name}`
     const error = Object.assign(new Error(message), { code: 'EIO', errno: -5, syscall: name })

@@ -1,0 +1,17 @@
+/** kill -9 at a hundred points of what brings images into the store: see killAtPoints. */
+import { test } from 'uvu'
+import { needs } from '../lib/needs.ts'
+import { endKilling, killAtPoints, measure } from '../lib/store-kill.ts'
+
+needs('root')
+
+const WORKS = ['pull', 'pull', 'pull', 'load', 'import'] as const
+const KILLS = 100
+
+test('each work is measured, and leaves good trees', () => measure(WORKS))
+
+test(`${KILLS} kills: the store opens, is whole, and the pull completes`, () =>
+  killAtPoints(WORKS, KILLS))
+
+test.after(endKilling)
+test.run()

@@ -1,0 +1,65 @@
+/**
+ * A process that does one work on a store, to be killed in it. It reads lines `JSON of Order` and answers each with a line: the number of kernel
+ * calls that the work took.
+ */
+import { createInterface } from 'node:readline'
+import {
+  collect,
+  importImage,
+  loadArchive,
+  openStore,
+  pruneImages,
+  pullImage,
+  removeImage,
+  tagImage,
+} from '../../src/image/index.ts'
+import { dieAt } from './faults.ts'
+import { tar } from './images.ts'
+
+export interface Order {
+  readonly work: 'pull' | 'load' | 'import' | 'tag' | 'rmi' | 'gc' | 'prune'
+  readonly root: string
+  /** A name, or of a load the layout's path. */
+  readonly name: string
+  /** The kernel call to die before; 0: none. */
+  readonly dieAt: number
+}
+
+const ROOTS = () => ({ images: [], layers: [], chains: [] })
+
+async function act({ work, root, name }: Order): Promise<unknown> {
+  const store = openStore(root, { durable: false })
+  switch (work) {
+    case 'pull':
+      return pullImage(store, name)
+    case 'load':
+      return loadArchive(store, name)
+    case 'import': {
+      const archive = tar([{ name: 'imported', content: name }])
+      const source = (async function* () {
+        yield archive
+      })()
+      return importImage(store, source, {
+        name: 'q.io/imported:1',
+        created: '2020-01-01T00:00:00Z',
+      })
+    }
+    case 'tag':
+      return tagImage(store, name, 'q.io/tagged:1')
+    case 'rmi':
+      return removeImage(store, name, { force: true, users: () => [], roots: ROOTS })
+    case 'gc':
+      return collect(store, { roots: ROOTS, wait: true, partials: true })
+    case 'prune':
+      return pruneImages(store, { all: true, roots: ROOTS })
+  }
+}
+
+process.stdout.write('ready\n')
+for await (const line of createInterface({ input: process.stdin })) {
+  const order = JSON.parse(line) as Order
+  const { calls } = dieAt(order.dieAt)
+  await act(order)
+  const count = calls()
+  process.stdout.write(`${count}\n`)
+}
