@@ -89,7 +89,8 @@ function environment(env: readonly string[] | undefined): string[] {
 
 function checkOomScore(value: number, facts: HostFacts): number {
   integer('process.oomScoreAdj', value, -1000, 1000)
-  if (value < facts.oomScoreAdj && !mayRaise(facts)) {
+  // The kernel's bound is the lowest that a privileged process has set, mostly 0, and cannot be read: a shim raises its own score above it.
+  if (value < Math.min(facts.oomScoreAdj, 0) && !mayRaise(facts)) {
     throw impossible(
       'process.oomScoreAdj',
       `${value} is below berth's own ${facts.oomScoreAdj}, and berth lacks CAP_SYS_RESOURCE to lower it`,
