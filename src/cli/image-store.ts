@@ -6,7 +6,11 @@ export async function openImages(context: Context): Promise<{
   store: ImageStore
   familiar: (name: string) => string
   /** For `berth events`, after a change; and what others wanted collected while we held the content is collected now. */
-  changed: (action: 'pull' | 'load' | 'import' | 'tag', id: string, name: string) => Promise<void>
+  changed: (
+    action: 'pull' | 'push' | 'load' | 'import' | 'tag',
+    id: string,
+    name: string,
+  ) => Promise<void>
 }> {
   // Opening the engine makes the roots with their modes, and says what to do where that is not allowed.
   const { api, engine } = await context.open(async () => ({

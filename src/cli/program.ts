@@ -61,9 +61,12 @@ const importImage = entry(
 const history = entry('history', 'how an image was made', () => import('./history.ts'))
 const load = entry('load', 'read images from an archive', () => import('./load.ts'))
 const pull = entry('pull', 'fetch an image from a registry', () => import('./pull.ts'))
+const push = entry('push', 'send an image to a registry', () => import('./push.ts'))
 const removeImage = entry('rmi', 'remove images', () => import('./rmi.ts'))
 const save = entry('save', 'write images to an archive', () => import('./save.ts'))
 const tag = entry('tag', 'give an image a further name', () => import('./tag.ts'))
+const login = entry('login', 'keep a login for a registry', () => import('./login.ts'))
+const logout = entry('logout', 'forget a login for a registry', () => import('./logout.ts'))
 const events = entry('events', 'what happens, as it happens', () => import('./events.ts'))
 const info = entry('info', 'about this berth and its host', () => import('./info.ts'))
 const config = entry('config', 'the configuration of the daemon', () => import('./config.ts'))
@@ -107,10 +110,15 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
       rename,
     ],
   },
-  { title: 'Images:', entries: [images, pull, load, save, importImage, tag, history, removeImage] },
+  {
+    title: 'Images:',
+    entries: [images, pull, push, load, save, importImage, tag, history, removeImage],
+  },
   {
     title: 'Machine:',
     entries: [
+      login,
+      logout,
       events,
       info,
       version,
@@ -162,12 +170,24 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
           entry('prune', 'remove unused images', () => import('./image-prune.ts')),
           entry('verify', 'is it signed as the policy asks', () => import('./image-verify.ts')),
           pull,
+          push,
           load,
           save,
           importImage,
           tag,
           history,
           as('rm remove', removeImage),
+        ],
+      },
+      {
+        name: 'manifest',
+        summary: 'what a name stands for at its registry',
+        entries: [
+          entry(
+            'inspect',
+            'show an index or manifest of a registry',
+            () => import('./manifest-inspect.ts'),
+          ),
         ],
       },
       {

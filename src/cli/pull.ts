@@ -1,13 +1,16 @@
 import type { Command } from 'commander'
 import { type Context, print } from './context.ts'
 import { openImages } from './image-store.ts'
+import { interruptible } from './interrupt.ts'
 import { examples, type Format, formatOption, option, printJson, refuse } from './output.ts'
+import { parseCredentials } from './parse/credentials.ts'
 import { progressView } from './progress.ts'
 
 interface Given {
   platform?: string
   blobs?: true
   signaturePolicy?: string
+  creds?: ReturnType<typeof parseCredentials>
   quiet?: true
   format: Format
 }
@@ -23,33 +26,35 @@ export function define(command: Command, context: Context): void {
       'fetch also the archives of layers that are here unpacked, to push or save the image exactly',
     )
     .option('--signature-policy <file>', 'in place of /etc/berth/policy.json')
+    .addOption(
+      option('--creds <user:password>', 'in place of the login kept here', parseCredentials),
+    )
     .option('-q, --quiet', 'no progress')
     .addOption(formatOption())
     .addHelpText(
       'after',
-      `\nMirrors and plain HTTP are configured in certs.d/HOST/hosts.toml, as for containerd, and which images must be signed in\n/etc/berth/policy.json, as for podman.${examples('berth pull debian', 'berth pull --platform linux/arm64 127.0.0.1:5000/app:1')}`,
+      `\nMirrors and plain HTTP are configured in certs.d/HOST/hosts.toml, as for containerd, or in registries.conf, as for podman; which images must be signed in\n/etc/berth/policy.json, as for podman.${examples('berth pull debian', 'berth pull --platform linux/arm64 127.0.0.1:5000/app:1')}`,
     )
     .action(async (name: string, given: Given) => {
       const { store, changed } = await openImages(context)
       const { pullImage } = await import('../image/pull.ts')
-      const abort = new AbortController()
-      const stop = (): void => abort.abort()
-      process.once('SIGINT', stop).once('SIGTERM', stop)
       const view = progressView(given.quiet === true)
       try {
-        const pulled = await pullImage(store, name, {
-          platform: given.platform,
-          policyFile: given.signaturePolicy,
-          blobs: given.blobs === true,
-          progress: view.report,
-          signal: abort.signal,
-        })
+        const pulled = await interruptible((signal) =>
+          pullImage(store, name, {
+            platform: given.platform,
+            policyFile: given.signaturePolicy,
+            blobs: given.blobs === true,
+            credentials: given.creds,
+            progress: view.report,
+            signal,
+          }),
+        )
         view.finish()
         await changed('pull', pulled.id, pulled.name)
         await (given.format === 'json' ? printJson(pulled) : print(`${pulled.id}\n`))
       } finally {
         view.finish()
-        process.off('SIGINT', stop).off('SIGTERM', stop)
       }
     })
   refuse(command, {
@@ -57,6 +62,7 @@ export function define(command: Command, context: Context): void {
     '--disable-content-trust':
       'digests are always verified; write the signatures that you ask for into /etc/berth/policy.json',
     '--tls-verify': 'set skip_verify in certs.d/HOST/hosts.toml',
-    '--creds': 'log in with docker login or podman login',
+    '--authfile': 'set REGISTRY_AUTH_FILE',
+    '--cert-dir': 'put the certificates into certs.d/HOST',
   })
 }

@@ -300,8 +300,10 @@ async function send(
   body: RequestBody,
   tick: () => void,
 ): Promise<void> {
+  let length = 0
   for await (const chunk of body.read()) {
     if (outgoing.destroyed) return
+    length += chunk.length
     if (outgoing.write(chunk)) continue
     tick()
     const ended = new AbortController()
@@ -314,6 +316,9 @@ async function send(
     } finally {
       outgoing.off('close', gone)
     }
+  }
+  if (length !== body.length) {
+    throw new Fault('DATA_LOSS', `${length} bytes were there to send, not ${body.length}`)
   }
   outgoing.end()
 }

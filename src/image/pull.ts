@@ -226,17 +226,31 @@ async function configurationOf(
   name: string,
   signal: AbortSignal | undefined,
 ): Promise<Buffer> {
-  const bytes =
-    embeddedData(descriptor, `the configuration of ${name}`) ??
-    stored(store, descriptor) ??
-    (await repository.smallBlob(descriptor, CONFIG_BYTES_MAX, signal))
-  if (bytes.length !== descriptor.size) {
-    throw new Fault(
-      'DATA_LOSS',
-      `the configuration of ${name} has ${bytes.length} bytes where its manifest says ${descriptor.size}`,
-    )
-  }
+  const given =
+    embeddedData(descriptor, `the configuration of ${name}`) ?? stored(store, descriptor)
+  if (given !== undefined) return checkSize(given, descriptor, name)
+  // Pulls at once wait for each other here, as for a layer: one fetches.
+  await using ingest = await store.blobs.ingest(descriptor.digest, {
+    bytesMax: CONFIG_BYTES_MAX,
+    size: descriptor.size,
+    signal,
+  })
+  const come = ingest.isStored ? stored(store, descriptor) : undefined
+  if (come !== undefined) return checkSize(come, descriptor, name)
+  const bytes = await repository.smallBlob(descriptor, CONFIG_BYTES_MAX, signal)
+  checkSize(bytes, descriptor, name)
+  ingest.restart()
+  await ingest.write(bytes)
+  await ingest.commit()
   return bytes
+}
+
+function checkSize(bytes: Buffer, descriptor: Descriptor, name: string): Buffer {
+  if (bytes.length === descriptor.size) return bytes
+  throw new Fault(
+    'DATA_LOSS',
+    `the configuration of ${name} has ${bytes.length} bytes where its manifest says ${descriptor.size}`,
+  )
 }
 
 /** An image without an index has no choice to offer: another platform than the one asked for is refused, than the host's warned of. */

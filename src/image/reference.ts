@@ -105,6 +105,18 @@ export function parseNamed(text: string): Reference {
   return { domain, path, tag, digest }
 }
 
+/** A registry as people name it to log in: `quay.io`, `https://q.io/v2/`, or podman's `quay.io/team`. INVALID_ARGUMENT. */
+export function parseRegistry(text: string): Pick<Reference, 'domain' | 'path'> {
+  const bare = text.replace(/^https?:\/\//, '').replace(/\/(?:v[12]\/?)?$/, '')
+  const [domain = '', ...rest] = bare.split('/')
+  if (text.length > REFERENCE_LENGTH_MAX || domain === '') throw illegal(text, 'it names no host')
+  checkDomain(text, domain)
+  const path = rest.join('/')
+  if (path !== '') checkPath(text, path)
+  const isHub = domain === 'index.docker.io' || domain === 'registry-1.docker.io'
+  return { domain: isHub ? DEFAULT_DOMAIN : domain, path }
+}
+
 function checkDomain(text: string, domain: string): void {
   if (!DOMAIN.test(domain))
     throw illegal(text, `${JSON.stringify(domain)} is no host name with port`)

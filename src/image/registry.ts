@@ -52,6 +52,17 @@ export class Repository {
     this.#http.close()
   }
 
+  /** Where this repository is pushed to: the registry itself rather than a host that stands in for it. */
+  get target(): Remote {
+    const able = this.#remotes.filter(({ endpoint }) => endpoint.capabilities.has('push'))
+    const target = able.findLast(({ endpoint }) => !endpoint.isMirror) ?? able.at(-1)
+    if (target !== undefined) return target
+    throw new Fault(
+      'FAILED_PRECONDITION',
+      `cannot push to ${this.#name}: no host is configured that may push`,
+    )
+  }
+
   /** A manifest or index by tag or digest, its bytes verified where the digest is known. */
   manifest(
     reference: { tag: string } | { digest: Digest },

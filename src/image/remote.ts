@@ -1,7 +1,15 @@
 import { Fault } from '../base/fault.ts'
 import { Authorizer, type Credentials, parseChallenges } from './auth.ts'
 import type { Endpoint, RepositoryName } from './endpoint.ts'
-import { type Answer, documentOf, type Http, type Request, Retry, retryAfterMs } from './http.ts'
+import {
+  type Answer,
+  documentOf,
+  type Http,
+  PLAIN_TLS,
+  type Request,
+  Retry,
+  retryAfterMs,
+} from './http.ts'
 
 const ERROR_BYTES_MAX = 64 * 1024
 const ERROR_SHOWN_MAX = 300
@@ -10,7 +18,7 @@ const CHALLENGES_MAX = 2
 
 export interface RemoteRequest {
   readonly method?: Request['method']
-  /** Below the repository (`manifests/latest`), or an address that the registry gave in an answer. */
+  /** Below the repository (`manifests/latest`), '' for the registry itself, or an address that it gave in an answer. */
   readonly target: string | URL
   /** Rights on this and other repositories (distribution's token scopes). */
   readonly scope: string
@@ -20,6 +28,8 @@ export interface RemoteRequest {
   readonly what: string
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: Request['body']
+  /** Told when the registry wants a login. */
+  readonly onAsked?: () => void
   readonly signal: AbortSignal | undefined
 }
 
@@ -90,7 +100,7 @@ export class Remote {
             ...(authorization === undefined ? {} : { authorization }),
           },
           ...(request.body === undefined ? {} : { body: request.body }),
-          tls: isOwn ? this.endpoint.tls : { ...this.endpoint.tls, client: [] },
+          tls: isOwn ? this.endpoint.tls : PLAIN_TLS,
           connectMs: this.endpoint.connectMs,
           signal,
         })
@@ -100,6 +110,7 @@ export class Remote {
       if (request.expect.includes(answer.status)) return answer
       const mayAnswer = isOwn && answer.url.origin === url.origin && challenges < CHALLENGES_MAX
       if (answer.status !== 401 || !mayAnswer) return refusal(answer, what)
+      request.onAsked?.()
       const header = answer.headers['www-authenticate']
       const asked = parseChallenges(header ?? '')
       const text = await errorText(answer)
@@ -110,6 +121,18 @@ export class Remote {
         `${this.host} refuses ${what} without a valid login${text}`,
       )
     }
+  }
+
+  /** Asks whether this is a registry that lets us in ("Determining Support"); `onAsked` where it wants a login. */
+  async ping(signal: AbortSignal | undefined, onAsked: () => void): Promise<Answer | Retry> {
+    return this.request({
+      target: '',
+      scope: '',
+      expect: [200],
+      what: 'registry',
+      signal,
+      onAsked,
+    })
   }
 
   /** The whole body, of at most so many bytes. */
@@ -128,7 +151,8 @@ export class Remote {
 
   #url(base: URL, target: string | URL): URL {
     if (target instanceof URL) return target
-    const url = new URL(`${base.href.replace(/\/$/, '')}/${this.path}/${target}`)
+    const root = `${base.href.replace(/\/$/, '')}/`
+    const url = new URL(target === '' ? root : `${root}${this.path}/${target}`)
     if (this.endpoint.isMirror) url.searchParams.set('ns', this.#domain)
     return url
   }

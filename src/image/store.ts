@@ -22,6 +22,8 @@ export type Progress = (event: {
     | 'loading'
     | 'unpacking'
     | 'saving'
+    | 'uploading'
+    | 'mounted'
     | 'checking'
     | 'exists'
     | 'done'

@@ -1,6 +1,5 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -13,7 +12,7 @@ import {
   pullImage,
   removeImage,
 } from '../../src/image/index.ts'
-import { eventually } from '../lib/eventually.ts'
+import { dockerRegistry, freePort } from '../lib/docker-registry.ts'
 import { privateStore } from '../lib/image-store.ts'
 import { type TarEntry, tar, writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
@@ -38,52 +37,6 @@ const LAYERS: TarEntry[][] = [
 const layout = join(directory, 'layout')
 writeLayout(layout, [{ name: 'app:1', layers: LAYERS, config: { Cmd: ['/x'], Env: ['A=b'] } }])
 
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
-
-function answers(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1')
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', () => resolve(false))
-  })
-}
-
-/** Debian's docker-registry, the reference implementation, until the returned function is called. */
-async function dockerRegistry(
-  name: string,
-  extra: Record<string, unknown> = {},
-  http: Record<string, unknown> = {},
-): Promise<{ host: string; stop: () => Promise<void> }> {
-  const port = await freePort()
-  const config = {
-    version: '0.1',
-    log: { level: 'error', accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: join(directory, `registry-${name}`) } },
-    http: { addr: `127.0.0.1:${port}`, secret: 'test', ...http },
-    ...extra,
-  }
-  // JSON is YAML.
-  const file = join(directory, `${name}.yml`)
-  writeFileSync(file, JSON.stringify(config))
-  const child = spawn('docker-registry', ['serve', file], { stdio: 'ignore' })
-  const ended = new Promise((resolve) => child.once('exit', resolve))
-  await eventually('the registry listens', () => answers(port), { withinMs: 10_000, everyMs: 20 })
-  const stop = async (): Promise<void> => {
-    child.kill('SIGKILL')
-    await ended
-  }
-  return { host: `127.0.0.1:${port}`, stop }
-}
-
 function skopeo(...args: string[]): string {
   return execFileSync('skopeo', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
 }
@@ -97,7 +50,7 @@ function treeFile(store: ReturnType<typeof privateStore>, diffId: string, path: 
   return readFileSync(join(store.layers.treePath(diffId), path), 'utf8')
 }
 
-const plain = await dockerRegistry('plain')
+const plain = await dockerRegistry(directory, 'plain')
 push(plain.host, 'team/app:1')
 
 test('an image that skopeo pushed is pulled from docker-registry, digests and trees verified', async () => {
@@ -234,7 +187,7 @@ test('htpasswd: the right password pulls, a wrong one and none are UNAUTHENTICAT
   const password = join(directory, 'htpasswd')
   // bcrypt of "secret", since docker-registry takes nothing else.
   writeFileSync(password, 'user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n')
-  const registry = await dockerRegistry('basic', {
+  const registry = await dockerRegistry(directory, 'basic', {
     auth: { htpasswd: { realm: 'x', path: password } },
   })
   try {
@@ -264,7 +217,7 @@ test('TLS with an own CA: refused without it, pulled with ca in hosts.toml', asy
   execFileSync('openssl', ['req', '-x509', ...made, '-keyout', key, '-out', cert, ...subject], {
     stdio: 'ignore',
   })
-  const registry = await dockerRegistry('tls', {}, { tls: { certificate: cert, key } })
+  const registry = await dockerRegistry(directory, 'tls', {}, { tls: { certificate: cert, key } })
   try {
     push(registry.host, 'team/app:1')
     using store = privateStore()

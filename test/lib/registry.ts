@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { Uploads } from './registry-uploads.ts'
 
 /** One request as the registry saw it. */
 export interface Seen {
@@ -34,6 +35,11 @@ export class TestRegistry {
   readonly seen: Seen[] = []
   behave: Behaviour = () => false
   login: Login | undefined
+  /** Takes what is pushed. */
+  readonly uploads = new Uploads({
+    blob: (repository, bytes) => this.blob(repository, bytes).digest,
+    manifest: (repository, name, bytes, type) => void this.manifest(repository, name, bytes, type),
+  })
   readonly #contents = new Map<string, { bytes: Uint8Array; type: string }>()
   readonly #tokens = new Map<string, string>()
   readonly #server: ReturnType<typeof createServer>
@@ -118,6 +124,7 @@ export class TestRegistry {
       return
     }
     if (!this.#isAllowed(seen, url, response)) return
+    if (this.uploads.handle(request, response)) return
     const content = this.#contents.get(url.pathname)
     if (content === undefined) {
       response.writeHead(404, { 'content-type': 'application/json' })

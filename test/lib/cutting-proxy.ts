@@ -1,0 +1,81 @@
+import type { AddressInfo } from 'node:net'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import type { Random } from './random.ts'
+
+/**
+ * A TCP proxy that cuts connections, both directions at once, after a random number of bytes: `cuts` times, then it only passes on.
+ */
+export class CuttingProxy {
+  cutsLeft: number
+  /** Bytes passed on in all, towards us and away. */
+  received = 0
+  sent = 0
+  readonly #target: number
+  readonly #bytesMax: number
+  readonly #random: Random
+  readonly #server: Server
+  readonly #sockets = new Set<Socket>()
+
+  private constructor(host: string, options: { cuts: number; bytesMax: number; random: Random }) {
+    this.#target = Number(host.split(':')[1])
+    this.cutsLeft = options.cuts
+    this.#bytesMax = options.bytesMax
+    this.#random = options.random
+    this.#server = createServer((socket) => this.#accept(socket))
+  }
+
+  static async start(
+    host: string,
+    options: { cuts: number; bytesMax: number; random: Random },
+  ): Promise<CuttingProxy> {
+    const proxy = new CuttingProxy(host, options)
+    await new Promise<void>((resolve) => proxy.#server.listen(0, '127.0.0.1', resolve))
+    return proxy
+  }
+
+  /** `127.0.0.1:PORT`. */
+  get host(): string {
+    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  async stop(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy()
+    await new Promise((resolve) => this.#server.close(resolve))
+  }
+
+  #accept(near: Socket): void {
+    const far = connect(this.#target, '127.0.0.1')
+    let left = this.#random.between(1, this.#bytesMax)
+    const cut = (): void => {
+      near.resetAndDestroy()
+      far.resetAndDestroy()
+    }
+    const pass = (from: Socket, to: Socket, count: (bytes: number) => void): void => {
+      this.#sockets.add(from)
+      from.on('error', () => to.destroy())
+      from.on('close', () => {
+        this.#sockets.delete(from)
+        to.end()
+      })
+      from.on('drain', () => to.resume())
+      from.on('data', (data) => {
+        const part = this.cutsLeft > 0 ? data.subarray(0, left) : data
+        left -= part.length
+        count(part.length)
+        const isFull = !to.write(part, () => {
+          if (part.length === data.length || this.cutsLeft === 0) return
+          this.cutsLeft--
+          cut()
+        })
+        if (part.length < data.length) from.pause()
+        else if (isFull) from.pause()
+      })
+    }
+    pass(near, far, (bytes) => {
+      this.sent += bytes
+    })
+    pass(far, near, (bytes) => {
+      this.received += bytes
+    })
+  }
+}
