@@ -38,15 +38,20 @@ function readLine(stdin: NodeJS.ReadStream, show: (text: string) => void): Promi
     const onEnd = (): void => end(() => reject(calledOff()))
     const onData = (text: string): void => {
       for (const character of text) {
-        if (character === '\r' || character === '\n') return end(() => resolve(line))
-        if (character === CTRL_C || character === CTRL_D) return onEnd()
-        if (BACKSPACE.includes(character)) {
-          if (line !== '') show('\b \b')
-          line = line.slice(0, -1)
-        } else if (line.length < LINE_BYTES_MAX) {
-          line += character
-          show(character)
-        }
+        const isEnd = character === '\r' || character === '\n'
+        if (isEnd) end(() => resolve(line))
+        else if (character === CTRL_C || character === CTRL_D) onEnd()
+        else type(character)
+        if (isEnd || character === CTRL_C || character === CTRL_D) return
+      }
+    }
+    const type = (character: string): void => {
+      if (BACKSPACE.includes(character)) {
+        if (line !== '') show('\b \b')
+        line = line.slice(0, -1)
+      } else if (line.length < LINE_BYTES_MAX) {
+        line += character
+        show(character)
       }
     }
     stdin.on('data', onData).on('end', onEnd)
