@@ -160,5 +160,8 @@ export function familiarName(name: string): string {
   const path = name.slice(DEFAULT_DOMAIN.length + 1)
   const short = path.startsWith('library/') ? path.slice('library/'.length) : path
   // `docker.io/library/a/b` cannot be written short: `a/b` is another image.
-  return short.includes('/') && short !== path ? path : short
+  const familiar = short.includes('/') && short !== path ? path : short
+  // Nor can `docker.io/a.b/c`: `a.b` would be a host.
+  const slash = familiar.indexOf('/')
+  return slash >= 0 && isDomain(familiar.slice(0, slash)) ? name : familiar
 }

@@ -35,6 +35,8 @@ test('a familiar name is read back as the same image', () => {
     'docker.io/a/b:1',
     'docker.io/library/a:1',
     'docker.io/library/library/a:1',
+    'docker.io/a.b/c:1',
+    'docker.io/localhost/c:1',
   ]) {
     assert.is(formatReference(parseReference(familiarName(full))), full)
   }

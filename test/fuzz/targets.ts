@@ -1,0 +1,16 @@
+import type { Target } from './target.ts'
+
+/** Loaded when it is run: what is loaded before the coverage is watched is not seen by it. */
+export const TARGETS: Readonly<Record<string, () => Promise<Target>>> = {
+  tar: async () => (await import('./targets/tar.ts')).tar,
+  'zstd-frames': async () => (await import('./targets/compression.ts')).zstdFrames,
+  compression: async () => (await import('./targets/compression.ts')).compression,
+  documents: async () => (await import('./targets/documents.ts')).documents,
+  configurations: async () => (await import('./targets/documents.ts')).configurations,
+  references: async () => (await import('./targets/names.ts')).references,
+  platforms: async () => (await import('./targets/names.ts')).platforms,
+  challenges: async () => (await import('./targets/names.ts')).challenges,
+  hosts: async () => (await import('./targets/settings.ts')).hosts,
+  policies: async () => (await import('./targets/settings.ts')).policies,
+  payloads: async () => (await import('./targets/settings.ts')).payloads,
+}
