@@ -11,6 +11,7 @@ export const TARGETS: Readonly<Record<string, () => Promise<Target>>> = {
   platforms: async () => (await import('./targets/names.ts')).platforms,
   challenges: async () => (await import('./targets/names.ts')).challenges,
   hosts: async () => (await import('./targets/settings.ts')).hosts,
+  registries: async () => (await import('./targets/settings.ts')).registries,
   policies: async () => (await import('./targets/settings.ts')).policies,
   payloads: async () => (await import('./targets/settings.ts')).payloads,
 }

@@ -2,6 +2,7 @@ import { parseHosts } from '../../../src/image/hosts.ts'
 import { matchesIdentity, parseIdentityRule } from '../../../src/image/identity.ts'
 import { parsePolicy, requirementsFor } from '../../../src/image/policy.ts'
 import { parseReference } from '../../../src/image/reference.ts'
+import { parseRegistries, registryEndpoints } from '../../../src/image/registries-conf.ts'
 import { parsePayload } from '../../../src/image/sigstore.ts'
 import { claim, orFault, type Target } from '../target.ts'
 
@@ -12,10 +13,11 @@ export const hosts: Target = {
   run: (input) => {
     const read = orFault(() =>
       parseHosts(input.toString('utf8'), {
-        domain: 'q.io',
+        repository: { domain: 'q.io', path: 'a/b' },
         file: 'f',
         folder: '/f',
         insecure: [],
+        warn: () => undefined,
       }),
     )
     if (!('value' in read)) return
@@ -47,6 +49,48 @@ x-a = ["1", "2"]
     'header',
     'http://',
     '[[',
+    '\n',
+  ],
+  bytesMax: 4096,
+}
+
+export const registries: Target = {
+  run: (input) => {
+    const read = orFault(() => parseRegistries(input.toString('utf8'), 'f', () => undefined))
+    if (!('value' in read)) return
+    for (const name of NAMES) {
+      // A blocked registry is a refusal; an address that is none must have been one when the file was read.
+      const found = orFault(() => registryEndpoints(read.value, name, []))
+      claim(
+        !('value' in found) ||
+          found.value === undefined ||
+          found.value.every(({ url }) => /^https?:$/.test(url.protocol)),
+        'an address of another protocol',
+      )
+    }
+  },
+  seeds: [
+    `unqualified-search-registries = ["docker.io"]
+[[registry]]
+prefix = "*.example.com"
+location = "mirror.io:5000/x"
+insecure = true
+blocked = false
+mirror-by-digest-only = true
+[[registry.mirror]]
+location = "m.io"
+pull-from-mirror = "tag-only"
+`,
+    '[[registry]]\nprefix = "q.io/x"\nblocked = true\n[aliases]\n"a" = "b/c"\n',
+  ].map((text) => Buffer.from(text)),
+  words: [
+    '[[registry]]',
+    '[[registry.mirror]]',
+    'prefix',
+    'location',
+    '*.',
+    'docker.io',
+    '"',
     '\n',
   ],
   bytesMax: 4096,
