@@ -18,6 +18,16 @@ constexpr size_t kProgramsMax = 64;
 
 long Bpf(int command, bpf_attr& attributes) { return syscall(SYS_bpf, command, &attributes, sizeof(attributes)); }
 
+// The verifier gives up with EAGAIN where a signal has come meanwhile.
+constexpr int kLoadTries = 10;
+
+long Load(bpf_attr& attributes) {
+  for (int i = 1;; i++) {
+    const long fd = Bpf(BPF_PROG_LOAD, attributes);
+    if (fd >= 0 || errno != EAGAIN || i == kLoadTries) return fd;
+  }
+}
+
 uint64_t Pointer(const void* p) { return reinterpret_cast<uint64_t>(p); }
 
 // The verifier's words, for an error; the load itself is tried without, which is faster.
@@ -26,7 +36,7 @@ std::string VerifierLog(bpf_attr attributes) {
   attributes.log_level = 1;
   attributes.log_buf = Pointer(log.data());
   attributes.log_size = static_cast<uint32_t>(log.size());
-  const Fd fd(static_cast<int>(Bpf(BPF_PROG_LOAD, attributes)));
+  const Fd fd(static_cast<int>(Load(attributes)));
   std::string text(log.data(), strnlen(log.data(), log.size()));
   // The reason stands at the end.
   constexpr size_t kKeep = 400;
@@ -47,7 +57,7 @@ Napi::Value BpfLoadDevice(const Napi::CallbackInfo& info) {
   attributes.insn_cnt = static_cast<uint32_t>(instructions.size / kInstructionBytes);
   attributes.license = Pointer("Apache-2.0");
   std::memcpy(attributes.prog_name, "berth_device", sizeof("berth_device"));
-  const long fd = Bpf(BPF_PROG_LOAD, attributes);
+  const long fd = Load(attributes);
   if (fd < 0) {
     const int number = errno;
     throw SystemError(info.Env(), number, "bpf", "BPF_PROG_LOAD", VerifierLog(attributes));

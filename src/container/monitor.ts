@@ -90,16 +90,16 @@ export interface ExecRequest extends ExecPlan {
  */
 export async function startMonitor(options: {
   readonly directory: string
-  /** Another build of berth-monitor. */
-  readonly program?: string
+  /** Another build of berth-monitor; or what openMonitorProgram gave, which stays the caller's. */
+  readonly program?: string | Fd
 }): Promise<Monitor> {
-  const { directory } = options
-  // BERTH_MONITOR: a build with sanitizers, for a whole run of the tests (scripts/sanitize.ts).
-  const path =
-    options.program ??
-    process.env['BERTH_MONITOR'] ??
-    fileURLToPath(new URL('berth-monitor', NATIVE_DIRECTORY))
-  using program = openProgram(path)
+  const { directory, program: given } = options
+  if (given instanceof Fd) return start(directory, given)
+  using program = openMonitorProgram(given)
+  return await start(directory, program)
+}
+
+async function start(directory: string, program: Fd): Promise<Monitor> {
   using dir = new Fd(openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY))
   using nothing = new Fd(openSync('/dev/null', constants.O_RDWR))
   const complaintPath = join(directory, `start.tmp-${process.pid}`)
@@ -126,7 +126,11 @@ export async function startMonitor(options: {
   }
 }
 
-function openProgram(path: string): Fd {
+/** berth-monitor, or another build of it, in a read-only mount of its own. */
+export function openMonitorProgram(
+  // BERTH_MONITOR: a build with sanitizers, for a whole run of the tests (scripts/sanitize.ts).
+  path = process.env['BERTH_MONITOR'] ?? fileURLToPath(new URL('berth-monitor', NATIVE_DIRECTORY)),
+): Fd {
   try {
     const tree = new Fd(binding.openTree(path, false))
     try {

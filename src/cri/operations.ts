@@ -101,6 +101,7 @@ export class Operations {
   slowStageMs: number
   readonly #log: Log
   readonly #metrics: Metrics | undefined
+  readonly #tell: (act: () => void) => void
   readonly #running = new Map<string, Operation>()
   #count = 0
   #watch: NodeJS.Timeout | undefined
@@ -109,10 +110,13 @@ export class Operations {
     readonly log: Log
     readonly metrics?: Metrics
     readonly slowStageMs: number
+    /** When an end is told; at once where nothing else is said. */
+    readonly tell?: (act: () => void) => void
   }) {
     this.#log = options.log
     this.#metrics = options.metrics
     this.slowStageMs = options.slowStageMs
+    this.#tell = options.tell ?? ((act) => act())
   }
 
   get size(): number {
@@ -166,6 +170,10 @@ export class Operations {
       this.#watch = undefined
     }
     const report = operation.report()
+    this.#tell(() => this.#tellEnd(report, error))
+  }
+
+  #tellEnd(report: OperationReport, error: unknown): void {
     const code = codeOf(error)
     this.#metrics?.operationDone(report, code)
     this.#log.write(levelOf(report.method, code), 'call', {

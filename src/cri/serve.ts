@@ -67,6 +67,8 @@ export async function serve(
     log,
     metrics,
     slowStageMs: live.values.log.slowStageMs,
+    // The client has its answer first.
+    tell: setImmediate,
   })
   const debug = new Debug({
     version: packageVersion(),
@@ -106,6 +108,7 @@ export async function serve(
   void collectSoon(engine)
   log.info('ready', { socket, streamPort: streams.port, pods: node.pods.size })
   await manager.ready(`${node.pods.size} pods`)
+  node.monitors.keepSpare()
   manager.startWatchdog(() => checkAnswers(socket))
 
   await signals.end
@@ -119,6 +122,7 @@ export async function serve(
   debugServer.close()
   node.networks.close()
   for (const pod of node.pods.values()) pod.monitor?.close()
+  await node.monitors.end()
   // Of the next daemon it would be debris, which two must not remove at once.
   await Promise.all([...node.pods.values()].flatMap(({ removals }) => [...removals]))
   lock.release()

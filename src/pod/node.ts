@@ -6,6 +6,7 @@ import type { Engine } from '../engine/open.ts'
 import { onceEach } from './check.ts'
 import { EventBus, type PodEventType } from './events.ts'
 import type { Container, Pod } from './model.ts'
+import { Monitors } from './monitors.ts'
 import type { Networks } from './network.ts'
 import { type PodPaths, podPaths } from './paths.ts'
 import type { Rates } from './stats.ts'
@@ -48,6 +49,7 @@ export class Node {
   readonly at: PodPaths
   settings: NodeSettings
   readonly networks: Networks
+  readonly monitors: Monitors
   readonly events = new EventBus()
   readonly rates: Rates = new Map()
   readonly pods = new Map<string, Pod>()
@@ -64,6 +66,7 @@ export class Node {
     this.at = podPaths(engine)
     this.settings = settings
     this.networks = networks
+    this.monitors = new Monitors(this.at, engine.warn)
     this.warnOnce = onceEach(engine.warn)
   }
 

@@ -16,6 +16,9 @@ export function podPaths({ root, state }: Roots) {
     /** Held by the daemon: two would undo each other's work. */
     lock: join(state, 'serve.lock'),
     programs: join(state, 'seccomp'),
+    /** Of monitors that wait for a pod; its own directory becomes the pod's. */
+    spares: join(state, 'spares'),
+    spare: (id: string) => join(state, 'spares', id),
     pod: (id: string) => join(pods, id),
     podRecord: (id: string) => join(pods, id, 'record.json'),
     /** The record until all is done: what was made for a pod that never came to be is found by it. */

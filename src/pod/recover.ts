@@ -52,6 +52,7 @@ export async function recoverNode(node: Node): Promise<FileLock> {
     )
   }
   try {
+    node.monitors.recover()
     await Promise.all(readdirSync(at.pods).map((name) => recoverOrTell(node, name)))
     const abandoned = readdirSync(at.live).filter((name) => isId(name) && !node.pods.has(name))
     await Promise.all(abandoned.map((name) => endAbandoned(node, name)))

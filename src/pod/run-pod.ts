@@ -6,8 +6,7 @@ import { writeFileAtomic } from '../base/file.ts'
 import { type Stage, untold } from '../base/stage.ts'
 import { Undo } from '../base/undo.ts'
 import { cgroupHost, createGroup } from '../cgroup/index.ts'
-import { destroyCgroup, startMonitor } from '../container/index.ts'
-import { newId } from '../engine/record.ts'
+import { destroyCgroup } from '../container/index.ts'
 import { removeTree } from '../engine/trees.ts'
 import type { NetworkResult } from '../network/index.ts'
 import type { PodSandboxConfig } from '../spec/cri.ts'
@@ -70,7 +69,7 @@ async function makePod(
   stage: Stage,
 ): Promise<string> {
   const { at } = node
-  const id = newId()
+  const id = node.monitors.nextId()
   const place = podPlace(node.settings.cgroupDriver, config.linux?.cgroupParent ?? '', id)
   checkPodUser(config.linux?.securityContext ?? null)
   const { plan, mappings, hostname } = podNamespaces(config, { id, hostname: hostHostname() })
@@ -89,39 +88,38 @@ async function makePod(
   await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))
   mkdirSync(at.pod(id), { mode: 0o700 })
   undo.push('the pod', () => removeTree(at.pod(id)))
-  mkdirSync(at.monitor(id), { mode: 0o700 })
   undo.push('the state directory', () => rmSync(at.monitor(id), { recursive: true, force: true }))
   stage('monitor')
-  const starting = startMonitor({ directory: at.monitor(id) })
+  const starting = node.monitors.take(id)
   undo.push('the monitor', async () => {
     pod.monitor ??= await starting.catch(() => undefined)
     await endPodMonitor(node, pod)
   })
-  // While it starts.
-  mkdirSync(at.containers(id), { mode: 0o700 })
   writeFileAtomic(at.making(id), JSON.stringify(record))
   undo.push('the cgroup parent', () => removeParent(record))
+  const parent = containersParent(record)
+  // Also one that is only half made.
+  if (holds(plan, 'pid')) undo.push('the cgroup', () => destroyCgroup(cgroupOf(parent, id)))
+  // Both beside what follows; their failures are told where they are needed.
+  const scope = starting.then(() => holdPodScope(node, pod))
+  scope.catch(() => {})
+  const holding = starting.then(async (monitor) => {
+    pod.monitor = monitor
+    stage('namespaces')
+    const held = { ...plan, ...(holds(plan, 'ipc') ? { sharedMemoryBytes: SHM_SIZE } : {}) }
+    if (!holds(plan, 'pid')) return monitor.holdNamespaces(held)
+    await scope
+    const { directory } = await createGroup(cgroupHost(), { parent, name: id, resources: {} })
+    return monitor.holdNamespaces({ ...held, cgroup: directory })
+  })
+  undo.push('the namespaces', () => holding.catch(() => {}))
+  // A monitor that was there already is asked first.
+  await Promise.resolve()
+  mkdirSync(at.containers(id), { mode: 0o700 })
   makeLogDirectory(config)
   const isAlone = !holds(plan, 'network')
   if (isAlone) writeEtc(node, pod)
-
-  const monitor = await starting
-  pod.monitor = monitor
-  stage('namespaces')
-  const held = { ...plan, ...(holds(plan, 'ipc') ? { sharedMemoryBytes: SHM_SIZE } : {}) }
-  // Beside what follows; its own failure is told where it is needed.
-  const scope = holdPodScope(node, pod)
-  scope.catch(() => {})
-  if (holds(plan, 'pid')) {
-    await scope
-    const parent = containersParent(record)
-    // Also one that is only half made.
-    undo.push('the cgroup', () => destroyCgroup(cgroupOf(parent, id)))
-    const { directory } = await createGroup(cgroupHost(), { parent, name: id, resources: {} })
-    pod.held = await monitor.holdNamespaces({ ...held, cgroup: directory })
-  } else {
-    pod.held = await monitor.holdNamespaces(held)
-  }
+  pod.held = await holding
   if (!isAlone) {
     const netns = pod.held.network ?? ''
     undo.push('the network', () => node.networks.detach(id, { netns }))

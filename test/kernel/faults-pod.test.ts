@@ -238,6 +238,7 @@ for (const [name, act] of [
 test('nothing is left behind', async () => {
   for (const id of [...node.pods.keys()]) await removePod(node, id)
   node.networks.close()
+  await node.monitors.end()
   lock?.release()
   berth.destroy()
   await clean()
