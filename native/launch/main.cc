@@ -25,14 +25,16 @@ namespace berth {
 namespace {
 
 // The descriptors that the caller gives, after stdio.
-enum : int { kReport = 3, kCommands = 4, kPlan = 5, kPlace = 6, kFirstPreserved = 7 };
+enum : int { kReport = 3, kCommands = 4, kPlan = 5, kPlace = 6, kProgramStdio = 7, kFirstPreserved = 10 };
 
 constexpr int kBacklog = 16;
+constexpr char kGoOn = 'G';
 constexpr char kTerminalName[] = "/dev/ptmx";
 
 struct Options {
   bool exec = false;
   bool foreground = false;
+  bool scoped = false;
   const char* console = nullptr;
   int preserved = 0;
 };
@@ -77,6 +79,8 @@ bool ParseOptions(int argc, char** argv, Options* options) {
   for (int i = 2; i < argc; i++) {
     if (::strcmp(argv[i], "--foreground") == 0) {
       options->foreground = true;
+    } else if (::strcmp(argv[i], "--scoped") == 0) {
+      options->scoped = true;
     } else if (::strncmp(argv[i], "--console=", 10) == 0) {
       options->console = argv[i] + 10;
     } else if (::strncmp(argv[i], "--preserve=", 11) == 0) {
@@ -241,7 +245,7 @@ bool Begin(Launch* launch, Arena* arena) {
   if (!plan) return ReportError("plan", errno, error), false;
   int preserved[kPreservedMax];
   for (int i = 0; i < launch->options.preserved; i++) preserved[i] = kFirstPreserved + i;
-  ChildStdio stdio = {.stdin_fd = 0, .stdout_fd = 1, .stderr_fd = 2, .preserved = preserved,
+  ChildStdio stdio = {.stdin_fd = kProgramStdio, .stdout_fd = kProgramStdio + 1, .stderr_fd = kProgramStdio + 2, .preserved = preserved,
                       .preserved_count = launch->options.preserved, .listener = -1};
   const char* stage = "start socket";
   if (launch->options.exec) {
@@ -256,6 +260,12 @@ bool Begin(Launch* launch, Arena* arena) {
 }
 
 int Run(const Options& options) {
+  // Whoever has put us into a scope moves us into a group of our own there, and makes that of the container.
+  char word = 0;
+  if (options.scoped) {
+    ReportPid("scope", ::getpid());
+    if (!ReadAll(&word, 1) || word != kGoOn) return 1;
+  }
   Arena arena;
   Launch launch;
   launch.options = options;
@@ -271,7 +281,7 @@ int Run(const Options& options) {
   ReportPid("pid", launch.process.pid);
   if (!options.foreground) return 0;
   launch.process.sync.Reset();
-  if (launch.terminal && !options.console) RelayTerminal(launch.terminal.get(), launch.process.pidfd.get());
+  if (launch.terminal && !options.console) RelayTerminal(launch.terminal.get(), kProgramStdio, launch.process.pidfd.get());
   ReportPid("exit", Reap(launch.process.pidfd));
   return 0;
 }
@@ -284,7 +294,7 @@ int main(int argc, char** argv) {
   ::prctl(PR_SET_DUMPABLE, 0);
   berth::Options options;
   if (!berth::ParseOptions(argc, argv, &options)) {
-    ::dprintf(2, "usage: berth-launch create|exec [--foreground] [--console=PATH] [--preserve=N]\n");
+    ::dprintf(2, "usage: berth-launch create|exec [--foreground] [--scoped] [--console=PATH] [--preserve=N]\n");
     return 2;
   }
   if (!berth::RunSealed(argv, environ)) return berth::Failed("cannot run from a read-only mount");

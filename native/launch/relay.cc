@@ -16,26 +16,27 @@ namespace {
 
 class RawTerminal {
  public:
-  RawTerminal() {
-    if (::tcgetattr(0, &before_) != 0) return;
+  explicit RawTerminal(int fd) : fd_(fd) {
+    if (::tcgetattr(fd_, &before_) != 0) return;
     termios raw = before_;
     ::cfmakeraw(&raw);
-    raw_ = ::tcsetattr(0, TCSANOW, &raw) == 0;
+    raw_ = ::tcsetattr(fd_, TCSANOW, &raw) == 0;
   }
   RawTerminal(const RawTerminal&) = delete;
   RawTerminal& operator=(const RawTerminal&) = delete;
   ~RawTerminal() {
-    if (raw_) ::tcsetattr(0, TCSANOW, &before_);
+    if (raw_) ::tcsetattr(fd_, TCSANOW, &before_);
   }
 
  private:
+  int fd_;
   termios before_ = {};
   bool raw_ = false;
 };
 
-void CopySize(int master) {
+void CopySize(int stdio, int master) {
   winsize size = {};
-  for (const int fd : {0, 1, 2}) {
+  for (int fd = stdio; fd < stdio + 3; fd++) {
     if (::ioctl(fd, TIOCGWINSZ, &size) != 0) continue;
     ::ioctl(master, TIOCSWINSZ, &size);
     return;
@@ -91,16 +92,16 @@ void Move(Flow* flow, const pollfd& answer) {
 
 }  // namespace
 
-void RelayTerminal(int master, int pidfd) {
+void RelayTerminal(int master, int stdio, int pidfd) {
   sigset_t resized;
   ::sigemptyset(&resized);
   ::sigaddset(&resized, SIGWINCH);
   const Fd signals(::signalfd(-1, &resized, SFD_CLOEXEC | SFD_NONBLOCK));
   ::fcntl(master, F_SETFL, O_RDWR | O_NONBLOCK);
-  CopySize(master);
-  const RawTerminal raw;
-  Flow in(0, master);
-  Flow out(master, 1);
+  CopySize(stdio, master);
+  const RawTerminal raw(stdio);
+  Flow in(stdio, master);
+  Flow out(master, stdio + 1);
   bool ended = false;
   // What the program has written before its end is shown; a child of its that holds the terminal is not waited for.
   while (!ended || out.pending()) {
@@ -111,7 +112,7 @@ void RelayTerminal(int master, int pidfd) {
     if (wait[2].revents) {
       signalfd_siginfo info;
       (void)!::read(signals.get(), &info, sizeof(info));
-      CopySize(master);
+      CopySize(stdio, master);
     }
     if (wait[3].revents) ended = true;
     if (ended && !out.pending() && out.open) out.Fill();

@@ -4,9 +4,9 @@
 
 namespace berth {
 
-// Copies between stdio and the pty's master until the process ends, with the caller's terminal raw and both of one size. SIGWINCH
+// Copies between three descriptors from `stdio` on and the pty's master until the process ends, with the caller's terminal raw and both of one size. SIGWINCH
 // must be blocked.
-void RelayTerminal(int master, int pidfd);
+void RelayTerminal(int master, int stdio, int pidfd);
 
 }  // namespace berth
 

@@ -44,7 +44,15 @@ export { type CgroupHost, cgroupHost } from './host.ts'
 export { type LimitWrite, limitWrites } from './limits.ts'
 export { checkPath } from './path.ts'
 export { removeGroup, removeParentIfEmpty } from './removal.ts'
-export { holdScope, requireSystemd, type ScopeRequest } from './scope.ts'
+export {
+  holdScope,
+  isPassing,
+  leaveScopeRoot,
+  requireSystemd,
+  type ScopeRequest,
+  scopeCommand,
+  scopeDirectory,
+} from './scope.ts'
 export {
   type CgroupStats,
   type CpuStats,

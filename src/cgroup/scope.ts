@@ -103,7 +103,7 @@ async function startScope(request: ScopeRequest): Promise<void> {
   for (;;) {
     const complaint = await runClient(request, deadline - monotonicMs())
     if (complaint === undefined) return
-    if (PASSING.test(complaint) && monotonicMs() + RETRY_MS < deadline) {
+    if (isPassing(complaint) && monotonicMs() + RETRY_MS < deadline) {
       await delay(RETRY_MS)
       continue
     }
@@ -122,19 +122,13 @@ async function runClient(
 ): Promise<string | undefined> {
   using held = new Fd(openSync(heldBy, constants.O_RDONLY | constants.O_NOFOLLOW))
   using nothing = new Fd(openSync('/dev/null', constants.O_RDWR))
+  const { file, args } = scopeCommand({ slice, unit, description })
   const path = join(dirname(heldBy), `scope.tmp-${process.pid}`)
   using complaint = new Fd(openSync(path, 'w+', 0o600))
   unlinkSync(path)
   const { pid, status } = binding.spawn({
-    file: client(),
-    args: [
-      'systemd-run',
-      ...['--scope', '--quiet', '--no-ask-password', '--collect'],
-      ...[`--unit=${unit}`, `--slice=${slice}`, `--description=${description}`],
-      // DefaultDependencies: at a shutdown the kubelet ends its pods in an order of its own.
-      ...['--property=Delegate=yes', '--property=DefaultDependencies=no'],
-      ...['--', HOLD_PROGRAM],
-    ],
+    file,
+    args: [...args, HOLD_PROGRAM],
     env: [],
     fds: [held.number, nothing.number, complaint.number],
     group: true,
@@ -145,6 +139,37 @@ async function runClient(
   const text = Buffer.alloc(Math.min(fstatSync(complaint.number).size, COMPLAINT_BYTES_MAX))
   readSync(complaint.number, text, 0, text.length, 0)
   return text.toString().trim() || `systemd-run ended with ${code}`
+}
+
+/** What makes a scope, becomes a process in it, and executes the program whose path and arguments come behind. */
+export function scopeCommand({
+  slice,
+  unit,
+  description,
+}: Pick<ScopeRequest, 'slice' | 'unit' | 'description'>): { file: string; args: string[] } {
+  return {
+    file: client(),
+    args: [
+      'systemd-run',
+      ...['--scope', '--quiet', '--no-ask-password', '--collect'],
+      ...[`--unit=${unit}`, `--slice=${slice}`, `--description=${description}`],
+      // DefaultDependencies: at a shutdown the kubelet ends its pods in an order of its own.
+      ...['--property=Delegate=yes', '--property=DefaultDependencies=no'],
+      '--',
+    ],
+  }
+}
+
+/** Whether a failure of scopeCommand's is over by itself in a moment. */
+export function isPassing(complaint: string): boolean {
+  return PASSING.test(complaint)
+}
+
+/** Moves a process that was made in a scope's root out of it, into a new group there: only leaves have processes. */
+export function leaveScopeRoot(scope: string, group: string, pid: number): void {
+  const directory = join(scope, group)
+  if (!existsSync(directory)) mkdirSync(directory)
+  writeFileOnce(join(directory, 'cgroup.procs'), String(pid))
 }
 
 /** Moves the holder out of the scope's root, which could not hand controllers down with a process in it. */

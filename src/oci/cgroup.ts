@@ -1,35 +1,90 @@
 import { chownSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { monotonicMs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
 import {
   cgroupHost,
   createGroup,
   DEFAULT_DEVICE_RULES,
+  type DriverName,
   groupPlace,
+  isPassing,
   killGroup,
+  leaveScopeRoot,
   removeGroup,
+  requireSystemd,
+  scopeDirectory,
 } from '../cgroup/index.ts'
 import type { DeviceRule, Resources, Spec } from '../spec/runtime.ts'
+import { type Launch, LaunchFault } from './launch.ts'
 
-/** The directory that a container's cgroup will have. */
-export function cgroupOf(
-  spec: Spec,
-  id: string,
-): { parent: string; name: string; directory: string } {
-  const place = groupPlace('cgroupfs', spec.linux?.cgroupsPath ?? '', id)
-  if (place.driver !== 'cgroupfs') throw new TypeError('a place of the other driver')
-  const { parent, name } = place
-  return { parent, name, directory: join(cgroupHost().root, parent, name) }
+/** In a scope: systemd itself changes only the attributes of the scope, so the limits are those of a group below. */
+const IN_SCOPE = 'container'
+/** Where berth-launch is meanwhile. */
+const LAUNCH_IN_SCOPE = 'launch'
+/** For systemd to make a scope: it works on one thing at a time. */
+const SCOPE_MS = 30_000
+const RETRY_MS = 100
+
+export interface GroupOf {
+  readonly parent: string
+  readonly name: string
+  /** On the host. */
+  readonly directory: string
+  /** Made by systemd, around the group. */
+  readonly scope?: { readonly slice: string; readonly unit: string }
+}
+
+/** The cgroup that a container will have. */
+export function cgroupOf(driver: DriverName, spec: Spec, id: string): GroupOf {
+  const place = groupPlace(driver, spec.linux?.cgroupsPath ?? '', id)
+  if (place.driver === 'cgroupfs') {
+    const { parent, name } = place
+    return { parent, name, directory: join(cgroupHost().root, parent, name) }
+  }
+  const { slice, unit } = place
+  if (!unit.endsWith('.scope')) {
+    throw new Fault(
+      'UNIMPLEMENTED',
+      `linux.cgroupsPath: ${unit} is no scope; only scopes are supported`,
+    )
+  }
+  requireSystemd()
+  const parent = join(place.parent, unit)
+  const directory = join(scopeDirectory({ slice, unit }), IN_SCOPE)
+  return { parent, name: IN_SCOPE, directory, scope: { slice, unit } }
+}
+
+/** Has systemd make the scope around a launch, again while it is still busy with one of the same name. */
+export async function launchInScope(
+  begin: () => Launch,
+  scope: { readonly slice: string; readonly unit: string },
+): Promise<Launch> {
+  const deadline = monotonicMs() + SCOPE_MS
+  for (;;) {
+    const launch = begin()
+    try {
+      const { scope: pid } = launch.next()
+      if (pid === undefined) throw new Fault('INTERNAL', 'berth-launch said something unknown')
+      leaveScopeRoot(scopeDirectory(scope), LAUNCH_IN_SCOPE, pid)
+      return launch
+    } catch (error) {
+      await launch.close()
+      const passes = error instanceof LaunchFault && isPassing(error.complaint)
+      if (!passes || monotonicMs() > deadline) throw error
+      await delay(RETRY_MS)
+    }
+  }
 }
 
 /** Makes the container's cgroup with its limits in force, or takes an empty one that is there. */
 export async function makeCgroup(
+  { parent, name, directory }: GroupOf,
   spec: Spec,
-  id: string,
   warn: (message: string) => void,
 ): Promise<void> {
-  const { parent, name, directory } = cgroupOf(spec, id)
   await refuseInhabited(directory)
   const { warnings } = await createGroup(cgroupHost(), {
     parent,

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { Undo } from '../base/undo.ts'
+import type { DriverName } from '../cgroup/index.ts'
 import { compiledSeccomp } from '../container/seccomp.ts'
 import { ACCOUNT_FILE_BYTES_MAX, resolveUser } from '../engine/users.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY } from '../kernel/constants.ts'
@@ -12,7 +13,7 @@ import { hostFacts, namespacesOfHost, planContainer, planHooks } from '../plan/i
 import type { ContainerPlan } from '../spec/plan.ts'
 import type { Process, Spec } from '../spec/runtime.ts'
 import { encodeContainer } from '../wire/plan.ts'
-import { cgroupOf, destroyCgroup, makeCgroup } from './cgroup.ts'
+import { cgroupOf, destroyCgroup, launchInScope, makeCgroup } from './cgroup.ts'
 import { documentText, readDocument } from './config.ts'
 import { runHooks } from './hooks.ts'
 import { Launch } from './launch.ts'
@@ -25,6 +26,7 @@ export interface CreateRequest {
   readonly bundle: string
   readonly consoleSocket: string | undefined
   readonly pidFile: string | undefined
+  readonly cgroups: DriverName
   readonly preserve: number
   readonly keepKeyring: boolean
   /** The caller stays until the container ends, with its own stdio as the container's. */
@@ -46,7 +48,8 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   const spec = readSpec(bundle)
   checkConsole(spec.process, request)
   const rootfs = rootOf(spec, bundle)
-  const plan = await planOf(request, spec, rootfs, bundle)
+  const group = cgroupOf(request.cgroups, spec, id)
+  const plan = await planOf(request, spec, { rootfs, bundle, cgroup: group.directory })
   await using undo = new Undo((message, error) =>
     warn(`${message}: ${error instanceof Error ? error.message : error}`),
   )
@@ -64,19 +67,25 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   }
   // First, so that whoever cleans up after us knows of the cgroup from its first moment on.
   writeRecord(place, begun)
-  await makeCgroup(spec, id, warn)
-  undo.push('the cgroup', () => destroyCgroup(plan.cgroup))
   using directory = new Fd(openSync(place.directory, O_RDONLY | O_DIRECTORY))
-  const launch = new Launch({
-    mode: 'create',
-    what: `create container ${id}`,
-    plan: encodeContainer(plan),
-    directory: place.directory,
-    place: directory,
-    foreground: request.foreground,
-    consoleSocket: request.consoleSocket,
-    preserve: request.preserve,
-  })
+  const begin = (): Launch =>
+    new Launch({
+      mode: 'create',
+      what: `create container ${id}`,
+      plan: encodeContainer(plan),
+      directory: place.directory,
+      place: directory,
+      foreground: request.foreground,
+      scope: group.scope,
+      consoleSocket: request.consoleSocket,
+      preserve: request.preserve,
+    })
+  const inScope = group.scope && (await launchInScope(begin, group.scope))
+  if (inScope) undo.push('the scope', () => inScope.close())
+  await makeCgroup(group, spec, warn)
+  undo.push('the cgroup', () => destroyCgroup(plan.cgroup))
+  inScope?.goOn()
+  const launch = inScope ?? begin()
   undo.push('the process', () => launch.close())
   const pid = await untilReady(launch, spec, begun)
   const record = { ...begun, pid, startTime: processTimes(pid)?.startTime ?? '' }
@@ -144,16 +153,16 @@ function rootOf(spec: Spec, bundle: string): string {
 async function planOf(
   request: CreateRequest,
   spec: Spec,
-  rootfs: string,
-  bundle: string,
+  place: { readonly rootfs: string; readonly bundle: string; readonly cgroup: string },
 ): Promise<ContainerPlan> {
+  const { rootfs, bundle, cgroup } = place
   const { id, warn } = request
   const seccomp = await compiledSeccomp(spec.linux?.seccomp, programsOf(request.root), warn)
   using directory = new Fd(openSync(rootfs, O_PATH | O_DIRECTORY))
   if (spec.process) spec.process = withHome(spec.process, directory)
   const { plan } = planContainer(spec, hostFacts(), {
     id,
-    cgroup: cgroupOf(spec, id).directory,
+    cgroup,
     root: { kind: 'directory', path: rootfs },
     io: { stdin: false, stdinOnce: false, log: 'none', logPath: '' },
     exit: { recordPath: '', command: [] },

@@ -3,12 +3,14 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Fault } from '../base/fault.ts'
+import { scopeCommand } from '../cgroup/index.ts'
 import { replyFault } from '../container/monitor-fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
 import { Fd } from '../kernel/fd.ts'
 
 const PROGRAM = fileURLToPath(new URL('berth-launch', NATIVE_DIRECTORY))
 /** A line of a report: an error's text is the longest. */
+const COMPLAINT_BYTES_MAX = 1000
 const REPORT_BYTES_MAX = 64 * 1024
 
 export interface LaunchRequest {
@@ -23,12 +25,15 @@ export interface LaunchRequest {
   /** Stays until the process ends. */
   readonly foreground: boolean
   readonly consoleSocket: string | undefined
+  /** create: systemd makes the scope that the process is in; `scope` in the first report then waits for `goOn`. */
+  readonly scope?: { readonly slice: string; readonly unit: string } | undefined
   /** Of our descriptors from 3 on: those that the program gets. */
   readonly preserve: number
 }
 
 /** A line of berth-launch; one of these. */
 interface Report {
+  readonly scope?: number
   readonly hooks?: number
   readonly pid?: number
   readonly exit?: number
@@ -41,6 +46,7 @@ export class Launch {
   readonly #reports: Fd
   readonly #commands: Fd
   readonly #ended: Promise<unknown>
+  readonly #complaint: Fd
   #text = ''
 
   constructor(request: LaunchRequest) {
@@ -52,23 +58,29 @@ export class Launch {
     using reportEnd = new Fd(reports.write)
     using commandEnd = new Fd(commands.read)
     using plan = planFile(request)
+    using complaint = complaintFile(request)
+    using nothing = new Fd(openSync('/dev/null', 'r'))
+    const { scope } = request
+    const before = scope ? scopeCommand({ ...scope, description: request.what }) : undefined
     const { status } = binding.spawn({
-      // BERTH_LAUNCH: a build with sanitizers, for a whole run of the tests (scripts/sanitize.ts).
-      file: process.env['BERTH_LAUNCH'] ?? PROGRAM,
+      file: before?.file ?? PROGRAM,
       args: [
-        'berth-launch',
+        ...(before ? [...before.args, PROGRAM] : ['berth-launch']),
         request.mode,
+        ...(scope ? ['--scoped'] : []),
         ...(request.foreground ? ['--foreground'] : []),
         ...(request.consoleSocket === undefined ? [] : [`--console=${request.consoleSocket}`]),
         `--preserve=${request.preserve}`,
       ],
       env: [],
       fds: [
-        ...[0, 1, 2, reportEnd.number, commandEnd.number, plan.number, request.place.number],
+        ...[nothing.number, complaint.number, complaint.number],
+        ...[reportEnd.number, commandEnd.number, plan.number, request.place.number, 0, 1, 2],
         ...Array.from({ length: request.preserve }, (_, i) => 3 + i),
       ],
     })
     this.#ended = status
+    this.#complaint = new Fd(complaint.release())
   }
 
   /** The next line; a failure is a Fault. Nothing else happens meanwhile: that a creation takes is the kernel's time. */
@@ -93,7 +105,7 @@ export class Launch {
 
   #take(buffer: Buffer, count: number): void {
     if (count === 0 || this.#text.length > REPORT_BYTES_MAX) {
-      throw new Fault('INTERNAL', `cannot ${this.#what}: berth-launch has ended without a word`)
+      throw new LaunchFault(this.#what, this.#said())
     }
     this.#text += buffer.toString('utf8', 0, count)
   }
@@ -104,6 +116,19 @@ export class Launch {
     this.#text = this.#text.slice(end + 1)
     if (line['stage'] !== undefined) throw replyFault(this.#what, line)
     return line
+  }
+
+  /** What it, or systemd-run before it, has written. */
+  #said(): string {
+    const text = Buffer.alloc(COMPLAINT_BYTES_MAX)
+    return text
+      .toString('utf8', 0, readSync(this.#complaint.number, text, 0, text.length, 0))
+      .trim()
+  }
+
+  /** The groups of a scope are made. */
+  goOn(): void {
+    writeSync(this.#commands.number, 'G')
   }
 
   /** The hooks have run: goes on, with the state for those inside. */
@@ -119,11 +144,30 @@ export class Launch {
   }
 
   /** Closes our ends and waits for its own: before the process is whole this kills it. */
+  /** May be called again. */
   async close(): Promise<void> {
     this.#commands.close()
     await this.#ended
     this.#reports.close()
+    this.#complaint.close()
   }
+}
+
+/** berth-launch, or what starts it, ended without a report. */
+export class LaunchFault extends Fault {
+  readonly complaint: string
+
+  constructor(what: string, complaint: string) {
+    super('INTERNAL', `cannot ${what}: ${complaint || 'berth-launch has ended without a word'}`)
+    this.complaint = complaint
+  }
+}
+
+function complaintFile({ directory }: LaunchRequest): Fd {
+  const path = join(directory, `complaint.tmp-${process.pid}`)
+  const fd = new Fd(openSync(path, 'wx+', 0o600))
+  rmSync(path)
+  return fd
 }
 
 function planFile({ directory, plan }: LaunchRequest): Fd {

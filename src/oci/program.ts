@@ -147,12 +147,6 @@ function judgeGlobals(options: GlobalOptions, context: Context): void {
       `--rootless=${options.rootless} is not supported: berth-oci needs root`,
     )
   }
-  if (options.systemdCgroup) {
-    throw new Fault(
-      'UNIMPLEMENTED',
-      '--systemd-cgroup is not supported yet: use cgroupfs as the cgroup manager',
-    )
-  }
 }
 
 function versionText(name: string): string {
@@ -185,6 +179,7 @@ function requestOf(
     id,
     bundle: options.bundle,
     ...callerOf(options),
+    cgroups: root.opts<GlobalOptions>().systemdCgroup ? 'systemd' : 'cgroupfs',
     keepKeyring: !options.newKeyring,
     foreground,
     warn: context.warn,

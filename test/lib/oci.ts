@@ -82,10 +82,14 @@ export class Oci {
   }
 
   /** `create`, with stdout and stderr in a file, so that nobody waits for the container. */
-  async create(id: string, args: readonly string[] = []): Promise<Result> {
+  async create(
+    id: string,
+    args: readonly string[] = [],
+    globals: readonly string[] = [],
+  ): Promise<Result> {
     const out = openSync(join(this.directory, `${id}.out`), 'w')
     try {
-      const words = ['create', '--bundle', join(this.directory, id), ...args, id]
+      const words = [...globals, 'create', '--bundle', join(this.directory, id), ...args, id]
       const child = spawn(process.execPath, [OCI_PROGRAM, '--root', this.root, ...words], {
         stdio: ['ignore', out, out],
       })

@@ -8,14 +8,17 @@ import { cgroupRoot, lacks } from './needs.ts'
 import { busyboxRoot, OCI_PROGRAM } from './oci.ts'
 import { processesOf } from './traces.ts'
 
+/** Its whole name: a short one is looked up in places that a read-only machine has not. */
+export const BOX = 'localhost/box'
+
 /**
- * Debian's podman with berth-oci as its runtime, with a storage of its own and one image, `box`. On a hybrid host it runs in a mount namespace that shows a
+ * Debian's podman with berth-oci as its runtime, with a storage of its own and one image, BOX. On a hybrid host it runs in a mount namespace that shows a
  * pure cgroup v2.
  */
 export class Podman {
   readonly directory = mkdtempSync(join(tmpdir(), 'berth-podman-'))
 
-  constructor() {
+  constructor({ cgroupManager = 'cgroupfs' } = {}) {
     const at = (name: string) => join(this.directory, name)
     writeFileSync(
       at('containers.conf'),
@@ -23,8 +26,10 @@ export class Podman {
 netns = "none"
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 ${lacks('cgroup:pids') ? 'pids_limit = 0' : ''}
+[network]
+network_config_dir = "${at('networks')}"
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "${cgroupManager}"
 events_logger = "none"
 runtime = "berth-oci"
 runtime_supports_json = ["berth-oci"]
@@ -44,7 +49,7 @@ berth-oci = ["${OCI_PROGRAM}"]
     busyboxRoot(root)
     mkdirSync(join(root, 'tmp'))
     await this.ok(
-      ['import', '--quiet', `${this.directory}/box.tar`, 'box'],
+      ['import', '--quiet', `${this.directory}/box.tar`, BOX],
       `tar -C ${root} -cf ${this.directory}/box.tar . && `,
     )
   }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { cgroupRoot, needing, needs } from '../lib/needs.ts'
-import { Podman } from '../lib/podman.ts'
+import { BOX, Podman } from '../lib/podman.ts'
 
 needs('root', 'cgroup2', 'overlay', 'program:busybox', 'program:podman', 'program:conmon')
 
@@ -19,16 +19,16 @@ test('run gives the exit code of the program, 127 and 126 where it cannot be run
   const { code, stdout, stderr } = await podman.run([
     'run',
     '--rm',
-    'box',
+    BOX,
     'sh',
     '-c',
     'echo out; echo err >&2; exit 3',
   ])
   assert.equal({ code, stdout, stderr }, { code: 3, stdout: 'out\n', stderr: 'err\n' })
-  const missing = await podman.run(['run', '--rm', 'box', 'nothing-there'])
+  const missing = await podman.run(['run', '--rm', BOX, 'nothing-there'])
   assert.is(missing.code, 127)
   assert.match(missing.stderr, /executable file not found in \$PATH/)
-  assert.is((await podman.run(['run', '--rm', 'box', '/bin/'])).code, 126)
+  assert.is((await podman.run(['run', '--rm', BOX, '/bin/'])).code, 126)
 })
 
 test('a container in the background: exec, pause, top, logs, stop, start, rm', async () => {
@@ -37,7 +37,7 @@ test('a container in the background: exec, pause, top, logs, stop, start, rm', a
     '-d',
     '--name',
     'back',
-    'box',
+    BOX,
     'sh',
     '-c',
     'trap "exit 9" TERM; echo up; while :; do sleep 0.1; done',
@@ -75,10 +75,10 @@ test('a container in the background: exec, pause, top, logs, stop, start, rm', a
 
 test('-t gives a terminal, in run and in exec', async () => {
   assert.match(
-    await podman.ok(['run', '--rm', '-t', 'box', 'sh', '-c', 'tty; test -t 1 && echo yes']),
+    await podman.ok(['run', '--rm', '-t', BOX, 'sh', '-c', 'tty; test -t 1 && echo yes']),
     /\/dev\/pts\/0\r?\nyes/,
   )
-  await podman.ok(['run', '-d', '--name', 'term', 'box', 'sleep', '1000'])
+  await podman.ok(['run', '-d', '--name', 'term', BOX, 'sleep', '1000'])
   assert.match(await podman.ok(['exec', '-t', 'term', 'tty']), /\/dev\/pts\/0/)
   await podman.ok(['rm', '--force', '--time', '0', 'term'])
 })
@@ -89,7 +89,7 @@ test('user namespaces, read-only roots, volumes, shared namespaces, privileges',
     '--rm',
     '--uidmap',
     '0:100000:65536',
-    'box',
+    BOX,
     'sh',
     '-c',
     'cat /proc/self/uid_map; stat -c %u /bin; echo x >/new && echo written',
@@ -103,7 +103,7 @@ test('user namespaces, read-only roots, volumes, shared namespaces, privileges',
     '/scratch',
     '-v',
     `${podman.directory}:/v:ro`,
-    'box',
+    BOX,
     'sh',
     '-c',
     'ls /v; echo x >/scratch/a && echo kept; echo x >/v/a || echo x >/a',
@@ -122,26 +122,18 @@ test('user namespaces, read-only roots, volumes, shared namespaces, privileges',
       'host',
       '--network',
       'host',
-      'box',
+      BOX,
       'echo',
       'shared',
     ]),
     'shared',
   )
   assert.match(
-    await podman.ok([
-      'run',
-      '--rm',
-      '--privileged',
-      'box',
-      'grep',
-      'Seccomp:',
-      '/proc/self/status',
-    ]),
+    await podman.ok(['run', '--rm', '--privileged', BOX, 'grep', 'Seccomp:', '/proc/self/status']),
     /\t0$/,
   )
   assert.match(
-    await podman.ok(['run', '--rm', 'box', 'grep', 'Seccomp:', '/proc/self/status']),
+    await podman.ok(['run', '--rm', BOX, 'grep', 'Seccomp:', '/proc/self/status']),
     /\t2$/,
   )
 })
@@ -156,7 +148,7 @@ test('a healthcheck runs in the container', async () => {
     'test -e /bin/sh',
     '--health-interval',
     'disable',
-    'box',
+    BOX,
     'sleep',
     '1000',
   ])
@@ -166,7 +158,7 @@ test('a healthcheck runs in the container', async () => {
 
 needing(test, CATATONIT)('--init, and a pod', async () => {
   assert.match(
-    await podman.ok(['run', '--rm', '--init', 'box', 'ps', '-o', 'pid,args']),
+    await podman.ok(['run', '--rm', '--init', BOX, 'ps', '-o', 'pid,args']),
     /1 \/run\/podman-init -- ps/,
   )
   // The cgroup that podman 4.3 makes for a pod, without systemd, denies every device; with runc, too.
@@ -180,7 +172,7 @@ needing(test, CATATONIT)('--init, and a pod', async () => {
     'ipc,uts,pid',
   ])
   const hostname = 'cat /proc/sys/kernel/hostname; ps -o args'
-  const seen = await podman.ok(['run', '--rm', '--pod', 'pod', 'box', 'sh', '-c', hostname])
+  const seen = await podman.ok(['run', '--rm', '--pod', 'pod', BOX, 'sh', '-c', hostname])
   assert.match(seen, /^pod\n[\s\S]*catatonit/, 'it shares the names and the processes of the pod')
   await podman.ok(['pod', 'rm', '--force', '--time', '0', 'pod'])
 })
