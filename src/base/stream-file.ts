@@ -1,14 +1,19 @@
 import { randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { Fault, isErrno } from './fault.ts'
-import { TEMPORARY } from './file.ts'
+import { syncDirectory, TEMPORARY } from './file.ts'
 
 /**
  * Writes a stream to a file that has its name only when it is whole; what fails leaves nothing, and what was there before. A device or pipe
- * that is there is written to as it is. RESOURCE_EXHAUSTED where the disk is full.
+ * that is there is written to as it is. With `durable` the file is on the disk when this returns. RESOURCE_EXHAUSTED where the disk is full.
  */
-export async function writeStream(path: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+export async function writeStream(
+  path: string,
+  chunks: AsyncIterable<Uint8Array>,
+  options: { durable?: boolean } = {},
+): Promise<void> {
   const there = statSync(path, { throwIfNoEntry: false })
   if (there?.isDirectory()) throw new Fault('INVALID_ARGUMENT', `${path} is a directory`)
   if (there !== undefined && !there.isFile()) {
@@ -20,8 +25,10 @@ export async function writeStream(path: string, chunks: AsyncIterable<Uint8Array
     {
       await using file = await create(temporary, path)
       await writeAll(file, chunks, path)
+      if (options.durable) await file.sync()
     }
     await rename(temporary, path)
+    if (options.durable) syncDirectory(dirname(path))
   } catch (error) {
     await rm(temporary, { force: true })
     throw error

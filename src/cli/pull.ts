@@ -8,7 +8,7 @@ import { progressView } from './progress.ts'
 
 interface Given {
   platform?: string
-  blobs?: true
+  blobs?: boolean
   signaturePolicy?: string
   creds?: ReturnType<typeof parseCredentials>
   quiet?: true
@@ -29,6 +29,7 @@ export function define(command: Command, context: Context): void {
     .addOption(
       option('--creds <user:password>', 'in place of the login kept here', parseCredentials),
     )
+    .option('--no-blobs', 'keep no archives of layers once these are unpacked')
     .option('-q, --quiet', 'no progress')
     .addOption(formatOption())
     .addHelpText(
@@ -52,6 +53,12 @@ export function define(command: Command, context: Context): void {
         )
         view.finish()
         await changed('pull', pulled.id, pulled.name)
+        if (given.blobs === false) {
+          const { dropBlobs } = await import('../image/drop-blobs.ts')
+          await interruptible((signal) =>
+            dropBlobs(store, { images: [pulled.id], wait: true, signal }),
+          )
+        }
         await (given.format === 'json' ? printJson(pulled) : print(`${pulled.id}\n`))
       } finally {
         view.finish()

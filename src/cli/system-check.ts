@@ -64,6 +64,8 @@ function subject(damage: Damage): string {
       return `layer ${damage.hex}`
     case 'fixup':
       return `layer of directories ${damage.hex}`
+    case 'recipe':
+      return `recipe of layer ${damage.diffId}`
     case 'catalog':
       return damage.file.path
     case 'image':

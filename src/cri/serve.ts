@@ -162,6 +162,7 @@ function nodeSettings(values: Configuration): NodeSettings {
     pinnedImages: values.image.pinned,
     pullProgressTimeoutMs: values.image.pullProgressTimeoutMs,
     layersAtOnce: values.image.maxConcurrentDownloads,
+    keepBlobs: values.image.keepBlobs,
     signaturePolicy: values.image.signaturePolicy || undefined,
   }
 }

@@ -109,6 +109,8 @@ export const SETTINGS = {
     pullProgressTimeoutMs: duration(5 * MINUTE, 'reload', { min: SECOND, max: HOUR, zero: true }),
     /** Layers of one image at once. docker's and containerd's number. */
     maxConcurrentDownloads: integer(3, 'reload', { min: 1, max: 64 }),
+    /** Whether the archives of layers stay once these are unpacked: a push or save then sends them as they came. */
+    keepBlobs: flag(true, 'reload'),
     /** File of the signature policy, in the format of podman's policy.json; "" is /etc/berth/policy.json, which may be missing. Read at each pull. */
     signaturePolicy: text('', 'reload', optional(absolute)),
   },

@@ -9,6 +9,7 @@ import type { CatalogFile, ImageRecord } from './catalog.ts'
 import type { Roots } from './collect.ts'
 import { digestIn } from './digest.ts'
 import { readManifest } from './inspect.ts'
+import { archiveFromTree } from './layer-bytes.ts'
 import { CONFIG_BYTES_MAX, parseConfig } from './manifest.ts'
 import { holdContent, type ImageStore, type Progress, shortId } from './store.ts'
 
@@ -17,6 +18,8 @@ export type Damage = { readonly problem: string } & (
   | { readonly kind: 'blob'; readonly digest: Digest }
   | { readonly kind: 'layer'; readonly hex: string }
   | { readonly kind: 'fixup'; readonly hex: string }
+  /** What an archive is to be made of again. */
+  | { readonly kind: 'recipe'; readonly diffId: Digest }
   | { readonly kind: 'catalog'; readonly file: CatalogFile }
   /** Something that the image needs is not here, or not readable. */
   | { readonly kind: 'image'; readonly id: Digest; readonly missing: readonly Digest[] }
@@ -72,6 +75,10 @@ export async function checkStore(
     const found = await checkLayer(store, hex, archives, options)
     if (found === 'unverified') unverified.push(hex)
     else if (found !== undefined) damage.push(found)
+    else if (!(await isRecipeGood(store, hex))) {
+      const problem = 'its archive cannot be made of its tree again'
+      damage.push({ kind: 'recipe', diffId: `sha256:${hex}` as Digest, problem })
+    }
   }
   for (const hex of store.layers.listFixups()) {
     const problem = fixupProblem(store, hex)
@@ -213,6 +220,19 @@ async function checkLayer(
   const verdict = await verifyLayer(store, info, archives, options.signal)
   if (verdict === 'good') return undefined
   return verdict === 'unverified' ? 'unverified' : damaged(verdict.problem)
+}
+
+/** Whether a good tree gives the archive it came from; where there is no recipe, nothing is asked of it. */
+async function isRecipeGood(store: ImageStore, hex: string): Promise<boolean> {
+  const diffId = `sha256:${hex}` as Digest
+  if (!existsSync(store.layers.recipePath(diffId))) return true
+  try {
+    for await (const _ of archiveFromTree(store, diffId));
+    return true
+  } catch (error) {
+    if (error instanceof Fault && error.code === 'DATA_LOSS') return false
+    throw error
+  }
 }
 
 /** Compares a tree with what it was when it was last found good, and with its archive where that is not known or differs. */

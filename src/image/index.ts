@@ -19,6 +19,7 @@ export {
   removeImage,
 } from './collect.ts'
 export { composeImage, type ImageLayer, layersOf, makeLayer } from './compose.ts'
+export { dropBlobs } from './drop-blobs.ts'
 export { type ImportOptions, importImage } from './import.ts'
 export { type HistoryRow, imageHistory, inspectImage, readConfig, tagImage } from './inspect.ts'
 export { type LayerBytes, layerBytes, withLayers } from './layer-bytes.ts'

@@ -1,9 +1,14 @@
-import { createReadStream } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { createReadStream, existsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { pipeline } from 'node:stream/promises'
+import { createGzip } from 'node:zlib'
 import { Fault } from '../base/fault.ts'
 import { type Compression, detectCompression, MAGIC_BYTES } from '../layer/compress.ts'
+import { cook } from '../layer/recipe.ts'
 import { type Descriptor, type Digest, type Manifest, MEDIA_TYPES } from '../spec/image.ts'
 import { algorithmOf, digestIn, finish, hasherOf, mismatch } from './digest.ts'
+import { LAYER_BYTES_MAX } from './manifest.ts'
 import { type ImageStore, shortId } from './store.ts'
 
 const CHUNK_BYTES = 1024 * 1024
@@ -20,8 +25,9 @@ export interface LayerBytes {
 
 /**
  * The blob of a layer for whoever gives it away (push, save), whatever is left of it here: the blob itself, else another image's blob of the same
- * tree. The second is not what the manifest names: the caller puts its descriptor into the manifest (`withLayers`), which keeps
- * the image's id. FAILED_PRECONDITION where neither is here: a pull with `blobs: true` brings the exact one.
+ * tree, else the tree packed and compressed again by its recipe (drop-blobs.ts), the diff id verified. Only the first is what the manifest names,
+ * unless the layer travels uncompressed: the caller puts the descriptor of the others into the manifest (`withLayers`), which keeps the
+ * image's id. FAILED_PRECONDITION where nothing is left: a pull with `blobs: true` brings the exact one.
  *
  * The caller holds the content (holdContent) until it has disposed of what it got.
  */
@@ -39,10 +45,79 @@ export async function layerBytes(
     const mediaType = mediaTypeLike(descriptor.mediaType, await compressionOf(store, other))
     return storedBlob(store, { mediaType, digest: other, size }, false)
   }
+  if (existsSync(store.layers.recipePath(diffId))) return cooked(store, layer)
   throw new Fault(
     'FAILED_PRECONDITION',
     `the archive of layer ${shortId(descriptor.digest)} is not kept here, only its unpacked tree: pull the image again with --blobs`,
   )
+}
+
+/** An uncompressed archive is what it was; a compressed one is another, for its maker's compressor is not here. */
+async function cooked(
+  store: ImageStore,
+  { descriptor, diffId }: { descriptor: Descriptor; diffId: Digest },
+): Promise<LayerBytes> {
+  if (descriptor.digest === diffId) {
+    return {
+      descriptor,
+      isExact: true,
+      chunks: (offset = 0) => after(archiveFromTree(store, diffId), offset),
+      [Symbol.asyncDispose]: async () => undefined,
+    }
+  }
+  const scratch = await store.blobs.scratch()
+  try {
+    const hash = createHash('sha256')
+    let size = 0
+    await pipeline(archiveFromTree(store, diffId), createGzip(), async (compressed) => {
+      for await (const chunk of compressed as AsyncIterable<Buffer>) {
+        hash.update(chunk)
+        size += chunk.length
+        scratch.write(chunk, LAYER_BYTES_MAX)
+      }
+    })
+    const mediaType = mediaTypeLike(descriptor.mediaType, 'gzip')
+    const made = { mediaType, digest: finish(hash, 'sha256'), size }
+    return {
+      descriptor: made,
+      isExact: false,
+      chunks: (offset = 0) => verified(fileChunks(scratch.path, offset), made, offset),
+      [Symbol.asyncDispose]: async () => scratch[Symbol.dispose](),
+    }
+  } catch (error) {
+    scratch[Symbol.dispose]()
+    throw error
+  }
+}
+
+/** The uncompressed archive of a layer by its recipe. DATA_LOSS at its end where it is not that of the diff id. */
+export async function* archiveFromTree(
+  store: ImageStore,
+  diffId: Digest,
+): AsyncGenerator<Uint8Array> {
+  const hash = hasherOf(diffId)
+  const { layers } = store
+  for await (const chunk of cook(layers.recipePath(diffId), layers.treePath(diffId))) {
+    hash.update(chunk)
+    yield chunk
+  }
+  const actual = finish(hash, algorithmOf(diffId))
+  if (actual !== diffId) throw mismatch(`layer ${diffId} on the disk`, diffId, actual)
+}
+
+async function* after(
+  chunks: AsyncIterable<Uint8Array>,
+  offset: number,
+): AsyncGenerator<Uint8Array> {
+  let skip = offset
+  for await (const chunk of chunks) {
+    if (skip < chunk.length) yield chunk.subarray(skip)
+    skip = Math.max(0, skip - chunk.length)
+  }
+}
+
+function fileChunks(path: string, offset: number): AsyncIterable<Uint8Array> {
+  return createReadStream(path, { start: offset, highWaterMark: CHUNK_BYTES })
 }
 
 function storedBlob(store: ImageStore, descriptor: Descriptor, isExact: boolean): LayerBytes {
@@ -50,14 +125,7 @@ function storedBlob(store: ImageStore, descriptor: Descriptor, isExact: boolean)
     descriptor,
     isExact,
     chunks: (offset = 0) =>
-      verified(
-        createReadStream(store.blobs.path(descriptor.digest), {
-          start: offset,
-          highWaterMark: CHUNK_BYTES,
-        }),
-        descriptor,
-        offset,
-      ),
+      verified(fileChunks(store.blobs.path(descriptor.digest), offset), descriptor, offset),
     [Symbol.asyncDispose]: async () => undefined,
   }
 }

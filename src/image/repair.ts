@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs'
 import { Fault } from '../base/fault.ts'
 import { unpackLayer } from '../layer/unpack.ts'
 import type { Digest } from '../spec/image.ts'
@@ -51,6 +52,7 @@ export async function repairStore(
   const repairs: Repair[] = []
   // Blobs first: a layer shall not be made of a damaged one. Images last: by then their layers are as good as they get.
   const order: readonly Damage['kind'][] = [
+    'recipe',
     'blob',
     'catalog',
     'fixup',
@@ -83,6 +85,9 @@ function repairOne(damage: Damage, work: Work): Outcome | Promise<Outcome> {
       return repairLayer(damage.hex, work)
     case 'fixup':
       return repairFixup(damage.hex, work)
+    case 'recipe':
+      rmSync(work.store.layers.recipePath(damage.diffId), { force: true })
+      return done('removed: a pull with --blobs brings the archive')
     case 'catalog':
       return repairFile(damage.file, work)
     case 'image':

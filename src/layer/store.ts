@@ -110,6 +110,11 @@ export class LayerStore {
     })
   }
 
+  /** Where the layer's recipe is (recipe.ts), if it has one: whether it does is `existsSync`. */
+  recipePath(diffId: string): string {
+    return join(this.#path(diffId), 'recipe')
+  }
+
   /** Hexadecimal names of what stands where layers do, whatever state it is in. */
   names(): string[] {
     return readdirSync(join(this.directory, 'sha256'))

@@ -38,6 +38,8 @@ export interface PullRequest {
   readonly signal?: AbortSignal | undefined
   /** 0 never gives up. */
   readonly stallMs?: number | undefined
+  /** False: the archives of unpacked layers go, this image's and those that are still here of others. */
+  readonly keepBlobs?: boolean | undefined
   /** How the daemon is configured to reach registries. */
   readonly registries?: Pick<
     PullOptions,
@@ -245,7 +247,18 @@ async function transferImage(
     throw await afterFailure(engine, transfer.name, error)
   }
   await collectIfWanted(engine)
+  if (asked.request.keepBlobs === false) void dropArchives(engine, store)
   return id
+}
+
+/** Beside the pod's start, which need not wait for it. Where others are at work, the archives go after the next pull. */
+async function dropArchives(engine: Engine, store: ImageStore): Promise<void> {
+  try {
+    const { dropBlobs } = await import('../image/drop-blobs.ts')
+    await dropBlobs(store, { wait: false })
+  } catch (error) {
+    engine.warn(`the archives of unpacked layers stay for now: ${describe(error)}`)
+  }
 }
 
 /** With the request's login first, and where the registry refuses that, with the node's own. */

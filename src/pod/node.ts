@@ -39,6 +39,8 @@ export interface NodeSettings {
   readonly pullProgressTimeoutMs: number
   /** Layers of one image that are fetched at the same time. */
   readonly layersAtOnce: number
+  /** Whether the archives of unpacked layers stay. */
+  readonly keepBlobs: boolean
   /** The node's own where undefined, and then it may be missing. */
   readonly signaturePolicy: string | undefined
 }

@@ -65,6 +65,7 @@ function newNode(): Node {
       container,
       pinnedImages: [],
       layersAtOnce: 3,
+      keepBlobs: true,
       signaturePolicy: undefined,
       pullProgressTimeoutMs: 0,
     },

@@ -16,6 +16,7 @@ export async function pull(
       auth: auth ?? undefined,
       signal,
       stallMs: node.settings.pullProgressTimeoutMs,
+      keepBlobs: node.settings.keepBlobs,
       registries: {
         layersAtOnce: node.settings.layersAtOnce,
         policyFile: node.settings.signaturePolicy,
