@@ -1,9 +1,11 @@
 /** The fuzz targets in C++: each is a file of native/ with libFuzzer's entry point, linked with the code that it feeds. */
+import { gzipSync } from 'node:zlib'
 import type { ContainerPlan, NamespaceType } from '../../src/spec/plan.ts'
 import { encodeFrame } from '../../src/wire/frame.ts'
 import { Message } from '../../src/wire/message.ts'
 import { encodeContainer, encodeNamespaces, encodeProcess } from '../../src/wire/plan.ts'
 import { TAG } from '../../src/wire/tags.ts'
+import { ZSTD_SEEDS } from './zstd-seeds.ts'
 
 export interface NativeTarget {
   /** Folders below native/, without a `main.cc` in them. */
@@ -140,9 +142,21 @@ function requests(): Buffer[] {
   ]
 }
 
+function archives(): Buffer[] {
+  const noise = Buffer.from(Array.from({ length: 300 }, (_, i) => (i * i * 31) & 255))
+  // A byte for the kind, two for the pieces.
+  return [
+    [0, gzipSync('x'.repeat(1000))],
+    [0, Buffer.concat([gzipSync('a'), gzipSync('bcd')])],
+    [0, Buffer.concat([gzipSync(noise), Buffer.alloc(20)])],
+    ...ZSTD_SEEDS.map((bytes) => [1, bytes]),
+  ].map(([kind, bytes]) => Buffer.concat([Buffer.from([Number(kind), 20, 10]), bytes as Buffer]))
+}
+
 export const NATIVE_TARGETS: Readonly<Record<string, NativeTarget>> = {
   plan: { folders: ['common'], seeds: plans },
   monitor: { folders: ['common', 'init', 'monitor'], seeds: requests },
+  decoder: { folders: ['layer'], seeds: archives },
   json: {
     folders: ['common'],
     seeds: () =>

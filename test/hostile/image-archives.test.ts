@@ -1,4 +1,4 @@
-import { createReadStream, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createReadStream, mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { test } from 'uvu'
@@ -258,6 +258,49 @@ test('a layout whose blob is a link to a device is refused', async () => {
     assert.unreachable()
   } catch (error) {
     assert.match(String(error), /is no file/)
+  }
+})
+
+const HUGE_BYTES = 10 * 1024 ** 3
+
+test('an index.json of 10 GB is not read (CVE-2023-25153)', async () => {
+  using store = privateStore()
+  const path = layoutIn(store.directory)
+  truncateSync(join(path, 'index.json'), HUGE_BYTES)
+  try {
+    await loadArchive(store, path)
+    assert.unreachable()
+  } catch (error) {
+    assert.is((error as { code?: string }).code, 'RESOURCE_EXHAUSTED')
+    assert.match(String(error), /index\.json .* limit/)
+  }
+})
+
+test('a manifest.json of 10 GB in an archive is not read', async () => {
+  using store = privateStore()
+  const path = join(store.directory, 'x.tar')
+  writeFileSync(path, tar([{ name: 'manifest.json', pax: { size: String(HUGE_BYTES) } }]))
+  truncateSync(path, HUGE_BYTES + 4096)
+  try {
+    await loadArchive(store, path)
+    assert.unreachable()
+  } catch (error) {
+    assert.is((error as { code?: string }).code, 'RESOURCE_EXHAUSTED')
+    assert.match(String(error), /manifest\.json .* limit/)
+  }
+})
+
+test('an archive of very many entries is not listed to its end', async () => {
+  using store = privateStore()
+  const path = join(store.directory, 'x.tar')
+  const entry = tar([{ name: 'd/', type: 'directory' }]).subarray(0, 512)
+  writeFileSync(path, Buffer.concat(Array.from({ length: 70_000 }, () => entry)))
+  try {
+    await loadArchive(store, path)
+    assert.unreachable()
+  } catch (error) {
+    assert.is((error as { code?: string }).code, 'RESOURCE_EXHAUSTED')
+    assert.match(String(error), /more than 65536 entries/)
   }
 })
 

@@ -3,6 +3,7 @@ import { decompress, detectCompression } from '../../../src/layer/compress.ts'
 import { LAYER_LIMITS } from '../../../src/layer/limits.ts'
 import { ZstdFrames } from '../../../src/layer/zstd-frames.ts'
 import { claim, orFault, orFaultLater, same, type Target } from '../target.ts'
+import { ZSTD_SEEDS } from '../zstd-seeds.ts'
 
 const LIMITS = {
   ...LAYER_LIMITS,
@@ -11,11 +12,6 @@ const LIMITS = {
   windowBytes: 1024 * 1024,
 }
 
-/** "hello hello hello\n" thirty times, as `zstd -1` packs it, with its checksum; and a frame of raw content, a skippable one before it. */
-const ZSTD = Buffer.from('KLUv/SQSkQAAaGVsbG8gaGVsbG8gaGVsbG8KrBMe4Q==', 'base64')
-const RAW = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x20, 3, 0x19, 0, 0, 0x61, 0x62, 0x63])
-const SKIPPABLE = Buffer.from([0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2])
-const zstdSeeds = [RAW, Buffer.concat([SKIPPABLE, RAW]), Buffer.concat([RAW, RAW, SKIPPABLE]), ZSTD]
 const words = ['\x28\xb5\x2f\xfd', '\x50\x2a\x4d\x18', '\x1f\x8b\x08\0', '\x37\xa4\x30\xec']
 
 function frames(input: Buffer, pieceBytes: number): { value: string[] } | { code: string } {
@@ -42,7 +38,7 @@ export const zstdFrames: Target = {
     const total = whole.value.reduce((sum, text) => sum + Buffer.from(text, 'base64').length, 0)
     claim(total <= bytes.length, 'more than came in')
   },
-  seeds: zstdSeeds.map((seed) => Buffer.concat([Buffer.from([3]), seed])),
+  seeds: ZSTD_SEEDS.map((seed) => Buffer.concat([Buffer.from([3]), seed])),
   words,
 }
 
@@ -77,7 +73,7 @@ export const compression: Target = {
     Buffer.concat([gzipSync('a'), gzipSync('b')]),
     Buffer.concat([gzipSync('a'), Buffer.alloc(40)]),
     Buffer.from('plain'),
-    ...zstdSeeds,
+    ...ZSTD_SEEDS,
   ].map((seed) => Buffer.concat([Buffer.from([5]), seed])),
   words,
   bytesMax: 4096,

@@ -180,6 +180,19 @@ test('a manifest over the limit is refused before it is parsed', () => {
   assert.throws(() => parseDocument(big, undefined, 'x'), /limit/)
 })
 
+test('JSON nested as deep as the limit allows neither overflows the stack nor gets in', () => {
+  const deep = MANIFEST_BYTES_MAX / 2 - 100
+  for (const field of ['annotations', 'layers', 'x']) {
+    const nested = `${'['.repeat(deep)}${']'.repeat(deep)}`
+    const text = JSON.stringify(manifest).replace('{', `{"${field}":${nested},`)
+    try {
+      parseDocument(bytes(text), undefined, 'x')
+    } catch (error) {
+      assert.instance(error, Fault)
+    }
+  }
+})
+
 const unrunnable: [name: string, document: object, reason: RegExp][] = [
   ['an artifact type', { ...manifest, artifactType: 'application/x.sbom' }, /artifact/],
   [
