@@ -1,10 +1,9 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { REPOSITORY } from './images.ts'
-import { processesOf, traces } from './traces.ts'
+import { processesOf, testDirectory, traces } from './traces.ts'
 
 /** What a finished command gave. `code` is 128+n where a signal ended it. */
 export interface Result {
@@ -32,7 +31,7 @@ export class Berth {
 
   constructor() {
     // Short, since a unix socket's path has a limit; real, since mountinfo shows no links.
-    this.directory = mkdtempSync(join(process.env['BERTH_TEST_DIRECTORY'] ?? tmpdir(), 'berth-'))
+    this.directory = testDirectory(process.env['BERTH_TEST_DIRECTORY'])
     // A test of what outlives the machine says where.
     this.root = process.env['BERTH_TEST_ROOT'] ?? join(this.directory, 'root')
     this.state = join(this.directory, 'state')

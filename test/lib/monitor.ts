@@ -3,7 +3,6 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmdirSync,
@@ -11,7 +10,6 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
   connectMonitor,
@@ -25,6 +23,7 @@ import type { ContainerPlan, ProcessPlan } from '../../src/spec/plan.ts'
 import { encodeContainer } from '../../src/wire/plan.ts'
 import { eventually } from './eventually.ts'
 import { cgroupRoot } from './needs.ts'
+import { testDirectory } from './traces.ts'
 
 const MS_PRIVATE_REC = 0x44000
 
@@ -35,7 +34,7 @@ export type PlanChange = Partial<Omit<ContainerPlan, 'process'>> & {
 
 /** Containers under monitors of their own, without the engine: plans by hand over a root that holds a busybox. */
 export class MonitorBench {
-  readonly directory = mkdtempSync(join(tmpdir(), 'berth-monitor-'))
+  readonly directory = testDirectory()
   readonly root = join(this.directory, 'rootfs')
   readonly #cgroup = join(cgroupRoot(), `berth-monitor-test-${process.pid}`)
   readonly #monitors: (Monitor & { directory: string })[] = []

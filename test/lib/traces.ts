@@ -1,6 +1,6 @@
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { eventually } from './eventually.ts'
 import { cgroupRoot } from './needs.ts'
@@ -48,10 +48,54 @@ export function traces(options: { roots?: string[]; withinMs?: number } = {}): (
       )
     } catch {
       assert.unreachable(
-        ['left behind:', ...more.map((l) => `+ ${l}`), ...fewer.map((l) => `- ${l}`)].join('\n'),
+        [
+          'left behind:',
+          ...more.map((l) => `+ ${l}${ownerOf(l)}`),
+          ...fewer.map((l) => `- ${l}`),
+        ].join('\n'),
       )
     }
   }
+}
+
+/**
+ * A directory for what a test makes, below the one for temporary files or `base`, named after the test's file: whatever a file that crashed has left can be
+ * told apart by it.
+ */
+export function testDirectory(base = tmpdir()): string {
+  return mkdtempSync(join(base, `berth-${basename(process.argv[1] ?? 'test').split('.')[0]}-`))
+}
+
+const TEST_DIRECTORY = /\/(berth-[a-z0-9-]+-[A-Za-z0-9]{6})\//
+
+/** Whose a trace is, for the reader: ` of berth-life-Xy12ab`. */
+function ownerOf(trace: string): string {
+  const [kind, what = ''] = trace.split(' ')
+  const pids =
+    kind === 'process' ? [what] : kind === 'cgroup' ? lines(join(what, 'cgroup.procs')) : []
+  const owner = pids.map(directoryOf).find(Boolean) ?? directoryWith(basename(what))
+  return owner === undefined ? '' : ` of ${owner}`
+}
+
+/** The test directory that a process has something to do with. */
+function directoryOf(pid: string): string | undefined {
+  const at = `/proc/${pid}`
+  const places = [
+    readText(`${at}/cmdline`),
+    ...names(`${at}/fd`).map((fd) => link(`${at}/fd/${fd}`)),
+    readText(`${at}/mountinfo`),
+  ]
+  return TEST_DIRECTORY.exec(places.join('\n'))?.[1]
+}
+
+/** The test directory in which a container or pod of that id is. */
+function directoryWith(id: string): string | undefined {
+  const holds = (directory: string): boolean =>
+    names(directory).includes(id) ||
+    names(directory).some((pod) => names(join(directory, pod, 'containers')).includes(id))
+  return names(tmpdir()).find((name) =>
+    ['root/containers', 'root/pods'].some((below) => holds(join(tmpdir(), name, below))),
+  )
 }
 
 /** The pids, other than this one, that have something to do with one of the directories. */
