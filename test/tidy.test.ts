@@ -275,6 +275,16 @@ test('links between documents lead to files', () => {
   )
 })
 
+test('docs/hostile.md names claims that are made', () => {
+  const rows = [...read('docs/hostile.md').matchAll(/\]\(\.\.\/(test\/[^)]+\.ts)\) “([^”]+)”/g)]
+  assert.ok(rows.length > 40)
+  none(
+    rows.flatMap(([, path = '', claim = '']) =>
+      read(path).replaceAll("\\'", "'").includes(claim) ? [] : [`${path}: no claim “${claim}”`],
+    ),
+  )
+})
+
 test('scripts of the shell are free of errors', () => {
   for (const path of files.filter((p) => p.endsWith('.sh') || p === '.ci/run')) {
     execFileSync('bash', ['-n', join(ROOT, path)])
