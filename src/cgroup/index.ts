@@ -60,4 +60,6 @@ export {
   type IoStats,
   type MemoryStats,
   type Pressure,
+  statFiles,
+  textIfThere,
 } from './stats.ts'

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { isErrno } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
+import type { Texts } from '../kernel/read-files.ts'
 import { parseFlat } from './events.ts'
 import { words } from './host.ts'
 
@@ -85,9 +86,24 @@ export interface PressureLine {
   readonly totalUs: bigint
 }
 
-/** What a group uses now. Of a group that is gone every field is undefined. */
-export function groupStats(directory: string): CgroupStats {
-  const read: Read = (file) => readIfThere(`${directory}/${file}`)
+const MEMORY_FILES = ['current', 'stat', 'max', 'peak', 'swap.current', 'swap.max']
+
+/** What groupStats reads of each group, huge pages apart, on a host that has these controllers. */
+export function statFiles(controllers: readonly string[]): string[] {
+  const of = (name: string, files: readonly string[]): string[] =>
+    controllers.includes(name) ? files.map((file) => `${name}.${file}`) : []
+  return [
+    ...['cgroup.controllers', 'cpu.stat', 'cpu.pressure', 'memory.pressure', 'io.pressure'],
+    ...of('io', ['stat']),
+    ...of('memory', MEMORY_FILES),
+    ...of('pids', ['current', 'max']),
+  ]
+}
+
+/** What a group uses now, or did when `texts` was read. Of a group that is gone every field is undefined. */
+export function groupStats(directory: string, texts?: Texts): CgroupStats {
+  const now: Read = (file) => readIfThere(`${directory}/${file}`)
+  const read: Read = texts ? (file) => textIfThere(texts, `${directory}/${file}`) : now
   // To open a file that is not there costs more than to read one.
   const has = words(read('cgroup.controllers') ?? '')
   const cpu = read('cpu.stat')
@@ -99,7 +115,7 @@ export function groupStats(directory: string): CgroupStats {
     pids: has.includes('pids') ? readPids(read) : undefined,
     // Many files, which few ask for: looked at when they do.
     get hugepages() {
-      return has.includes('hugetlb') ? readHugepages(directory, read) : []
+      return has.includes('hugetlb') ? readHugepages(directory, now) : []
     },
     pressure: {
       cpu: parsePressure(read('cpu.pressure')),
@@ -117,6 +133,16 @@ function readIfThere(file: string): string | undefined {
     return readFileIfAny(file)
   } catch (error) {
     if (isErrno(error, 'ENODEV', 'EOPNOTSUPP', 'ENOTSUP')) return undefined
+    throw error
+  }
+}
+
+/** The same of files that were read before. */
+export function textIfThere(texts: Texts, path: string): string | undefined {
+  try {
+    return texts(path)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ENODEV', 'EOPNOTSUPP', 'ENOTSUP')) return undefined
     throw error
   }
 }

@@ -6,21 +6,45 @@ import { podCgroup } from '../pod/cgroup.ts'
 import { writableLayerUsage } from '../pod/images.ts'
 import type { Container, Node, Pod } from '../pod/index.ts'
 import { POD_INTERFACE } from '../pod/network-request.ts'
-import { type Sample, sample } from '../pod/stats.ts'
+import { type Sample, type Samples, sampleAll } from '../pod/stats.ts'
 import type * as cri from '../spec/cri.ts'
 import type { Reply } from './wire.ts'
 
 const NS_PER_US = 1000n
 
-/** What a running container uses. What the host cannot tell is missing, never 0. */
-export function containerStats(node: Node, container: Container): Reply<cri.ContainerStats> {
+/** What these running containers use. A cgroup that is just going away is no error: its figures are missing. */
+export async function statsOfContainers(
+  node: Node,
+  containers: readonly Container[],
+): Promise<Reply<cri.ContainerStats>[]> {
+  const looks = containers.map((container) => ({ container, cgroup: container.cgroup }))
+  const samples = await sampleAll(node.rates, cgroupsOf(looks))
+  return looks.flatMap((look) => containerStats(node, look, samples))
+}
+
+interface LookAt {
+  readonly container: Container
+  /** As it is at the beginning: a container that has ended has none. */
+  readonly cgroup: string
+}
+
+const cgroupsOf = (looks: readonly LookAt[]): string[] =>
+  looks.flatMap(({ cgroup }) => (cgroup === '' ? [] : [cgroup]))
+
+/** None where it has ended. What the host cannot tell is missing, never 0. */
+function containerStats(
+  node: Node,
+  { container, cgroup }: LookAt,
+  samples: Samples,
+): Reply<cri.ContainerStats>[] {
+  const now = samples.get(cgroup)
+  if (!now) return []
   const { record } = container
   const { config } = record
-  const now = sample(node.rates, container.cgroup)
   const layer = writableLayerUsage(node.engine, node.at.upper(container.pod.id, container.id))
   const timestamp = String(now.timeNs)
   const { memory } = now.stats
-  return {
+  const stats: Reply<cri.ContainerStats> = {
     attributes: {
       id: record.id,
       metadata: config.metadata,
@@ -52,15 +76,35 @@ export function containerStats(node: Node, container: Container): Reply<cri.Cont
       : {}),
     ...ioUsage(now),
   }
+  return [stats]
 }
 
-/** What a pod uses: by its own cgroup where it has one, else the sum of its containers. */
-export async function podStats(node: Node, pod: Pod): Promise<Reply<cri.PodSandboxStats>> {
+/** What pods use: by its own cgroup where one has it, else the sum of its containers. */
+export async function statsOfPods(
+  node: Node,
+  pods: readonly Pod[],
+): Promise<PromiseSettledResult<Reply<cri.PodSandboxStats>>[]> {
+  const all = pods.map((pod) => ({
+    pod,
+    cgroup: podCgroup(pod),
+    running: [...pod.containers.values()]
+      .filter(({ status }) => status.state === 'running')
+      .map((container) => ({ container, cgroup: container.cgroup })),
+  }))
+  const cgroups = all.flatMap(({ cgroup, running }) => [cgroup ?? [], cgroupsOf(running)].flat())
+  const samples = await sampleAll(node.rates, [...new Set(cgroups)])
+  return Promise.allSettled(all.map((each) => podStats(node, each, samples)))
+}
+
+async function podStats(
+  node: Node,
+  of: { readonly pod: Pod; readonly cgroup: string | undefined; readonly running: LookAt[] },
+  samples: Samples,
+): Promise<Reply<cri.PodSandboxStats>> {
+  const { pod, cgroup, running } = of
   const { record } = pod
-  const running = [...pod.containers.values()].filter(({ status }) => status.state === 'running')
-  const containers = running.map((each) => containerStats(node, each))
-  const cgroup = podCgroup(pod)
-  const now = cgroup === undefined ? undefined : sample(node.rates, cgroup)
+  const containers = running.flatMap((each) => containerStats(node, each, samples))
+  const now = cgroup === undefined ? undefined : samples.get(cgroup)
   const network = await networkUsage(pod)
   const timestamp = String(now?.timeNs ?? containers[0]?.cpu?.timestamp ?? 0)
   return {
@@ -76,7 +120,7 @@ export async function podStats(node: Node, pod: Pod): Promise<Reply<cri.PodSandb
       ...(network ? { network } : {}),
       process: {
         timestamp,
-        processCount: value(now?.processes ?? processesOf(node, running)),
+        processCount: value(now?.processes ?? processesOf(running, samples)),
       },
       containers,
       ...(now ? ioUsage(now) : {}),
@@ -107,8 +151,8 @@ async function networkUsage(pod: Pod): Promise<Reply<cri.NetworkUsage> | undefin
   }
 }
 
-const processesOf = (node: Node, running: readonly Container[]): bigint =>
-  running.reduce((sum, { cgroup }) => sum + sample(node.rates, cgroup).processes, 0n)
+const processesOf = (running: readonly LookAt[], samples: Samples): bigint =>
+  running.reduce((sum, { cgroup }) => sum + (samples.get(cgroup)?.processes ?? 0n), 0n)
 
 function cpuUsage({ stats, nanoCores, timeNs }: Sample): Reply<cri.CpuUsage> | undefined {
   if (!stats.cpu) return

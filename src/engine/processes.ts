@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
+import type { Texts } from '../kernel/read-files.ts'
 import { findContainer } from './find.ts'
 import type { Engine } from './open.ts'
 import { readRunMark } from './status.ts'
@@ -34,6 +35,8 @@ export async function containerProcesses(engine: Engine, ref: string): Promise<P
   const cgroup = readRunMark(engine, record.id)?.cgroup ?? ''
   return groupPids(cgroup).flatMap((pid) => processRow(pid) ?? [])
 }
+
+export const statFile = (pid: number): string => `/proc/${pid}/stat`
 
 /** Every process in a cgroup and the cgroups below it, ascending. */
 export function groupPids(cgroup: string): number[] {
@@ -93,15 +96,20 @@ function processRow(pid: number): ProcessRow | undefined {
 }
 
 /** Fields of /proc/PID/stat; the name may hold anything, so the rest begins after the last parenthesis. */
-export function processStat(pid: number): {
-  name: string
-  ppid: number
-  tty: number
-  cpuTicks: number
-  startTicks: number
-  rssPages: number
-} {
-  const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+export function processStat(pid: number): ProcessStat {
+  return parseProcessStat(readFileSync(statFile(pid), 'utf8'))
+}
+
+export interface ProcessStat {
+  readonly name: string
+  readonly ppid: number
+  readonly tty: number
+  readonly cpuTicks: number
+  readonly startTicks: number
+  readonly rssPages: number
+}
+
+function parseProcessStat(text: string): ProcessStat {
   const end = text.lastIndexOf(')')
   const field = text.slice(end + 2).split(' ')
   const at = (n: number): number => Number(field[n - 3])
@@ -133,12 +141,13 @@ export function printable(text: string): string {
 
 const PAGE_BYTES = 4096n
 
-/** What the processes have in memory; pages that they share count for each. */
-export function residentBytes(pids: readonly number[]): bigint {
+/** What the processes have in memory, or had when `texts` was read; pages that they share count for each. */
+export function residentBytes(pids: readonly number[], texts?: Texts): bigint {
   let total = 0n
   for (const pid of pids) {
     try {
-      total += BigInt(processStat(pid).rssPages) * PAGE_BYTES
+      const stat = texts ? parseProcessStat(texts(statFile(pid))) : processStat(pid)
+      total += BigInt(stat.rssPages) * PAGE_BYTES
     } catch (error) {
       if (!isErrno(error, 'ENOENT', 'ESRCH')) throw error
     }

@@ -1,6 +1,13 @@
 import { nowNs } from '../base/clock.ts'
-import { type CgroupStats, groupStats } from '../cgroup/index.ts'
-import { groupPids, residentBytes } from '../engine/processes.ts'
+import {
+  type CgroupStats,
+  cgroupHost,
+  groupStats,
+  statFiles,
+  textIfThere,
+} from '../cgroup/index.ts'
+import { groupPids, residentBytes, statFile } from '../engine/processes.ts'
+import { readTexts, type Texts } from '../kernel/read-files.ts'
 
 /** Two samples nearer to each other say little about a rate. */
 const RATE_AGE_NS = 1_000_000_000n
@@ -24,17 +31,61 @@ interface Rate {
 /** What the looks at a cgroup before have given, by its directory. */
 export type Rates = Map<string, Rate>
 
-/** What a cgroup uses now. */
-export function sample(rates: Rates, cgroup: string): Sample {
+/** By the directories of cgroups. */
+export type Samples = ReadonlyMap<string, Sample>
+
+/** What cgroups use now; all their files are read together. */
+export async function sampleAll(rates: Rates, cgroups: readonly string[]): Promise<Samples> {
+  if (cgroups.length === 0) return new Map()
+  const { controllers } = cgroupHost()
+  const names = statFiles(controllers)
+  if (!controllers.includes('memory') || !controllers.includes('pids')) names.push(...PIDS_FILES)
+  const texts = await readTexts(cgroups.flatMap((each) => names.map((name) => `${each}/${name}`)))
   const timeNs = nowNs()
-  const stats = groupStats(cgroup)
-  const needsPids = stats.memory === undefined || stats.pids === undefined
-  const pids = needsPids ? groupPids(cgroup) : []
+  const looks = cgroups.map((cgroup) => {
+    const stats = groupStats(cgroup, texts)
+    return { cgroup, stats, pids: needsPids(stats) ? pidsOf(cgroup, texts) : [] }
+  })
+  const pids = looks.flatMap(({ stats, pids }) => (stats.memory === undefined ? pids : []))
+  const processes = pids.length === 0 ? texts : await readTexts(pids.map(statFile))
+  return new Map(
+    looks.map(({ cgroup, stats, pids }) => {
+      const resident = stats.memory === undefined ? residentBytes(pids, processes) : undefined
+      return [cgroup, sampleOf(rates, cgroup, { timeNs, stats, pids, resident })]
+    }),
+  )
+}
+
+/** Without these controllers, what they would tell is asked of the processes. */
+const needsPids = ({ memory, pids }: CgroupStats): boolean =>
+  memory === undefined || pids === undefined
+
+const PIDS_FILES = ['cgroup.procs', 'cgroup.stat']
+
+function pidsOf(cgroup: string, texts: Texts): number[] {
+  const stat = textIfThere(texts, `${cgroup}/cgroup.stat`) ?? ''
+  // With groups below it, which the container has made.
+  if (!/^nr_descendants 0$/m.test(stat)) return groupPids(cgroup)
+  const lines = textIfThere(texts, `${cgroup}/cgroup.procs`)?.split('\n') ?? []
+  return lines.filter((line) => line !== '').map(Number)
+}
+
+function sampleOf(
+  rates: Rates,
+  cgroup: string,
+  look: {
+    readonly timeNs: bigint
+    readonly stats: CgroupStats
+    readonly pids: readonly number[]
+    readonly resident: bigint | undefined
+  },
+): Sample {
+  const { timeNs, stats, pids, resident } = look
   return {
     timeNs,
     stats,
     nanoCores: rate(rates, cgroup, timeNs, stats.cpu?.usageUs),
-    residentBytes: stats.memory === undefined ? residentBytes(pids) : undefined,
+    residentBytes: resident,
     processes: stats.pids?.current ?? BigInt(pids.length),
   }
 }

@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -246,7 +246,13 @@ test('processes, threads, files and sockets are counted', async () => {
   const labels = (await metricsOf(pod.id))?.containerMetrics.find(
     ({ containerId }) => containerId === one,
   )?.metrics[0]?.labelValues
-  const pids = readFileSync(join(cgroupRoot(), labels?.[0] ?? '', 'cgroup.procs'), 'utf8')
+  // An exec's processes are in a group below the container's.
+  const group = join(cgroupRoot(), labels?.[0] ?? '')
+  const groups = readdirSync(group, { recursive: true, encoding: 'utf8' })
+  const pids = groups
+    .filter((path) => basename(path) === 'cgroup.procs')
+    .map((path) => readFileSync(join(group, path), 'utf8'))
+    .join('')
   const files = pids
     .trim()
     .split('\n')

@@ -3,7 +3,7 @@ import type { Container } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
 import type { Daemon } from '../daemon.ts'
 import { inParts } from '../filter.ts'
-import { containerStats } from '../stats.ts'
+import { statsOfContainers } from '../stats.ts'
 import type { Reply } from '../wire.ts'
 import { selectContainers } from './list-containers.ts'
 
@@ -18,26 +18,25 @@ export async function statsOfContainer(
       `container ${container.id.slice(0, 12)} is ${container.status.state}: it uses nothing`,
     )
   }
-  return { stats: containerStats(node, container) }
+  const [stats] = await statsOfContainers(node, [container])
+  if (!stats) throw new Fault('NOT_FOUND', `container ${container.id.slice(0, 12)} has just ended`)
+  return { stats }
 }
 
 export async function listContainerStats(
   daemon: Daemon,
   { filter }: cri.ListContainerStatsRequest,
 ): Promise<Reply<cri.ListContainerStatsResponse>> {
-  return { stats: ofAll(daemon, find(daemon, filter)) }
+  return { stats: await statsOfContainers(daemon.node, find(daemon, filter)) }
 }
 
 export async function* streamContainerStats(
   daemon: Daemon,
   { filter }: cri.StreamContainerStatsRequest,
 ): AsyncIterable<Reply<cri.StreamContainerStatsResponse>> {
-  for (const part of inParts(find(daemon, filter))) yield { containerStats: ofAll(daemon, part) }
+  for (const part of inParts(find(daemon, filter)))
+    yield { containerStats: await statsOfContainers(daemon.node, part) }
 }
 
 const find = (daemon: Daemon, filter: cri.ContainerStatsFilter | null): Container[] =>
   selectContainers(daemon, filter).filter(({ status }) => status.state === 'running')
-
-/** A cgroup that is just going away is no error: its figures are missing. */
-const ofAll = ({ node }: Daemon, containers: readonly Container[]): Reply<cri.ContainerStats>[] =>
-  containers.map((each) => containerStats(node, each))

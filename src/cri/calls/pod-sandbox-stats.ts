@@ -2,14 +2,17 @@ import type { Pod } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
 import type { Daemon } from '../daemon.ts'
 import { hasLabels, inParts } from '../filter.ts'
-import { podStats } from '../stats.ts'
+import { statsOfPods } from '../stats.ts'
 import type { Reply } from '../wire.ts'
 
 export async function podSandboxStats(
   { node }: Daemon,
   { podSandboxId }: cri.PodSandboxStatsRequest,
 ): Promise<Reply<cri.PodSandboxStatsResponse>> {
-  return { stats: await podStats(node, node.mustPod(podSandboxId)) }
+  const pod = node.mustPod(podSandboxId)
+  const [stats] = await statsOfPods(node, [pod])
+  if (stats?.status === 'rejected') throw stats.reason
+  return { stats: stats?.value }
 }
 
 export async function listPodSandboxStats(
@@ -40,6 +43,6 @@ async function ofAll(
   { node }: Daemon,
   pods: readonly Pod[],
 ): Promise<Reply<cri.PodSandboxStats>[]> {
-  const all = await Promise.allSettled(pods.map((each) => podStats(node, each)))
+  const all = await statsOfPods(node, pods)
   return all.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))
 }

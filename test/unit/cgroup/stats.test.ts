@@ -4,7 +4,14 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseMemoryEvents } from '../../../src/cgroup/events.ts'
-import { groupStats, parseCpu, parseIo, parsePressure } from '../../../src/cgroup/stats.ts'
+import {
+  groupStats,
+  parseCpu,
+  parseIo,
+  parsePressure,
+  statFiles,
+} from '../../../src/cgroup/stats.ts'
+import { readTexts } from '../../../src/kernel/read-files.ts'
 
 test('cpu.stat without the controller has times and no throttling', () => {
   assert.equal(parseCpu('usage_usec 100\nuser_usec 60\nsystem_usec 40\nnice_usec 0\n'), {
@@ -48,7 +55,7 @@ test('memory.events of an older kernel has no group kills', () => {
   })
 })
 
-test('statistics hold what the controllers give, and max is no limit', () => {
+test('statistics hold what the controllers give, and max is no limit', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'berth-stats-'))
   try {
     assert.is(groupStats(directory).cpu, undefined)
@@ -76,6 +83,9 @@ test('statistics hold what the controllers give, and max is no limit', () => {
     ])
     assert.is(stats.io, undefined)
     assert.is(stats.pressure.cpu, undefined)
+    // Read before, with those of others, it is the same.
+    const paths = statFiles(['io', 'memory', 'pids']).map((file) => join(directory, file))
+    assert.equal(groupStats(directory, await readTexts(paths)), stats)
   } finally {
     rmSync(directory, { recursive: true })
   }
