@@ -14,8 +14,10 @@ export function readDocument(path: string): unknown {
     throw new Fault('NOT_FOUND', `cannot open ${path}: no such file or directory`, { cause: error })
   }
   try {
-    const { size } = fstatSync(fd)
-    if (size > BYTES_MAX) {
+    const stat = fstatSync(fd)
+    // A device or a pipe may have no end.
+    if (!stat.isFile()) throw new Fault('INVALID_ARGUMENT', `${path} is no regular file`)
+    if (stat.size > BYTES_MAX) {
       throw new Fault('RESOURCE_EXHAUSTED', `${path} has more than ${BYTES_MAX} bytes`)
     }
     return parseDocument(path, readFileSync(fd, 'utf8'))
