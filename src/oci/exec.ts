@@ -71,10 +71,11 @@ async function planOf(request: ExecRequest, spec: Spec, firstPid: number) {
   using root = new Fd(openSync(`/proc/${firstPid}/root`, O_PATH | O_DIRECTORY))
   const process = withHome(request.processOf(spec.process), root)
   checkConsole(process, request)
-  if (spec.linux?.seccomp?.listenerPath) {
+  const rules = spec.linux?.seccomp?.syscalls ?? []
+  if (rules.some(({ action }) => action === 'SCMP_ACT_NOTIFY')) {
     throw new Fault(
       'UNIMPLEMENTED',
-      'exec in a container with linux.seccomp.listenerPath is not supported: its filter would have a listener of its own',
+      'exec in a container whose filter has SCMP_ACT_NOTIFY is not supported: it would have a listener of its own',
     )
   }
   const seccomp = await compiledSeccomp(spec.linux?.seccomp, programsOf(request.root), request.warn)

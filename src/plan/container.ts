@@ -8,7 +8,7 @@ import type {
   ProcessPlan,
   RootPlan,
 } from '../spec/plan.ts'
-import type { Linux, Process, Spec } from '../spec/runtime.ts'
+import type { Linux, Process, Seccomp, Spec } from '../spec/runtime.ts'
 import { absolute, invalid, list, show, text, unsupported } from './check.ts'
 import { planDevices } from './devices.ts'
 import type { HostFacts } from './facts.ts'
@@ -21,6 +21,8 @@ import { planSysctls } from './sysctl.ts'
 /** __NEW_UTS_LEN of the kernel, and the NUL. */
 const NAME_BYTES_MAX = 65
 const PATHS_MAX = 4096
+/** SECCOMP_FILTER_FLAG_NEW_LISTENER of a compiled filter. */
+const SECCOMP_NEW_LISTENER = 8
 
 /** What the configuration does not say: chosen by the caller, who owns these places. */
 export interface Place extends ProcessPlace {
@@ -103,9 +105,20 @@ export function planContainer(
     exit: place.exit,
     restart: place.restart ?? { policy: 'no', maximumRetries: 0 },
     ...hooksOf(spec, place.hookDirectory),
-    ...(spec.linux?.seccomp?.listenerPath ? { notifySocket: spec.linux.seccomp.listenerPath } : {}),
+    ...notifySocketOf(linux.seccomp, place),
   }
   return { plan, warnings }
+}
+
+/** Where the listener of the filter goes; of a filter that asks for one, only whoever makes the container by itself can hand it on. */
+function notifySocketOf(
+  seccomp: Seccomp | undefined,
+  { hookDirectory, seccomp: program }: Place,
+): Pick<ContainerPlan, 'notifySocket'> {
+  const field = 'linux.seccomp.listenerPath'
+  if (!program || (program.flags & SECCOMP_NEW_LISTENER) === 0) return {}
+  if (hookDirectory === undefined) throw unsupported(field)
+  return { notifySocket: absolute(field, seccomp?.listenerPath) }
 }
 
 /** Those that run inside; with any that run outside while the container is made, it waits for them. */

@@ -10,9 +10,11 @@ import {
   isKnownSyscall,
   MACHINES,
   MULTIPLEXED,
+  NEW_LISTENER,
   RETURN,
   SECCOMP_ARCHITECTURES,
   syscallTable,
+  TSYNC_ESRCH,
   X32_BIT,
 } from './constants.ts'
 
@@ -48,10 +50,10 @@ export function compileSeccomp(section: Seccomp, architecture: string): Compiled
   if (!machine) {
     throw new Fault('UNIMPLEMENTED', `linux.seccomp is not supported on ${architecture}`)
   }
-  if (section.listenerPath) throw notSupported('listenerPath')
   const field = 'linux.seccomp.defaultAction'
+  const notifies = checkNotify(section)
   const fallback = returnValue(field, section.defaultAction, section.defaultErrnoRet)
-  const flags = flagBits(section.flags)
+  const flags = flagBits(section.flags, notifies)
   const architectures = new Set(section.architectures ?? [])
   for (const name of architectures) {
     if (!SECCOMP_ARCHITECTURES.includes(name)) {
@@ -225,8 +227,6 @@ function unsigned(field: string, value: unknown): bigint {
 }
 
 function returnValue(field: string, action: string, errno: number | undefined): number {
-  if (action === 'SCMP_ACT_NOTIFY')
-    throw new Fault('UNIMPLEMENTED', `${field}: SCMP_ACT_NOTIFY is not supported`)
   if (!Object.hasOwn(RETURN, action)) {
     throw new Fault('INVALID_ARGUMENT', `${field}: there is no action ${JSON.stringify(action)}`)
   }
@@ -250,25 +250,45 @@ function returnValue(field: string, action: string, errno: number | undefined): 
 }
 
 /** Without a choice: no mitigation of speculative store bypass, which costs much and which kernels from 5.16 on leave out themselves (runc's default too). */
-function flagBits(flags: readonly string[] | undefined): number {
-  if (flags === undefined || flags === null) return FLAGS.SECCOMP_FILTER_FLAG_SPEC_ALLOW
-  let bits = 0
+/** Calls between loading the filter and handing its listener on: nobody could answer them. */
+const BEFORE_LISTENER = ['sendmsg', 'fstat', 'newfstatat', 'mmap']
+
+/** Whether any rule asks SCMP_ACT_NOTIFY; then somebody must listen. */
+function checkNotify({ defaultAction, listenerPath, syscalls }: Seccomp): boolean {
+  if (defaultAction === 'SCMP_ACT_NOTIFY') {
+    throw invalid(
+      'defaultAction',
+      'SCMP_ACT_NOTIFY: also the calls that hand the listener on would wait for it',
+    )
+  }
+  // Of another shape they are refused where they are read.
+  const given = Array.isArray(syscalls) ? syscalls : []
+  const rules = given.filter((rule) => rule?.action === 'SCMP_ACT_NOTIFY')
+  if (rules.length === 0) return false
+  const early = BEFORE_LISTENER.find((name) => rules.some(({ names }) => names?.includes(name)))
+  if (early !== undefined) {
+    throw invalid('syscalls', `SCMP_ACT_NOTIFY of ${early} would wait for itself`)
+  }
+  if (!listenerPath) throw invalid('listenerPath', 'is missing: rules ask for SCMP_ACT_NOTIFY')
+  return true
+}
+
+function flagBits(flags: readonly string[] | undefined, notifies: boolean): number {
+  let bits = notifies ? NEW_LISTENER : 0
+  if (flags === undefined || flags === null) return bits | FLAGS.SECCOMP_FILTER_FLAG_SPEC_ALLOW
   for (const flag of flags) {
     if (!Object.hasOwn(FLAGS, flag))
       throw invalid('flags', `there is no flag ${JSON.stringify(flag)}`)
     // The kernel takes it only with a listener, of which there is none without SCMP_ACT_NOTIFY.
-    if (flag === 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV') {
+    if (flag === 'SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV' && !notifies) {
       throw invalid('flags', `${flag} needs a rule with SCMP_ACT_NOTIFY`)
     }
     bits |= FLAGS[flag as keyof typeof FLAGS]
   }
+  if (notifies && bits & FLAGS.SECCOMP_FILTER_FLAG_TSYNC) bits |= TSYNC_ESRCH
   return bits
 }
 
 function invalid(field: string, reason: string): Fault {
   return new Fault('INVALID_ARGUMENT', `linux.seccomp.${field}: ${reason}`)
-}
-
-function notSupported(field: string): Fault {
-  return new Fault('UNIMPLEMENTED', `linux.seccomp.${field} is not supported`)
 }

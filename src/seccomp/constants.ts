@@ -7,6 +7,7 @@ export const RETURN = {
   SCMP_ACT_KILL_PROCESS: 0x80000000,
   SCMP_ACT_TRAP: 0x00030000,
   SCMP_ACT_ERRNO: 0x00050000,
+  SCMP_ACT_NOTIFY: 0x7fc00000,
   SCMP_ACT_TRACE: 0x7ff00000,
   SCMP_ACT_LOG: 0x7ffc0000,
   SCMP_ACT_ALLOW: 0x7fff0000,
@@ -21,6 +22,10 @@ export const FLAGS = {
   SECCOMP_FILTER_FLAG_SPEC_ALLOW: 4,
   SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: 32,
 } as const
+
+/** Makes loading the filter give the descriptor at which the calls are answered; and what TSYNC needs beside it. Ours, not the configuration's. */
+export const NEW_LISTENER = 8
+export const TSYNC_ESRCH = 16
 
 export const SECCOMP_FLAGS: readonly string[] = Object.keys(FLAGS)
 

@@ -335,12 +335,18 @@ const many = Array.from({ length: 12 }, (_, i) =>
 )
 const refused: [string, Partial<Seccomp>, FaultCode, RegExp][] = [
   [
-    'NOTIFY',
-    { syscalls: [{ names: ['read'], action: 'SCMP_ACT_NOTIFY' }] },
-    'UNIMPLEMENTED',
-    /syscalls\[0\].action: SCMP_ACT_NOTIFY/,
+    'NOTIFY without a listener',
+    { syscalls: [{ names: ['mkdir'], action: 'SCMP_ACT_NOTIFY' }] },
+    'INVALID_ARGUMENT',
+    /listenerPath/,
   ],
-  ['a listener', { listenerPath: '/x' }, 'UNIMPLEMENTED', /listenerPath/],
+  [
+    'NOTIFY of what hands the listener on',
+    { listenerPath: '/x', syscalls: [{ names: ['mkdir', 'sendmsg'], action: 'SCMP_ACT_NOTIFY' }] },
+    'INVALID_ARGUMENT',
+    /sendmsg/,
+  ],
+  ['NOTIFY of all', { defaultAction: 'SCMP_ACT_NOTIFY' }, 'INVALID_ARGUMENT', /defaultAction/],
   ['an unknown action', { defaultAction: 'SCMP_ACT_X' }, 'INVALID_ARGUMENT', /defaultAction/],
   [
     'an inherited name as action',
