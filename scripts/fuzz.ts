@@ -7,7 +7,7 @@
  * TypeScript is watched with V8's coverage (test/fuzz/loop.ts), C++ with libFuzzer under the address and undefined-behaviour sanitizers, which needs
  * clang++. An input that fails is kept below build/fuzz/found. The last line is `N passed, N failed, N skipped`, a target each.
  */
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { createHash, randomInt } from 'node:crypto'
 import {
   existsSync,
@@ -20,7 +20,7 @@ import {
 } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs, promisify } from 'node:util'
+import { parseArgs } from 'node:util'
 import { NATIVE_TARGETS, type NativeTarget } from '../test/fuzz/native.ts'
 import { TARGETS } from '../test/fuzz/targets.ts'
 import { REPOSITORY } from './files.ts'
@@ -28,9 +28,9 @@ import { REPOSITORY } from './files.ts'
 const CLANG = '/usr/bin/clang++'
 const FLAGS = ['-std=c++20', '-g', '-O1', '-fno-omit-frame-pointer']
 const SANITIZERS = ['-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=all']
-const BUILD_MS = 300_000
+const BUILD_MS = 600_000
 /** Beyond a target's time: for its start, and for its last input. */
-const GRACE_MS = 30_000
+const GRACE_MS = 120_000
 const HEAP_MIB = 512
 const INPUT_BYTES_MAX = 16 * 1024
 const OUTPUT_CHARACTERS_MAX = 1024 * 1024
@@ -143,11 +143,10 @@ async function build(name: string, { folders }: NativeTarget): Promise<void> {
   )
   mkdirSync(join(REPOSITORY, 'build/fuzz'), { recursive: true })
   const own = join(REPOSITORY, 'test/fuzz/native', `${name}.cc`)
-  await promisify(execFile)(
-    CLANG,
-    [...FLAGS, ...SANITIZERS, own, ...sources, '-ldl', '-o', programOf(name)],
-    { timeout: BUILD_MS },
-  )
+  const args = [...FLAGS, ...SANITIZERS, own, ...sources, '-ldl', '-o', programOf(name)]
+  const { code, output, isTooLate } = await run(CLANG, args, BUILD_MS)
+  if (code === 0) return
+  throw new Error(`fuzz ${name}: cannot be built${isTooLate ? ' in time' : ''}\n${output}`)
 }
 
 async function fuzzNative(name: string, target: NativeTarget, ms: number): Promise<Result> {
@@ -163,7 +162,7 @@ async function fuzzNative(name: string, target: NativeTarget, ms: number): Promi
         `-max_total_time=${seconds}`,
         `-artifact_prefix=${directory}/`,
         `-max_len=${INPUT_BYTES_MAX}`,
-        '-timeout=10',
+        '-timeout=60',
         `-rss_limit_mb=${2 * HEAP_MIB}`,
         '-verbosity=1',
         corpus,

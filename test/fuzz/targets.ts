@@ -3,6 +3,7 @@ import type { Target } from './target.ts'
 /** Loaded when it is run: what is loaded before the coverage is watched is not seen by it. */
 export const TARGETS: Readonly<Record<string, () => Promise<Target>>> = {
   tar: async () => (await import('./targets/tar.ts')).tar,
+  archive: async () => (await import('./targets/archive.ts')).archive,
   'zstd-frames': async () => (await import('./targets/compression.ts')).zstdFrames,
   compression: async () => (await import('./targets/compression.ts')).compression,
   documents: async () => (await import('./targets/documents.ts')).documents,

@@ -13,8 +13,8 @@
 namespace berth {
 namespace {
 
-constexpr size_t kOutputMax = 1024 * 1024;
-constexpr size_t kGuard = 4096;
+constexpr size_t kOutputMax = 256 * 1024;
+constexpr size_t kGuard = 64;
 constexpr uint8_t kGuardByte = 0xa5;
 constexpr int kWindowLog = 20;
 
@@ -27,7 +27,7 @@ struct Decoded {
 
 Decoded Decode(Decoder* decoder, const uint8_t* data, size_t size, size_t in_piece, size_t out_piece) {
   Decoded result;
-  std::vector<uint8_t> output(out_piece + kGuard);
+  std::vector<uint8_t> output(out_piece + kGuard, kGuardByte);
   for (size_t at = 0; at < size;) {
     // On the heap by itself, so that a byte read behind it is found.
     const size_t length = std::min(in_piece, size - at);
@@ -35,7 +35,6 @@ Decoded Decode(Decoder* decoder, const uint8_t* data, size_t size, size_t in_pie
     Stream stream{input.data(), input.size(), nullptr, 0};
     at += length;
     for (;;) {
-      std::fill(output.begin(), output.end(), kGuardByte);
       stream.out = output.data();
       stream.out_size = out_piece;
       const size_t before = stream.in_size;

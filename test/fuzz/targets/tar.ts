@@ -16,7 +16,7 @@ const LIMITS = {
 type Event = { readonly entry: TarEntry } | { readonly bytes: number } | 'end'
 
 /** Every header's checksum set right: a wrong one hides all that stands behind it. */
-function repaired(input: Buffer): Buffer {
+export function repaired(input: Buffer): Buffer {
   for (let at = 0; at + BLOCK <= input.length; ) {
     const block = input.subarray(at, at + BLOCK)
     if (block.every((byte) => byte === 0)) {

@@ -1,0 +1,82 @@
+/** What berth writes of images, in its store and in layouts, judged by the schemas of the image-spec. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { withBerth } from '../lib/berth.ts'
+import { needs } from '../lib/needs.ts'
+import { violations } from '../lib/schemas.ts'
+
+needs('root', 'overlay', 'cgroup2')
+
+interface Described {
+  readonly digest: string
+  readonly mediaType: string
+}
+
+/** Everything in a layout that a schema is for, and how many images it holds. */
+function judged(layout: string): { said: string[]; images: number } {
+  const json = (name: string): unknown => JSON.parse(readFileSync(join(layout, name), 'utf8'))
+  const blob = ({ digest }: Described): unknown => json(`blobs/${digest.replace(':', '/')}`)
+  const index = json('index.json') as { manifests: Described[] }
+  const said = [
+    ...violations('image-layout-schema', json('oci-layout')),
+    ...violations('image-index-schema', index),
+  ]
+  for (const entry of index.manifests) {
+    const manifest = blob(entry) as { config: Described; layers: Described[] }
+    said.push(
+      ...violations('content-descriptor', entry),
+      ...violations('image-manifest-schema', manifest),
+      ...violations('config-schema', blob(manifest.config)),
+    )
+  }
+  return { said, images: index.manifests.length }
+}
+
+test('a layout of an image that was loaded, one that was committed and one that was imported', () =>
+  withBerth(async (berth) => {
+    const layout = join(berth.directory, 'layout')
+    await berth.ok([
+      'run',
+      '--net',
+      'none',
+      '--name',
+      'c',
+      '-v',
+      '/data',
+      'hello',
+      'probe',
+      'write-file',
+      '/x',
+      'y',
+    ])
+    const commit = [
+      '--author',
+      'Somebody',
+      '-m',
+      'words',
+      '--change',
+      'ENV A=b',
+      '--change',
+      'EXPOSE 80',
+    ]
+    await berth.ok(['commit', ...commit, 'c', 'committed:1'])
+    const root = join(berth.directory, 'root.tar')
+    await berth.ok(['export', '-o', root, 'c'])
+    await berth.ok(['import', root, 'imported:1'])
+    await berth.ok([
+      'save',
+      '--format',
+      'oci-dir',
+      '-o',
+      layout,
+      'hello',
+      'committed:1',
+      'imported:1',
+    ])
+    assert.equal(judged(layout), { said: [], images: 3 })
+    await berth.ok(['rm', '-v', 'c'])
+  }))
+
+test.run()
