@@ -106,7 +106,8 @@ export async function serve(
   }
   const collecting = setInterval(() => void collectSoon(engine), COLLECT_MS)
   void collectSoon(engine)
-  log.info('ready', { socket, streamPort: streams.port, pods: node.pods.size })
+  const ms = Math.round(process.uptime() * 1000)
+  log.info('ready', { socket, streamPort: streams.port, pods: node.pods.size, ms })
   await manager.ready(`${node.pods.size} pods`)
   node.monitors.keepSpare()
   manager.startWatchdog(() => checkAnswers(socket))

@@ -39,6 +39,8 @@ import type { ContainerRecord, PodRecord } from './types.ts'
 
 /** Between two attempts to reach a monitor that has too many callers. */
 const CONNECT_PAUSE_MS = 100
+/** Of a pod's recovery; some milliseconds are usual. */
+const SLOW_MS = 3000
 
 /** Makes the node's index out of what is on the disk and what lives: what a daemon does before it answers. The lock is the daemon's for its life. */
 export async function recoverNode(node: Node): Promise<FileLock> {
@@ -53,9 +55,11 @@ export async function recoverNode(node: Node): Promise<FileLock> {
   }
   try {
     node.monitors.recover()
-    await Promise.all(readdirSync(at.pods).map((name) => recoverOrTell(node, name)))
+    await Promise.all(
+      readdirSync(at.pods).map((name) => toldIfSlow(node, name, recoverOrTell(node, name))),
+    )
     const abandoned = readdirSync(at.live).filter((name) => isId(name) && !node.pods.has(name))
-    await Promise.all(abandoned.map((name) => endAbandoned(node, name)))
+    await Promise.all(abandoned.map((name) => toldIfSlow(node, name, endAbandoned(node, name))))
   } catch (error) {
     lock.release()
     throw error
@@ -63,6 +67,14 @@ export async function recoverNode(node: Node): Promise<FileLock> {
   // Plugins take their time, and one that hangs must not keep the daemon from answering.
   void giveBackNetworks(node)
   return lock
+}
+
+/** The daemon answers nobody until all pods are taken over: which one has kept it. */
+async function toldIfSlow(node: Node, name: string, work: Promise<void>): Promise<void> {
+  const begin = performance.now()
+  await work
+  const ms = Math.round(performance.now() - begin)
+  if (ms > SLOW_MS) node.warn(`pod ${name} has kept the start waiting for ${ms} ms`)
 }
 
 /** Of pods that are not alive, of debris and of damaged pods. */
