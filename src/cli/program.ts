@@ -52,6 +52,7 @@ const top = entry('top', 'processes of a container', () => import('./top.ts'))
 const unpause = entry('unpause', 'thaw', () => import('./unpause.ts'))
 const update = entry('update', 'change limits', () => import('./update.ts'))
 const wait = entry('wait', 'wait for the end, print exit codes', () => import('./wait.ts'))
+const build = entry('build', 'make an image as a Dockerfile says', () => import('./build.ts'))
 const images = entry('images', 'list images', () => import('./images.ts'))
 const importImage = entry(
   'import',
@@ -112,7 +113,7 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
   },
   {
     title: 'Images:',
-    entries: [images, pull, push, load, save, importImage, tag, history, removeImage],
+    entries: [images, build, pull, push, load, save, importImage, tag, history, removeImage],
   },
   {
     title: 'Machine:',
@@ -169,6 +170,7 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
           entry('inspect', 'all about images', () => import('./image-inspect.ts')),
           entry('prune', 'remove unused images', () => import('./image-prune.ts')),
           entry('verify', 'is it signed as the policy asks', () => import('./image-verify.ts')),
+          build,
           pull,
           push,
           load,

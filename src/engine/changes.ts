@@ -5,7 +5,10 @@ import { readConfig } from './record.ts'
 import type { ContainerRecord } from './types.ts'
 
 /** What a container has changed in its image, as `layerChanges` and `packUpper` take it. */
-export function changesOf(engine: Engine, record: ContainerRecord): UpperOptions {
+export function changesOf(
+  engine: Engine,
+  record: Pick<ContainerRecord, 'id' | 'lower'>,
+): UpperOptions {
   const spec = readConfig(engine, record.id)
   const ids = innerIds(spec)
   return {

@@ -8,7 +8,7 @@ import { prepareUpper } from '../layer/chain.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { emit } from './events.ts'
 import { type Mappings, userMappings } from './idmap.ts'
-import { collectIfNoted, holdImages, imageToRun } from './images.ts'
+import { collectIfNoted, holdImages, imageToRun, type RunnableImage } from './images.ts'
 import type { VolumeMount } from './mounts.ts'
 import { networkMode } from './network.ts'
 import type { Engine } from './open.ts'
@@ -25,14 +25,18 @@ import { volumeMounts } from './volume-mounts.ts'
 /** docker's time from the stop signal to SIGKILL. */
 const STOP_TIMEOUT_S = 10
 
-/** Makes a container, whole or not at all: until its record is written no other command sees it. Pulls the image as `options.pull` says. */
+/**
+ * Makes a container, whole or not at all: until its record is written no other command sees it. Pulls the image as `options.pull` says, but where
+ * `given` takes its place: a step of a build, whose image is not there yet.
+ */
 export async function createContainer(
   engine: Engine,
   asked: RunOptions,
   progress?: Progress,
+  given?: RunnableImage,
 ): Promise<ContainerRecord> {
   judge(asked)
-  const record = await createJudged(engine, asked, progress)
+  const record = await createJudged(engine, asked, progress, given)
   await collectIfNoted(engine)
   return record
 }
@@ -41,13 +45,14 @@ async function createJudged(
   engine: Engine,
   asked: RunOptions,
   progress: Progress | undefined,
+  given: RunnableImage | undefined,
 ): Promise<ContainerRecord> {
   const options = asked.ports.some(({ hostPort }) => hostPort === 0)
     ? { ...asked, ports: await (await import('./ports.ts')).chooseHostPorts(asked.ports) }
     : asked
   // Until the record names the image, nothing but this keeps its layers.
   using _hold = await holdImages(engine)
-  const image = await imageToRun(engine, options, progress)
+  const image = given ?? (await imageToRun(engine, options, progress))
   const command = commandOf(options, image.config)
   const stopSignal = parseSignal(options.stopSignal ?? (image.config.config?.StopSignal || 'TERM'))
 

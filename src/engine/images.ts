@@ -15,6 +15,7 @@ import {
 import { prepareChain } from '../layer/chain.ts'
 import { LayerStore } from '../layer/store.ts'
 import type { Digest, ImageConfig } from '../spec/image.ts'
+import { cachedLayers, clearBuildCache } from './build-cache.ts'
 import { emit } from './events.ts'
 import type { Engine } from './open.ts'
 import type { RunOptions } from './options.ts'
@@ -140,10 +141,10 @@ async function loadBuiltIn(store: ImageStore, image: string, layout: URL): Promi
   return loaded.id
 }
 
-/** What containers, those of pods too, need of the store: never collected while they stand. */
+/** What containers, those of pods too, and the cache of builds need of the store: never collected while they stand. */
 export function containerRoots(engine: Engine): Roots {
   const images = new Set<string>()
-  const layers = new Set<string>()
+  const layers = new Set(cachedLayers(engine))
   const chains = new Set<string>()
   for (const { imageId, lower } of imageUses(engine)) {
     images.add(imageId)
@@ -225,6 +226,7 @@ export async function pruneImages(
   all: boolean,
 ): Promise<{ images: string[]; reclaimedBytes: number }> {
   const { pruneImages: pruneStore } = await import('../image/collect.ts')
+  clearBuildCache(engine)
   const { deleted, collected } = await pruneStore(openImages(engine), {
     all,
     roots: () => containerRoots(engine),

@@ -21,6 +21,8 @@ function paths({ root, state }: Roots) {
     /** What CNI was asked and has answered, a file an attachment. */
     networks: join(root, 'networks'),
     layers: join(root, 'layers'),
+    /** Steps of builds and the layers they made. */
+    buildCache: join(root, 'build-cache'),
     events: join(state, 'events'),
     locks: join(state, 'locks'),
     /** Compiled seccomp programs. */

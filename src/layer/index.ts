@@ -14,6 +14,7 @@ export type { Attributes } from './lower.ts'
 export {
   type ExtractOptions,
   extractInto,
+  Packer,
   type PackOptions,
   packTree,
 } from './pack.ts'

@@ -195,10 +195,14 @@ export class Packer {
       throw new Fault('RESOURCE_EXHAUSTED', 'the tree is too deep to pack')
     }
     this.count++
-    const status = binding.statx(dir.number, '', AT_EMPTY_PATH)
-    const xattrs = this.#xattrs(dir.number, path)
-    yield this.#encode('directory', path, status, { xattrs })
+    yield this.head(dir.number, path)
     yield* this.content(dir.number, path, depth)
+  }
+
+  /** The entry of a directory alone. */
+  head(dirFd: number, path: ByteName): Buffer {
+    const status = binding.statx(dirFd, '', AT_EMPTY_PATH)
+    return this.#encode('directory', path, status, { xattrs: this.#xattrs(dirFd, path) })
   }
 
   /** All that is in a directory, without an entry for itself. */
