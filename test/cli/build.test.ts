@@ -24,6 +24,9 @@ needs('root', 'overlay', 'cgroup2', 'file:/bin/busybox')
 const { berth, nothingIsLeft } = berthOfFile()
 const here = (name: string): string => join(berth.directory, name)
 
+/** A place that no host has. */
+const INTO = `/srv/berth-test-${process.pid}/into`
+
 /** A context of these files; a text that begins with `-> ` is a link. */
 function context(name: string, files: Record<string, string>): string {
   for (const [path, content] of Object.entries(files)) {
@@ -35,8 +38,11 @@ function context(name: string, files: Record<string, string>): string {
   return here(name)
 }
 
-const build = (args: string[], options?: CommandOptions) =>
-  berth.run(['build', '--network', 'none', ...args], options)
+/** Every layer of a build waits for the whole disk (syncfs), and with it for all that others write. */
+const TIMEOUT_MS = 150_000
+
+const build = (args: string[], options: CommandOptions = {}) =>
+  berth.run(['build', '--network', 'none', ...args], { timeoutMs: TIMEOUT_MS, ...options })
 
 /** Builds a Dockerfile that must succeed; gives the image's id. */
 async function built(dockerfile: string, directory: string, ...args: string[]): Promise<string> {
@@ -118,7 +124,7 @@ test('stages, arguments, copies, archives, users: the image runs as the Dockerfi
   assert.is(readFileSync(here('iid'), 'utf8'), stdout.trim())
   assert.is(await run('app:b'), '7 x y z\n/src/app\n1000')
   const list = await run('app', '/lists/list')
-  assert.equal(list.split('\n'), ['a.txt', 'files.tar.gz', 'keep.log', 'made', 'sub'])
+  assert.equal(list.split('\n'), ['a.txt', 'files.tar.gz', 'keep.log', 'list', 'made', 'sub'])
   const look = await berth.ok([
     ...['run', '--rm', '--net', 'none', '--entrypoint', 'stat', 'app'],
     ...['-c', '%n %a %u:%g', '/out', '/out/made', '/lists/made', '/unpacked/sub/deep/f'],
@@ -282,11 +288,11 @@ RUN cat /y`
   assert.match(await run(id, 'cat', '/y'), /^root:/)
   // A link in the target leads inside the stage, too.
   const other = await built(
-    `FROM busybox\nRUN ln -s /../../${here('into')} /l && mkdir -p ${here('into')}\nCOPY Dockerfile.x /l/f`,
+    `FROM busybox\nRUN ln -s /../..${INTO} /l && mkdir -p ${INTO}\nCOPY Dockerfile.x /l/f`,
     context('links2', { 'Dockerfile.x': 'x' }),
   )
-  assert.is(await run(other, 'cat', `${here('into')}/f`), 'x')
-  assert.not.ok(existsSync(here('into')))
+  assert.is(await run(other, 'cat', `${INTO}/f`), 'x')
+  assert.not.ok(existsSync(INTO))
 })
 
 test('an archive that leads out of its place is kept in it, and what is none is copied', async () => {
@@ -336,7 +342,7 @@ test('stopped by a signal, killed, and twice at once', async () => {
     const ended = new Promise<number | null>((resolve) => child.on('close', resolve))
     let text = ''
     child.stderr.on('data', (data) => (text += data))
-    await eventually('the step runs', () => text.includes('begun'))
+    await eventually('the step runs', () => text.includes('\nbegun\n'))
     return { child, ended }
   }
   const stopped = await begin()
