@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import type { Instruction } from '../build/parse.ts'
 import { type Context, print } from './context.ts'
 import { changedConfig, parseChange } from './import.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
@@ -8,7 +9,7 @@ const plain = (text: string): string => text
 
 interface Given {
   author?: string
-  change: [keyword: string, value: string][]
+  change: Instruction[]
   message?: string
   pause: boolean
   quiet?: true
@@ -23,7 +24,7 @@ export function define(command: Command, context: Context): void {
     .addOption(
       option(
         '-c, --change <instruction>',
-        'CMD, ENTRYPOINT, ENV, LABEL, USER, WORKDIR, EXPOSE, VOLUME or STOPSIGNAL, as in a Dockerfile',
+        'CMD, ENTRYPOINT, ENV, LABEL, USER, WORKDIR, EXPOSE, VOLUME and their like, as in a Dockerfile',
         parseChange,
         'many',
       ),

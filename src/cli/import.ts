@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
-import type { ImageConfig } from '../spec/image.ts'
+import { changedBy, envOf, type RunConfig } from '../build/config.ts'
+import { type Instruction, instruction } from '../build/parse.ts'
 import { type Context, print } from './context.ts'
 import { openImages } from './image-store.ts'
 import { stdin } from './load.ts'
@@ -10,7 +11,7 @@ import { progressView } from './progress.ts'
 const plain = (text: string): string => text
 
 interface Given {
-  change: [key: string, value: string][]
+  change: Instruction[]
   message?: string
   platform?: string
   quiet?: true
@@ -24,7 +25,7 @@ export function define(command: Command, context: Context): void {
     .addOption(
       option(
         '-c, --change <instruction>',
-        'CMD, ENTRYPOINT, ENV, LABEL, USER, WORKDIR, EXPOSE, VOLUME or STOPSIGNAL, as in a Dockerfile',
+        'CMD, ENTRYPOINT, ENV, LABEL, USER, WORKDIR, EXPOSE, VOLUME and their like, as in a Dockerfile',
         parseChange,
         'many',
       ),
@@ -64,91 +65,27 @@ export function define(command: Command, context: Context): void {
     })
 }
 
-/** The parts of `KEYWORD value`. */
-export function parseChange(text: string): [keyword: string, value: string] {
-  const match = /^\s*([a-z]+)\s+(.+?)\s*$/is.exec(text)
-  if (match) return [(match[1] ?? '').toUpperCase(), match[2] ?? '']
-  throw new Fault('INVALID_ARGUMENT', `"${text}" is no instruction, such as CMD ["sh"]`)
+/** An instruction of --change, read as a Dockerfile's. */
+export function parseChange(text: string): Instruction {
+  const step = instruction(text, 1)
+  if (CHANGES.has(step.keyword)) return step
+  throw new Fault('UNIMPLEMENTED', `instruction ${step.keyword} is not supported`)
 }
 
-type Config = NonNullable<ImageConfig['config']>
+const CHANGES = new Set(
+  'CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD SHELL STOPSIGNAL USER VOLUME WORKDIR'.split(
+    ' ',
+  ),
+)
 
 /** The image's defaults as the instructions of --change make them. */
-export function changedConfig(
-  changes: readonly (readonly [string, string])[],
-  before: Config = {},
-): Config {
-  const config: Config = { ...before }
-  for (const [keyword, value] of changes) change(config, keyword, value)
+export function changedConfig(changes: readonly Instruction[], before: RunConfig = {}): RunConfig {
+  let config = before
+  for (const step of changes) {
+    const env = envOf(config)
+    const lookup = (name: string): string | undefined => env.get(name)
+    // The command before is the container's: a new ENTRYPOINT leaves it, as in docker commit.
+    config = changedBy(config, step, { lookup, escaper: '\\', hasCommand: true }) ?? config
+  }
   return config
-}
-
-function change(config: Config, keyword: string, value: string): void {
-  switch (keyword) {
-    case 'CMD':
-      config.Cmd = command(value)
-      return
-    case 'ENTRYPOINT':
-      config.Entrypoint = command(value)
-      return
-    case 'ENV': {
-      const [key, text] = pair(keyword, value)
-      const others = (config.Env ?? []).filter((entry) => !entry.startsWith(`${key}=`))
-      config.Env = [...others, `${key}=${text}`]
-      return
-    }
-    case 'LABEL': {
-      const [key, text] = pair(keyword, value)
-      config.Labels = { ...config.Labels, [key]: text }
-      return
-    }
-    case 'USER':
-      config.User = value
-      return
-    case 'WORKDIR':
-      config.WorkingDir = value
-      return
-    case 'STOPSIGNAL':
-      config.StopSignal = value
-      return
-    case 'EXPOSE':
-      for (const port of value.split(/\s+/)) {
-        config.ExposedPorts = {
-          ...config.ExposedPorts,
-          [port.includes('/') ? port : `${port}/tcp`]: {},
-        }
-      }
-      return
-    case 'VOLUME': {
-      const paths = list(value) ?? value.split(/\s+/)
-      for (const path of paths) config.Volumes = { ...config.Volumes, [path]: {} }
-      return
-    }
-    default:
-      throw new Fault('UNIMPLEMENTED', `option --change: instruction ${keyword} is not supported`)
-  }
-}
-
-/** A JSON list is the program and its arguments; other text is a shell's. */
-function command(value: string): string[] {
-  return list(value) ?? ['/bin/sh', '-c', value]
-}
-
-function list(value: string): string[] | undefined {
-  if (!value.startsWith('[')) return undefined
-  try {
-    const parsed: unknown = JSON.parse(value)
-    if (Array.isArray(parsed) && parsed.every((part) => typeof part === 'string')) return parsed
-  } catch {
-    // Told below.
-  }
-  throw new Fault('INVALID_ARGUMENT', `option --change: ${value} is no JSON list of texts`)
-}
-
-/** `KEY=value` or `KEY value`; quotes around the value are the shell's habit in a Dockerfile. */
-function pair(keyword: string, value: string): [string, string] {
-  const match = /^([^=\s]+)(?:=|\s+)(.*)$/s.exec(value)
-  if (!match)
-    throw new Fault('INVALID_ARGUMENT', `option --change: ${keyword} ${value} is no KEY=VALUE`)
-  return [match[1] ?? '', (match[2] ?? '').replace(/^(["'])(.*)\1$/s, '$2')]
 }

@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { destination, parsePlace, renamed } from '../../../src/cli/cp.ts'
-import { changedConfig } from '../../../src/cli/import.ts'
+import { changedConfig, parseChange } from '../../../src/cli/import.ts'
 
 test('a place is in a container where a name and a colon come before any slash or dot', () => {
   assert.equal(parsePlace('web:/etc'), { container: 'web', path: '/etc' })
@@ -60,16 +60,19 @@ test('only the top of an archive is renamed', () => {
 })
 
 test('--change makes the image’s defaults', () => {
-  const config = changedConfig([
-    ['CMD', '["sh","-c","x y"]'],
-    ['ENTRYPOINT', 'echo a'],
-    ['ENV', 'A=b c'],
-    ['ENV', 'B "d e"'],
-    ['LABEL', 'k=v'],
-    ['EXPOSE', '80 53/udp'],
-    ['VOLUME', '["/data"]'],
-    ['WORKDIR', '/w'],
-  ])
+  const config = changedConfig(
+    [
+      'CMD ["sh","-c","x y"]',
+      'entrypoint echo a',
+      'ENV A="b c"',
+      'ENV B "d e"',
+      'LABEL k=v',
+      'EXPOSE 80 53/udp',
+      'VOLUME ["/data"]',
+      'WORKDIR w',
+    ].map(parseChange),
+    { WorkingDir: '/x' },
+  )
   assert.equal(config, {
     Cmd: ['sh', '-c', 'x y'],
     Entrypoint: ['/bin/sh', '-c', 'echo a'],
@@ -77,10 +80,10 @@ test('--change makes the image’s defaults', () => {
     Labels: { k: 'v' },
     ExposedPorts: { '80/tcp': {}, '53/udp': {} },
     Volumes: { '/data': {} },
-    WorkingDir: '/w',
+    WorkingDir: '/x/w',
   })
-  assert.throws(() => changedConfig([['RUN', 'x']]), /RUN is not supported/)
-  assert.throws(() => changedConfig([['CMD', '[x']]), /no JSON list/)
+  assert.throws(() => parseChange('RUN x'), /RUN is not supported/)
+  assert.throws(() => parseChange('NONSENSE x'), /NONSENSE/)
 })
 
 test.run()
