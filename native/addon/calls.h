@@ -35,6 +35,8 @@ Napi::Value FlockWait(const Napi::CallbackInfo& info);
 Napi::Value OverlayMount(const Napi::CallbackInfo& info);
 Napi::Value OpenTree(const Napi::CallbackInfo& info);
 void MountSetattr(const Napi::CallbackInfo& info);
+void MoveMount(const Napi::CallbackInfo& info);
+void Unmount(const Napi::CallbackInfo& info);
 
 // process.cc
 Napi::Value Spawn(const Napi::CallbackInfo& info);

@@ -41,6 +41,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<OverlayMount>(exports, "overlayMount");
   Export<OpenTree>(exports, "openTree");
   Export<MountSetattr>(exports, "mountSetattr");
+  Export<MoveMount>(exports, "moveMount");
+  Export<Unmount>(exports, "unmount");
 
   Export<Spawn>(exports, "spawn");
   Export<Pipe>(exports, "pipe");

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -218,6 +219,22 @@ void MountSetattr(const Napi::CallbackInfo& info) {
   const unsigned flags = AT_EMPTY_PATH | (Bool(info[3], "recursive") ? kRecursive : 0);
   if (syscall(SYS_mount_setattr, fd, "", flags, &attributes, sizeof(attributes))) {
     throw SystemError(info.Env(), errno, "mount_setattr");
+  }
+}
+
+void MoveMount(const Napi::CallbackInfo& info) {
+  const int fd = Int(info[0], "fd");
+  const Text path(info[1], "path");
+  if (syscall(SYS_move_mount, fd, "", AT_FDCWD, path.c_str(), MOVE_MOUNT_F_EMPTY_PATH)) {
+    throw SystemError(info.Env(), errno, "move_mount", path.c_str());
+  }
+}
+
+void Unmount(const Napi::CallbackInfo& info) {
+  const Text path(info[0], "path");
+  const bool lazy = Bool(info[1], "lazy");
+  if (umount2(path.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0))) {
+    throw SystemError(info.Env(), errno, "umount2", path.c_str());
   }
 }
 

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { Image } from '../image/catalog.ts'
 import { type Context, print } from './context.ts'
 import { checkFilters, type Filter, parseFilter } from './filter.ts'
+import { IMAGE_FILTERS, imageFilter } from './image-filter.ts'
 import { openImages } from './image-store.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
 import { parseTimestamp } from './parse/time.ts'
@@ -22,24 +23,34 @@ interface Row {
   readonly tag: string
 }
 
-const FILTERS = ['dangling', 'reference', 'id'] as const
+const FILTERS = ['dangling', 'reference', 'id', ...IMAGE_FILTERS] as const
 const NONE = '<none>'
 
 export function define(command: Command, context: Context): void {
   command
     .argument('[name]', 'only this repository or name')
+    .option('-a, --all', 'berth has no images between, and always lists all')
     .option('-q, --quiet', 'ids only')
     .option('--no-trunc', 'ids in full length')
     .option('--digests', "with the registries' digests")
     .addOption(formatOption())
     .addOption(option('-f, --filter <key=value>', FILTERS.join(', '), parseFilter, 'many'))
-    .addHelpText('after', examples('berth images', 'berth images -q -f dangling=true'))
+    .addHelpText(
+      'after',
+      examples(
+        'berth images',
+        'berth images -q -f dangling=true',
+        'berth images -f label=team=web -f since=debian:12',
+      ),
+    )
     .action(async (name: string | undefined, given: Given) => {
       checkFilters(given.filter, FILTERS)
       const { store, familiar } = await openImages(context)
       const filters = name === undefined ? [] : [{ key: 'reference', value: name }]
+      const isMeant = await imageFilter(store, given.filter)
       const all = store.catalog
         .list((fault) => store.warn(fault.message))
+        .filter(isMeant)
         .sort((a, b) => b.created.localeCompare(a.created))
       const rows = all
         .flatMap((image) => rowsOf(image, familiar))
@@ -98,6 +109,7 @@ function matches({ image, repository, tag }: Row, { key, value }: Filter): boole
   if (key === 'dangling') return (image.names.length === 0) === (value === 'true' || value === '1')
   if (key === 'id')
     return image.id.replace(/^sha256:/, '').startsWith(value.replace(/^sha256:/, ''))
+  if (key !== 'reference') return true
   // As a path in a shell: * ends at a slash.
   const escaped = value.replace(/[.+^${}()|[\]\\]/g, '\\$&')
   const pattern = new RegExp(`^${escaped.replaceAll('*', '[^/]*').replaceAll('?', '[^/]')}$`)

@@ -168,6 +168,8 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
         entries: [
           as('ls list', images),
           entry('inspect', 'all about images', () => import('./image-inspect.ts')),
+          entry('mount', "see an image's files on the host", () => import('./image-mount.ts')),
+          entry('unmount umount', 'take a mounted image away', () => import('./image-unmount.ts')),
           entry('prune', 'remove unused images', () => import('./image-prune.ts')),
           entry('verify', 'is it signed as the policy asks', () => import('./image-verify.ts')),
           build,

@@ -1,6 +1,9 @@
 import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
+import type { Engine } from '../engine/open.ts'
+import type { Image } from '../image/catalog.ts'
 import { type Context, print, stdio } from './context.ts'
+import type { Filter } from './filter.ts'
 import { type Format, formatOption, printJson } from './output.ts'
 import { decimalBytes } from './table.ts'
 
@@ -8,6 +11,8 @@ interface What {
   readonly containers: boolean
   readonly images: boolean
   readonly allImages: boolean
+  /** Of images: only those that the filters choose. */
+  readonly imageFilters?: readonly Filter[]
   readonly volumes: boolean
 }
 
@@ -24,7 +29,9 @@ export function definePrune(
     .action(async (given: { force?: true; format: Format } & Record<string, unknown>) => {
       if (!given.force && !(await confirmed(sentence(given)))) return context.exit(1)
       const { api, engine } = await context.open(() => import('../engine/prune.ts'))
-      const gone = await api.pruneEngine(engine, what(given))
+      const { imageFilters = [], ...wanted } = what(given)
+      const isImageMeant = await chooser(engine, imageFilters)
+      const gone = await api.pruneEngine(engine, { ...wanted, isImageMeant })
       if (given.format === 'json') return printJson(gone)
       for (const [title, names] of [
         ['container', gone.containers],
@@ -35,6 +42,16 @@ export function definePrune(
       }
       await print(`Freed: ${decimalBytes(gone.reclaimedBytes)}\n`)
     })
+}
+
+async function chooser(
+  engine: Engine,
+  filters: readonly Filter[],
+): Promise<((image: Image) => boolean) | undefined> {
+  if (filters.length === 0) return undefined
+  const { openImages } = await import('../engine/images.ts')
+  const { imageFilter } = await import('./image-filter.ts')
+  return imageFilter(openImages(engine), filters)
 }
 
 /** Without a terminal nobody can say yes. */

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, Fault } from '../base/fault.ts'
+import type { Image } from '../image/catalog.ts'
 import type { Roots } from '../image/collect.ts'
 import { readConfig } from '../image/inspect.ts'
 import { hostPlatform, normalPlatform, parsePlatform } from '../image/platform.ts'
@@ -17,6 +18,7 @@ import { LayerStore } from '../layer/store.ts'
 import type { Digest, ImageConfig } from '../spec/image.ts'
 import { cachedLayers, clearBuildCache } from './build-cache.ts'
 import { emit } from './events.ts'
+import { imageMountRecords } from './image-mount-records.ts'
 import type { Engine } from './open.ts'
 import type { RunOptions } from './options.ts'
 import { type ImageUse, podContainerRecords } from './pod-records.ts'
@@ -159,12 +161,15 @@ export function containerRoots(engine: Engine): Roots {
 function* imageUses(engine: Engine): Generator<ImageUse & { user: string }> {
   for (const id of containerIds(engine)) {
     const record = readRecord(engine, id)
-    if (record) yield { ...record, user: record.name }
+    if (record) yield { ...record, user: `container ${record.name}` }
   }
   for (const { id, imageMounts, ...use } of podContainerRecords(engine.root)) {
-    const user = `${id.slice(0, 12)} of a pod`
+    const user = `container ${id.slice(0, 12)} of a pod`
     yield { ...use, user }
     for (const volume of imageMounts) yield { ...volume, user }
+  }
+  for (const mount of imageMountRecords(engine)) {
+    yield { ...mount, user: `its mount at ${mount.path}` }
   }
 }
 
@@ -224,11 +229,13 @@ function findsPlainly(store: ImageStore, ref: string): boolean {
 export async function pruneImages(
   engine: Engine,
   all: boolean,
+  isMeant?: (image: Image) => boolean,
 ): Promise<{ images: string[]; reclaimedBytes: number }> {
   const { pruneImages: pruneStore } = await import('../image/collect.ts')
   clearBuildCache(engine)
   const { deleted, collected } = await pruneStore(openImages(engine), {
     all,
+    isMeant,
     roots: () => containerRoots(engine),
   })
   return { images: [...deleted], reclaimedBytes: collected.reclaimedBytes }

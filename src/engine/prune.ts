@@ -1,6 +1,7 @@
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { TEMPORARY } from '../base/file.ts'
+import type { Image } from '../image/catalog.ts'
 import { listContainers } from './find.ts'
 import { pruneImages, tellOfImage } from './images.ts'
 import type { Engine } from './open.ts'
@@ -12,7 +13,14 @@ import { listVolumes, removeVolume, volumeUsers } from './volume.ts'
 /** Stopped containers, unused images (dangling, or all), unused volumes when asked, and the debris of killed commands always. */
 export async function pruneEngine(
   engine: Engine,
-  options: { containers: boolean; images: boolean; allImages: boolean; volumes: boolean },
+  options: {
+    containers: boolean
+    images: boolean
+    allImages: boolean
+    /** Only these. */
+    isImageMeant?: ((image: Image) => boolean) | undefined
+    volumes: boolean
+  },
 ): Promise<{ containers: string[]; images: string[]; volumes: string[]; reclaimedBytes: number }> {
   const containers = await removeDebris(engine)
   let reclaimedBytes = 0
@@ -40,7 +48,7 @@ export async function pruneEngine(
   }
   let images: string[] = []
   if (options.images) {
-    const pruned = await pruneImages(engine, options.allImages)
+    const pruned = await pruneImages(engine, options.allImages, options.isImageMeant)
     images = pruned.images
     reclaimedBytes += pruned.reclaimedBytes
     for (const id of images) tellOfImage(engine, 'delete', id, id)

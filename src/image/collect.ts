@@ -160,7 +160,7 @@ export async function removeImage(
   text: string,
   options: {
     force: boolean
-    /** Names or ids of the containers that use the image. */
+    /** What uses the image, in words: `container web`. */
     users: (id: Digest) => readonly string[] | Promise<readonly string[]>
     roots: () => Roots | Promise<Roots>
   },
@@ -213,7 +213,7 @@ function checkUnused(image: Image, users: readonly string[], force: boolean): vo
   const shown = users.slice(0, 5).join(', ')
   throw new Fault(
     'FAILED_PRECONDITION',
-    `cannot remove image ${shortId(image.id)}: it is in use by ${users.length === 1 ? 'container' : 'containers'} ${shown}`,
+    `cannot remove image ${shortId(image.id)}: it is in use by ${shown}`,
   )
 }
 
@@ -225,7 +225,13 @@ function repositoryPart(name: string): string {
 /** Removes the images without a tag (dangling), or all, that no container uses; then collects. Repeatable. */
 export async function pruneImages(
   store: ImageStore,
-  options: { all: boolean; roots: () => Roots | Promise<Roots>; signal?: AbortSignal | undefined },
+  options: {
+    all: boolean
+    /** Of these only those that are meant. */
+    isMeant?: ((image: Image) => boolean) | undefined
+    roots: () => Roots | Promise<Roots>
+    signal?: AbortSignal | undefined
+  },
 ): Promise<{ deleted: Digest[]; untagged: string[]; collected: Collected }> {
   const deleted: Digest[] = []
   const untagged: string[] = []
@@ -234,7 +240,7 @@ export async function pruneImages(
     if (used.has(id)) continue
     try {
       const removed = await store.catalog.remove(id, (image) =>
-        image.names.length === 0 || options.all
+        (image.names.length === 0 || options.all) && (options.isMeant?.(image) ?? true)
           ? { names: [...image.names, ...image.repoDigests], image: true }
           : { names: [], image: false },
       )

@@ -70,7 +70,7 @@ export interface Binding {
   /** Whole small files (at most 1 MiB, else EFBIG), one after the other: the bytes as latin1 text, or an errno (positive). Own thread. */
   readFiles(paths: readonly string[]): Promise<(string | number)[]>
 
-  // -- mounts, all by fd, none in the host's mount table -----------------------------------------------------
+  // -- mounts, all by fd; only moveMount and unmount touch a mount table -----------------------------------------------------
   /**
    * An overlay by fsopen, fsconfig and fsmount, or (before Linux 6.7, and for paths of more than 255 bytes) by mount(2) in a mount namespace of a
    * thread; returns a detached mount's fd. Without upper: read-only, and then the kernel demands two layers. `lower` topmost first.
@@ -85,6 +85,11 @@ export interface Binding {
   openTree(path: string, recursive: boolean): number
   /** mount_setattr(2) on a detached mount or path fd. */
   mountSetattr(fd: number, set: number, clear: number, recursive: boolean): void
+
+  /** move_mount(2) of a detached mount to a directory: it is then in the mount table of our namespace. */
+  moveMount(fd: number, path: string): void
+  /** umount2(2) of what is mounted at the path itself; EBUSY where it is in use and not `lazy`. */
+  unmount(path: string, lazy: boolean): void
 
   // -- processes -------------------------------------------------------------------------------------------
   /**

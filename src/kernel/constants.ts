@@ -51,3 +51,5 @@ export const XATTR_CREATE = 1
 
 // mount_setattr(2).
 export const MOUNT_ATTR_RDONLY = 0x00000001
+export const MOUNT_ATTR_NOSUID = 0x00000002
+export const MOUNT_ATTR_NODEV = 0x00000004

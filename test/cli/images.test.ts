@@ -161,6 +161,46 @@ test('volumes: create, ls, inspect, rm, prune', async () => {
   assert.is(JSON.parse(await berth.ok(['volume', 'ls', '--format', 'json'])).length, 0)
 })
 
+test('images are listed and pruned by label and age', async () => {
+  const layout = mkdtempSync(join(berth.directory, 'filters-'))
+  const labelled = (name: string, Labels: Record<string, string>) => ({
+    ...probeImage(name, [{ name: 'mark', content: name }]),
+    config: { Labels },
+  })
+  writeLayout(layout, [labelled('f:web', { team: 'web' }), labelled('f:keep', { keep: '' })])
+  await berth.ok(['load', '-q', '-i', layout])
+  const listed = async (...filters: string[]): Promise<string[]> => {
+    const words = filters.flatMap((filter) => ['-f', filter])
+    const images = JSON.parse(
+      await berth.ok(['images', '--format', 'json', '-f', 'reference=f', ...words]),
+    ) as { names: string[] }[]
+    return images.flatMap((image) => image.names).sort()
+  }
+  const both = ['docker.io/library/f:keep', 'docker.io/library/f:web']
+  assert.equal(await listed(), both)
+  assert.equal(await listed('label=team'), ['docker.io/library/f:web'])
+  assert.equal(await listed('label=team=web', 'until=1h'), ['docker.io/library/f:web'])
+  assert.equal(await listed('label=team=db'), [])
+  assert.equal(await listed('label!=team'), ['docker.io/library/f:keep'])
+  // Made in 1970, as all images of the tests.
+  assert.equal(await listed('until=1960-01-01'), [])
+  assert.equal(await listed('before=f:web'), [])
+  await berth.refused(['images', '-f', 'since=nosuch'], /no image nosuch/)
+  await berth.refused(['images', '-f', 'colour=red'], /known keys are .*label!/)
+  await berth.refused(
+    ['image', 'prune', '-af', '--filter', 'dangling=true'],
+    /known keys are label/,
+  )
+  const pruned = async (...words: string[]): Promise<number> =>
+    JSON.parse(await berth.ok(['image', 'prune', '-af', '--format', 'json', ...words])).images
+      .length
+  assert.is(await pruned('--filter', 'label=team', '--filter', 'until=1960-01-01'), 0)
+  assert.equal(await listed(), both)
+  assert.is(await pruned('--filter', 'label=team', '--filter', 'until=1h'), 1)
+  assert.equal(await listed(), ['docker.io/library/f:keep'])
+  await berth.ok(['rmi', 'f:keep'])
+})
+
 test('nothing is left behind', nothingIsLeft)
 
 test.run()

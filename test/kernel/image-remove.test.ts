@@ -71,8 +71,8 @@ test('by id an image with several names needs force', async () => {
 test('the image of a container is refused; with force it loses its name and keeps its layers', async () => {
   using store = privateStore()
   const [a = ''] = await loadImages(store, 'q.io/a:1')
-  await refused(remove(store, 'q.io/a:1', false, ['web']), /in use by container web/)
-  const forced = await remove(store, 'q.io/a:1', true, ['web'])
+  await refused(remove(store, 'q.io/a:1', false, ['container web']), /in use by container web/)
+  const forced = await remove(store, 'q.io/a:1', true, ['container web'])
   assert.equal(forced.deleted, [])
   const { image } = inspectImage(store, a)
   assert.equal(image.names, [])
