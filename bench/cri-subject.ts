@@ -3,13 +3,16 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type * as cri from '../src/spec/cri.ts'
-import { CriClient, type Given } from '../test/lib/cri.ts'
+import type { Given } from '../test/lib/cri.ts'
+import { BenchClient } from './cri-client.ts'
 
 /** The repository, seen from dist/bench/. */
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url))
 const READY_MS = 20_000
+const LOOK_MS = 20
 const END_MS = 20_000
 /** Of each pod and container of this run. */
 const NAMESPACE = `bench-${process.pid}`
@@ -38,7 +41,7 @@ export interface StartedPod {
 export class CriSubject {
   readonly name: string
   readonly socket: string
-  readonly #client: CriClient
+  readonly #client: BenchClient
   readonly #handler: string
   readonly #image: string
   readonly #logs = mkdtempSync(join(tmpdir(), 'bench-logs-'))
@@ -56,7 +59,7 @@ export class CriSubject {
     this.socket = options.socket
     this.#handler = options.handler
     this.#image = options.image
-    this.#client = new CriClient(options.socket)
+    this.#client = new BenchClient(options.socket)
     this.#end = options.end ?? (async () => {})
   }
 
@@ -182,6 +185,7 @@ export async function startBerth(image: string): Promise<CriSubject> {
   })
   const until = performance.now() + READY_MS
   for (;;) {
+    await delay(LOOK_MS)
     try {
       await subject.list()
       return subject
