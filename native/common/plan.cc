@@ -29,6 +29,13 @@ class Decoder {
     return text ? text : "";
   }
 
+  // Aligned for whatever it is.
+  Bytes Copy(const Field& field) {
+    const char* bytes = arena_->Text(field.bytes.data, field.bytes.size);
+    if (!bytes) Fail("out of memory");
+    return {reinterpret_cast<const uint8_t*>(bytes), bytes ? field.bytes.size : 0};
+  }
+
   template <typename T>
   T Number(const Field& field) {
     int64_t value = 0;
@@ -275,6 +282,11 @@ void DecodeProcessInto(Decoder& d, Bytes message, ProcessPlan* p) {
         return true;
       case Tag::kProcessApparmor: p->apparmor = d.Text(f); return true;
       case Tag::kProcessSelinux: p->selinux = d.Text(f); return true;
+      case Tag::kProcessScheduler: p->scheduler = d.Copy(f); return true;
+      case Tag::kProcessIoPriority: p->io_priority = d.Number<int>(f); return true;
+      case Tag::kProcessPersonality: p->personality = d.Number<int64_t>(f); return true;
+      case Tag::kProcessMemoryPolicy: p->memory_policy = d.Number<int>(f); return true;
+      case Tag::kProcessMemoryNodes: p->memory_nodes = d.Copy(f); return true;
       case Tag::kProcessKeepKeyring: p->keep_keyring = d.Flag(f); return true;
       default: return false;
     }

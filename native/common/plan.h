@@ -109,6 +109,11 @@ struct ProcessPlan {
   const char* apparmor = nullptr;
   const char* selinux = nullptr;
   bool keep_keyring = false;
+  Bytes scheduler;  // struct sched_attr; empty: as it is. The same of the others.
+  int io_priority = -1;
+  int64_t personality = -1;
+  int memory_policy = -1;
+  Bytes memory_nodes;  // A bit for each node, in words of 64.
 };
 
 struct HookPlan {

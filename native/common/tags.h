@@ -79,6 +79,11 @@ enum class Tag : uint16_t {
   kProcessApparmor = 91,
   kProcessSelinux = 92,
   kProcessKeepKeyring = 93,
+  kProcessScheduler = 94,
+  kProcessIoPriority = 98,
+  kProcessPersonality = 99,
+  kProcessMemoryPolicy = 145,
+  kProcessMemoryNodes = 146,
   // RlimitPlan
   kRlimitResource = 95,
   kRlimitSoft = 96,

@@ -52,6 +52,27 @@ void SetRlimits(const ProcessPlan& process) {
   }
 }
 
+// What the kernel lets only the privileged ask for, before that is dropped.
+void SetScheduling(const ProcessPlan& process) {
+  constexpr int kIoPriorityProcess = 1;  // IOPRIO_WHO_PROCESS
+  if (!process.scheduler.empty()) {
+    Must(Call(SYS_sched_setattr, 0, process.scheduler.data, 0), "process", "cannot set process.scheduler");
+  }
+  if (process.io_priority >= 0) {
+    Must(Call(SYS_ioprio_set, kIoPriorityProcess, 0, process.io_priority), "process", "cannot set process.ioPriority");
+  }
+  if (process.memory_policy >= 0) {
+    // The kernel reads one bit less than it is told.
+    const size_t bits = process.memory_nodes.size * 8;
+    const void* const nodes = bits ? process.memory_nodes.data : nullptr;
+    Must(Call(SYS_set_mempolicy, process.memory_policy, nodes, bits ? bits + 1 : 0), "process",
+         "cannot set linux.memoryPolicy");
+  }
+  if (process.personality >= 0) {
+    Must(Call(SYS_personality, process.personality), "process", "cannot set linux.personality");
+  }
+}
+
 void WriteLabels(Child* child) {
   const ProcessPlan& process = *child->process;
   if (process.apparmor) {
@@ -176,6 +197,7 @@ void Finish(Child* child) {
 
   WriteLabels(child);
   SetRlimits(process);
+  SetScheduling(process);
   // As root, as docker does: an image may want a directory that its user cannot enter. Once more as the user, where
   // root is the one who may not (NFS).
   long entered = Call(SYS_chdir, process.cwd);

@@ -1,4 +1,9 @@
-import { HOOK_KINDS, MOUNT_OPTIONS } from '../plan/index.ts'
+import {
+  HOOK_KINDS,
+  MEMORY_POLICY_FLAGS,
+  MEMORY_POLICY_MODES,
+  MOUNT_OPTIONS,
+} from '../plan/index.ts'
 import {
   COMPARISONS,
   SECCOMP_ACTIONS,
@@ -31,7 +36,7 @@ export function features(): object {
       apparmor: { enabled: true },
       selinux: { enabled: true },
       intelRdt: { enabled: false },
-      memoryPolicy: {},
+      memoryPolicy: { modes: MEMORY_POLICY_MODES, flags: MEMORY_POLICY_FLAGS },
       mountExtensions: { idmap: { enabled: true } },
       netDevices: { enabled: false },
     },

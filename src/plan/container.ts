@@ -165,9 +165,7 @@ function refuseUnsupported(spec: Spec, linux: Linux, hooks: boolean): void {
   for (const [name, list] of Object.entries(spec.hooks ?? {})) {
     if (!hooks && Array.isArray(list) && list.length > 0) throw unsupported(`hooks.${name}`)
   }
-  for (const field of ['intelRdt', 'memoryPolicy', 'personality'] as const) {
-    if (linux[field] !== undefined && linux[field] !== null) throw unsupported(`linux.${field}`)
-  }
+  if (linux.intelRdt !== undefined && linux.intelRdt !== null) throw unsupported('linux.intelRdt')
   if (Object.keys(linux.netDevices ?? {}).length > 0) throw unsupported('linux.netDevices')
   if (linux.mountLabel) throw unsupported('linux.mountLabel')
 }

@@ -13,6 +13,7 @@ import {
 } from './check.ts'
 import type { HostFacts } from './facts.ts'
 import { mayRaise, planCapabilities, planRlimits, planUser } from './identity.ts'
+import { planScheduling } from './scheduling.ts'
 
 /** Arguments and variables; the kernel bounds their bytes, this our work with them. */
 const ARGUMENTS_MAX = 32768
@@ -62,15 +63,15 @@ export function planProcess(
     ...(place.seccomp ? { seccomp: place.seccomp } : {}),
     ...(oomScoreAdj === undefined ? {} : { oomScoreAdj: checkOomScore(oomScoreAdj, facts) }),
     ...labels(process, facts),
+    ...planScheduling(process, spec.linux),
     ...(place.keepKeyring ? { keepKeyring: true } : {}),
   }
 }
 
 /** What the native side has no field for. */
 function refuseUnsupported(process: Process): void {
-  for (const field of ['scheduler', 'ioPriority', 'execCPUAffinity'] as const) {
-    if (process[field] !== undefined && process[field] !== null)
-      throw unsupported(`process.${field}`)
+  if (process.execCPUAffinity !== undefined && process.execCPUAffinity !== null) {
+    throw unsupported('process.execCPUAffinity')
   }
 }
 

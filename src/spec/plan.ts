@@ -144,6 +144,14 @@ export interface ProcessPlan {
   readonly selinux?: string
   /** Stays in the session keyring of whoever starts it. */
   readonly keepKeyring?: boolean
+  /** A whole struct sched_attr (sched_setattr(2)). */
+  readonly scheduler?: Uint8Array
+  /** Class and priority in one number (ioprio_set(2)). */
+  readonly ioPriority?: number
+  /** PER_* of personality(2). */
+  readonly personality?: number
+  /** Mode with its flags, and a bit for each node in words of 64 (set_mempolicy(2)). */
+  readonly memoryPolicy?: { readonly mode: number; readonly nodes: Uint8Array }
 }
 
 /** A program that runs at a point of a container's life, with the container's state on its stdin. */

@@ -118,6 +118,13 @@ export function encodeProcess(m: Message, process: ProcessPlan): Message {
   if (process.oomScoreAdj !== undefined) m.number(TAG.processOomScoreAdj, process.oomScoreAdj)
   if (process.apparmor !== undefined) m.text(TAG.processApparmor, process.apparmor)
   if (process.selinux !== undefined) m.text(TAG.processSelinux, process.selinux)
+  if (process.scheduler) m.bytes(TAG.processScheduler, process.scheduler)
+  if (process.ioPriority !== undefined) m.number(TAG.processIoPriority, process.ioPriority)
+  if (process.personality !== undefined) m.number(TAG.processPersonality, process.personality)
+  if (process.memoryPolicy) {
+    m.number(TAG.processMemoryPolicy, process.memoryPolicy.mode)
+    m.bytes(TAG.processMemoryNodes, process.memoryPolicy.nodes)
+  }
   return m.flag(TAG.processKeepKeyring, process.keepKeyring)
 }
 

@@ -75,6 +75,11 @@ export const TAG = {
   processApparmor: 91,
   processSelinux: 92,
   processKeepKeyring: 93,
+  processScheduler: 94,
+  processIoPriority: 98,
+  processPersonality: 99,
+  processMemoryPolicy: 145,
+  processMemoryNodes: 146,
   // RlimitPlan
   rlimitResource: 95,
   rlimitSoft: 96,

@@ -123,7 +123,7 @@ export class Oci {
 }
 
 const APPLETS =
-  'sh ls cat sleep id env ps mount umount echo true false hostname stty tty grep stat ln mkdir touch kill sysctl ulimit head wc test dd rm nice ionice date'
+  'sh ls cat sleep id env ps mount umount echo true false hostname stty tty grep stat ln mkdir touch kill sysctl ulimit head wc test dd rm nice ionice date cut uname'
 
 /** A root file system of Debian's static busybox. */
 export function busyboxRoot(root: string): void {

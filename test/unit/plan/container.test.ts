@@ -190,26 +190,8 @@ refuses(
 
 const unimplemented: [string, Partial<Spec>][] = [
   ['linux.intelRdt', { linux: { ...spec().linux, intelRdt: {} } }],
-  [
-    'linux.memoryPolicy',
-    { linux: { ...spec().linux, memoryPolicy: { mode: 'MPOL_BIND', nodes: '0' } } },
-  ],
-  ['linux.personality', { linux: { ...spec().linux, personality: { domain: 'LINUX32' } } }],
   ['linux.netDevices', { linux: { ...spec().linux, netDevices: { eth0: {} } } }],
   ['hooks.poststart', { hooks: { poststart: [{ path: '/x' }] } }],
-  [
-    'process.scheduler',
-    { process: { ...(spec().process as Process), scheduler: { policy: 'SCHED_FIFO' } } },
-  ],
-  [
-    'process.ioPriority',
-    {
-      process: {
-        ...(spec().process as Process),
-        ioPriority: { class: 'IOPRIO_CLASS_RT', priority: 1 },
-      },
-    },
-  ],
   [
     'process.execCPUAffinity',
     { process: { ...(spec().process as Process), execCPUAffinity: { initial: '1' } } },
