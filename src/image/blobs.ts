@@ -246,12 +246,16 @@ function isOld(path: string): boolean {
   return status !== undefined && Date.now() - status.mtimeMs > PARTIAL_AGE_MAX_MS
 }
 
-/** ENOSPC and its like, said in words; any other error as it is. */
-export function diskFault(error: unknown, what: string): unknown {
+/** ENOSPC and its like, said in words, with a path on the disk that is full; any other error as it is. */
+export function diskFault(error: unknown, what: string, path: string): unknown {
   if (!isErrno(error, 'ENOSPC', 'EDQUOT')) return error
-  return new Fault('RESOURCE_EXHAUSTED', `no space is left on the disk to store ${what}`, {
-    cause: error,
-  })
+  return new Fault(
+    'RESOURCE_EXHAUSTED',
+    `no space is left on the disk to store ${what} (${path})`,
+    {
+      cause: error,
+    },
+  )
 }
 
 /** One blob being written under its lock. Ends by `commit`, `discard`, or by disposal, which keeps the part for later. */
@@ -344,7 +348,7 @@ export class Ingest {
         done += (await write(this.#lock.fd, chunk, done)).bytesWritten
       }
     } catch (error) {
-      throw diskFault(error, `blob ${this.digest}`)
+      throw diskFault(error, `blob ${this.digest}`, this.#directory)
     }
     this.#hash.update(chunk)
     this.#offset += chunk.length
@@ -419,7 +423,7 @@ export class Scratch {
     try {
       for (let done = 0; done < chunk.length; ) done += writeSync(this.#lock.fd, chunk, done)
     } catch (error) {
-      throw diskFault(error, 'an archive')
+      throw diskFault(error, 'an archive', this.path)
     }
   }
 

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { readJsonIfAny, syncDirectory, TEMPORARY, writeFileAtomic } from '../base/file.ts'
 import { lockFile } from '../kernel/lock.ts'
 import type { Digest, Platform } from '../spec/image.ts'
+import { diskFault } from './blobs.ts'
 import { digestIn, hexOf } from './digest.ts'
 import { formatReference, parseReference } from './reference.ts'
 
@@ -96,9 +97,7 @@ export class Catalog {
   /** Writes the image and points the names at it. Names that pointed elsewhere move. */
   async put(record: ImageRecord, names: readonly NewName[]): Promise<void> {
     using _lock = await this.#change()
-    writeFileAtomic(this.#recordPath(record.id), JSON.stringify(record), {
-      durable: this.#durable,
-    })
+    this.#write(this.#recordPath(record.id), record, `the record of image ${record.id}`)
     for (const { name, index } of names) {
       this.#writeName({
         version: 1,
@@ -316,9 +315,15 @@ export class Catalog {
   }
 
   #writeName(record: NameRecord): void {
-    writeFileAtomic(this.#namePath(record.name), JSON.stringify(record), {
-      durable: this.#durable,
-    })
+    this.#write(this.#namePath(record.name), record, `the name ${record.name}`)
+  }
+
+  #write(path: string, value: unknown, what: string): void {
+    try {
+      writeFileAtomic(path, JSON.stringify(value), { durable: this.#durable })
+    } catch (error) {
+      throw diskFault(error, what, dirname(path))
+    }
   }
 
   #hasRecord(id: Digest): boolean {

@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Berth, withBerth } from '../lib/berth.ts'
+import { writeOciArchive } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
 
 needs('root', 'overlay', 'cgroup2', 'program:mount')
@@ -69,6 +71,42 @@ test('a stopped container whose monitor waits for room is removed too', async ()
     await berth.ok(['wait', 'a'])
     await berth.ok(['container', 'prune', '--force'])
     assert.is(await berth.ok(['ps', '-aq']), '')
+  })
+})
+
+test('load, tag and save say which disk is full and leave nothing; rmi makes room on it', async () => {
+  await withSmallDisk(async (berth, disk) => {
+    const archive = (name: string, bytes: number): string => {
+      const path = join(berth.directory, `${name}.tar`)
+      writeOciArchive(path, [
+        { name: `q.io/${name}:1`, layers: [[{ name: 'file', content: randomBytes(bytes) }]] },
+      ])
+      return path
+    }
+    const content = (): string[] =>
+      [
+        'images/blobs/sha256',
+        'images/ingest',
+        'images/names',
+        'images/records',
+        'layers/tmp',
+        'layers/sha256',
+      ]
+        .flatMap((place) => readdirSync(join(berth.root, place)).map((name) => `${place}/${name}`))
+        .sort()
+    await berth.ok(['load', '-q', '-i', archive('small', 100_000)])
+    const before = content()
+    await berth.refused(['load', '-q', '-i', archive('big', 12_000_000)], /no space .*\/root\//)
+    await berth.ok(['image', 'prune', '-f'])
+    assert.equal(content(), before)
+    disk.fill()
+    await berth.refused(['tag', 'q.io/small:1', 'q.io/other:1'], /no space .*\/root\/images\/names/)
+    const saved = join(berth.root, 'saved.tar')
+    await berth.refused(['save', '-q', '-o', saved, 'q.io/small:1'], /no space .*saved\.tar/)
+    assert.not.ok(readdirSync(berth.root).some((name) => name.includes('saved')))
+    assert.equal(content(), before)
+    await berth.ok(['rmi', 'q.io/small:1'])
+    assert.equal(content(), [])
   })
 })
 
