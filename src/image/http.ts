@@ -15,7 +15,9 @@ const REQUESTS_PER_HOST_MAX = 16
 const ATTEMPTS_MAX = 5
 /** Attempts that take long, as a name server's time out does, are given up sooner: the kubelet pulls one image after the other. */
 const RETRY_PATIENCE_MS = 10_000
-const BACKOFF_FIRST_MS = 200
+const BACKOFF_FIRST_MS = 100
+/** Each pause is so much longer than the one before. */
+const BACKOFF_GROWTH = 3
 const BACKOFF_MAX_MS = 10_000
 /** The longest that a server's Retry-After is waited for; a longer one ends the attempts. */
 const RETRY_AFTER_MAX_MS = 120_000
@@ -503,7 +505,7 @@ export async function retrying<T>(
     if (count >= ATTEMPTS_MAX || (afterMs ?? 0) > RETRY_AFTER_MAX_MS) throw result.fault
     const patienceMs = options.patienceMs ?? RETRY_PATIENCE_MS
     if (afterMs === undefined && performance.now() - since > patienceMs) throw result.fault
-    const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** (count - 1))
+    const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * BACKOFF_GROWTH ** (count - 1))
     // Half of it by chance: hosts that failed together do not come back together.
     const pause = afterMs ?? backoff / 2 + (Math.random() * backoff) / 2
     try {

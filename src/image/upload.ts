@@ -104,7 +104,7 @@ export class Upload {
     await retrying<true>(
       async () => {
         before = reached
-        const found = session && (await this.#resume(session, what))
+        const found = session && (await this.#resume(session, source.descriptor))
         if (found instanceof Retry) return found
         const from = found ?? (await this.#begin(what))
         if (from instanceof Retry) return from
@@ -159,12 +159,18 @@ export class Upload {
   }
 
   /** How far an upload has got; undefined where the registry knows nothing of it any more. */
-  async #resume(session: Session, what: string): Promise<Session | undefined | Retry> {
+  async #resume(
+    session: Session,
+    { digest, size }: Descriptor,
+  ): Promise<Session | undefined | Retry> {
+    const what = `blob ${digest}`
     const answer = await this.#request('GET', session.url, what, [202, 204, 400, 404, 416])
     if (answer instanceof Retry) return answer
     answer.body.destroy()
     if (answer.status >= 400) return undefined
-    return this.#session(answer, endOfRange(answer), session)
+    const found = this.#session(answer, endOfRange(answer), session)
+    // More than there is: what it has is not this blob.
+    return found.offset > size ? undefined : found
   }
 
   /** All that is missing by one PUT that also ends the upload. */
@@ -174,7 +180,10 @@ export class Upload {
     const url = new URL(session.url)
     url.searchParams.set('digest', digest)
     const body = piece(source, session.offset, size)
-    const answer = await this.#request('PUT', url, what, [201, 204, 404, 413, 416], body)
+    const range = `${session.offset}-${size - 1}`
+    const headers = session.offset > 0 && session.offset < size ? { 'content-range': range } : {}
+    const expect = [201, 204, 404, 413, 416]
+    const answer = await this.#request('PUT', url, what, expect, body, headers)
     if (answer instanceof Retry) return answer
     answer.body.destroy()
     if (answer.status >= 400) return answer.status === 413 ? 'too large' : 'lost'
@@ -190,8 +199,10 @@ export class Upload {
   ): Promise<Sent | Retry> {
     const { digest, size } = source.descriptor
     let session = begun
-    while (session.offset < size) {
-      const end = Math.min(size, session.offset + Math.max(CHUNK_BYTES, session.chunkMin))
+    const pieceBytes = (): number => Math.max(CHUNK_BYTES, session.chunkMin)
+    // The last piece, which alone may be shorter than the registry wants, goes with the PUT.
+    while (size - session.offset > pieceBytes()) {
+      const end = session.offset + pieceBytes()
       const answer = await this.#request(
         'PATCH',
         session.url,

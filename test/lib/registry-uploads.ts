@@ -91,7 +91,8 @@ export class Uploads {
     }
     const length = Number(request.headers['content-length'])
     if (length > this.bodyMax) {
-      response.writeHead(413, { connection: 'close' }).end()
+      request.resume()
+      response.writeHead(413).end()
       return
     }
     const start = /^([0-9]+)-/.exec(request.headers['content-range'] ?? '')?.[1]
