@@ -32,15 +32,20 @@ function readLine(stdin: NodeJS.ReadStream, show: (text: string) => void): Promi
   return new Promise((resolve, reject) => {
     let line = ''
     const end = (act: () => void): void => {
-      stdin.off('data', onData).off('end', onEnd)
+      // Flowing without a listener it would lose what was typed ahead.
+      stdin.pause().off('data', onData).off('end', onEnd)
       act()
     }
     const onEnd = (): void => end(() => reject(calledOff()))
     const onData = (text: string): void => {
-      for (const character of text) {
+      for (const [i, character] of [...text].entries()) {
         const isEnd = character === '\r' || character === '\n'
-        if (isEnd) end(() => resolve(line))
-        else if (character === CTRL_C || character === CTRL_D) onEnd()
+        if (isEnd) {
+          end(() => resolve(line))
+          // Typed ahead: it answers the next question.
+          const rest = [...text].slice(i + 1).join('')
+          if (rest !== '') stdin.unshift(rest, 'utf8')
+        } else if (character === CTRL_C || character === CTRL_D) onEnd()
         else type(character)
         if (isEnd || character === CTRL_C || character === CTRL_D) return
       }
