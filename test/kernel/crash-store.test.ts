@@ -5,7 +5,7 @@ import { endKilling, killAtPoints, measure } from '../lib/store-kill.ts'
 
 needs('root')
 
-const WORKS = ['pull', 'pull', 'pull', 'load', 'import'] as const
+const WORKS = ['pull', 'pull', 'pull', 'load', 'import', 'commit', 'commit'] as const
 const KILLS = 100
 
 test('each work is measured, and leaves good trees', () => measure(WORKS))

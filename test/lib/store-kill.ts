@@ -94,7 +94,7 @@ function order(work: Order['work'], root: string, random: Random): Order {
 
 /** Brings about what the work begins with. */
 async function prepare(store: ImageStore, { work, name }: Order): Promise<void> {
-  if (work === 'tag' || work === 'rmi') await pullImage(store, name)
+  if (['commit', 'tag', 'rmi'].includes(work)) await pullImage(store, name)
 }
 
 async function isWhole(store: ImageStore, what: string): Promise<void> {

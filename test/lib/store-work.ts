@@ -3,9 +3,12 @@
  * calls that the work took.
  */
 import { createInterface } from 'node:readline'
+import { composeImage, layersOf, makeLayer } from '../../src/image/compose.ts'
 import {
   collect,
+  holdContent,
   importImage,
+  inspectImage,
   loadArchive,
   openStore,
   pruneImages,
@@ -17,7 +20,7 @@ import { dieAt } from './faults.ts'
 import { tar } from './images.ts'
 
 export interface Order {
-  readonly work: 'pull' | 'load' | 'import' | 'tag' | 'rmi' | 'gc' | 'prune'
+  readonly work: 'pull' | 'load' | 'import' | 'commit' | 'tag' | 'rmi' | 'gc' | 'prune'
   readonly root: string
   /** A name, or of a load the layout's path. */
   readonly name: string
@@ -26,6 +29,10 @@ export interface Order {
 }
 
 const ROOTS = () => ({ images: [], layers: [], chains: [] })
+
+async function* chunks(bytes: Buffer): AsyncGenerator<Uint8Array> {
+  yield bytes
+}
 
 async function act({ work, root, name }: Order): Promise<unknown> {
   const store = openStore(root, { durable: false })
@@ -36,13 +43,22 @@ async function act({ work, root, name }: Order): Promise<unknown> {
       return loadArchive(store, name)
     case 'import': {
       const archive = tar([{ name: 'imported', content: name }])
-      const source = (async function* () {
-        yield archive
-      })()
+      const source = chunks(archive)
       return importImage(store, source, {
         name: 'q.io/imported:1',
         created: '2020-01-01T00:00:00Z',
       })
+    }
+    // What a commit does to the store; the upper directory it packs is another matter.
+    case 'commit': {
+      using _hold = await holdContent(store)
+      const { image, config } = inspectImage(store, name)
+      const archive = tar([{ name: 'committed', content: 'x'.repeat(100_000) }])
+      const layer = await makeLayer(store, chunks(archive))
+      const layers = [...layersOf(store, image), layer]
+      const diffIds = layers.map(({ diffId }) => diffId)
+      const made = { ...config, rootfs: { type: 'layers', diff_ids: diffIds } }
+      return composeImage(store, { config: made, layers, names: ['q.io/committed:1'] })
     }
     case 'tag':
       return tagImage(store, name, 'q.io/tagged:1')
