@@ -207,11 +207,12 @@ class Build {
   }
 
   async #image(image: string, platform: string | undefined, line: number) {
-    const { pull, progress } = this.#options
+    const { progress, signal } = this.#options
+    const pull = this.#options.pull ? 'always' : 'missing'
     try {
-      const how = pull ? 'always' : 'missing'
-      return await imageToRun(this.#engine, { image, platform, pull: how }, progress)
+      return await imageToRun(this.#engine, { image, platform, pull }, progress, signal)
     } catch (error) {
+      signal?.throwIfAborted()
       if (!(error instanceof Fault)) throw error
       throw new Fault(error.code, `Dockerfile line ${line}: ${describe(error)}`)
     }

@@ -305,8 +305,11 @@ export class Stage {
       const text = `${step.keyword} ${step.flags.map(({ name, value }) => `--${name}=${value} `).join('')}${step.text}`
       // What is there, not when it was put there.
       const content = createHash('sha256')
-      for await (const chunk of copyLayer({ ...options, items, time: () => 0n, nowNs: 0n }))
+      const { signal } = this.#context.options
+      for await (const chunk of copyLayer({ ...options, items, time: () => 0n, nowNs: 0n })) {
+        signal?.throwIfAborted()
         content.update(chunk)
+      }
       const key = [content.digest('hex'), String(archives.length), asked.target]
       await this.#layer(step, text, key, () =>
         archives.length === 0

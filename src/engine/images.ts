@@ -56,9 +56,10 @@ export async function imageToRun(
   engine: Engine,
   options: Pick<RunOptions, 'image' | 'platform' | 'pull'>,
   progress?: Progress,
+  signal?: AbortSignal,
 ): Promise<RunnableImage> {
   const store = openImages(engine)
-  const id = await findOrPull(engine, store, options, progress)
+  const id = await findOrPull(engine, store, options, { progress, signal })
   const config = readConfig(store, id)
   warnOfPlatform(engine, options, config)
   const layers = new LayerStore(engine.root)
@@ -70,7 +71,7 @@ async function findOrPull(
   engine: Engine,
   store: ImageStore,
   { image, platform, pull }: Pick<RunOptions, 'image' | 'platform' | 'pull'>,
-  progress: Progress | undefined,
+  how: { progress: Progress | undefined; signal: AbortSignal | undefined },
 ): Promise<Digest> {
   const local = pull === 'always' ? undefined : findLocal(store, image, platform)
   if (local) return local
@@ -90,7 +91,7 @@ async function findOrPull(
     )
   }
   const { pullImage } = await import('../image/pull.ts')
-  const pulled = await pullImage(store, image, { platform, progress })
+  const pulled = await pullImage(store, image, { platform, ...how })
   tellOfImage(engine, 'pull', pulled.id, pulled.name)
   return pulled.id
 }

@@ -1,5 +1,6 @@
 /** `berth build`: real Dockerfiles on a base with a shell, their cache, their reproducibility, and contexts and stages that nobody vouches for. */
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   existsSync,
   mkdirSync,
@@ -10,6 +11,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -349,6 +351,20 @@ test('stopped by a signal, killed, and twice at once', async () => {
   stopped.child.kill('SIGINT')
   assert.is(await stopped.ended, 130)
   assert.is(await berth.ok(['ps', '-aq']), '')
+
+  // A registry that takes connections and says nothing.
+  const silent = createServer(() => {}).listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  const connected = once(silent, 'connection')
+  const { port } = silent.address() as AddressInfo
+  const pulling = berth.spawn(['build', '-f', '-', here('empty')])
+  const pullEnded = once(pulling, 'close')
+  pulling.stdin.end(`FROM 127.0.0.1:${port}/x`)
+  const [socket] = (await connected) as [Socket]
+  pulling.kill('SIGTERM')
+  assert.is((await pullEnded)[0], 130)
+  socket.destroy()
+  silent.close()
 
   const killed = await begin()
   killed.child.kill('SIGKILL')
