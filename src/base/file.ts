@@ -8,6 +8,7 @@ import {
   rmSync,
   writeSync,
 } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Fault, isErrno } from './fault.ts'
 
@@ -39,6 +40,16 @@ export function writeFileAtomic(
     throw error
   }
   if (options.durable) syncDirectory(dirname(path))
+}
+
+/** As syncDirectory, while others go on. */
+export async function syncDirectoryAside(path: string): Promise<void> {
+  const directory = await open(path, 'r')
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
 }
 
 /** Puts a directory's entries on the disk: what a rename or unlink needs to survive a power cut. */

@@ -19,7 +19,7 @@ import { open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Fault, isErrno } from '../base/fault.ts'
-import { syncDirectory } from '../base/file.ts'
+import { syncDirectoryAside } from '../base/file.ts'
 import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
 import type { Digest } from '../spec/image.ts'
 import {
@@ -372,7 +372,7 @@ export class Ingest {
     this.verify()
     await fsync(this.#lock.fd)
     renameSync(this.#partial, this.#path)
-    syncDirectory(this.#directory)
+    await syncDirectoryAside(this.#directory)
     this.#end()
   }
 

@@ -123,25 +123,31 @@ async function storeLayers(
 ): Promise<void> {
   const diffIds = candidate.config.rootfs.diff_ids
   const pairs = pairLayers(candidate.manifest, diffIds, `an image of ${files.what}`)
-  await atOnce(pairs, LAYERS_AT_ONCE, options.signal, async ({ descriptor, diffId }, signal) => {
-    const name = candidate.files.get(descriptor.digest)
-    if (name === undefined) throw missing(files.what, descriptor.digest)
-    await storeLayer(store, {
-      descriptor,
-      diffId,
-      phase: 'loading',
-      // What is at hand is kept, for push and save.
-      isBlobWanted: true,
-      progress: options.progress ?? (() => undefined),
-      signal,
-      feed: async (offset, consume) => {
-        for await (const chunk of files.chunks(name, offset)) {
-          signal.throwIfAborted()
-          await consume(chunk)
-        }
-      },
-    })
-  })
+  await atOnce(
+    pairs,
+    LAYERS_AT_ONCE,
+    options.signal,
+    async ({ descriptor, diffId }, signal, onBrought) => {
+      const name = candidate.files.get(descriptor.digest)
+      if (name === undefined) throw missing(files.what, descriptor.digest)
+      await storeLayer(store, {
+        descriptor,
+        diffId,
+        phase: 'loading',
+        // What is at hand is kept, for push and save.
+        isBlobWanted: true,
+        progress: options.progress ?? (() => undefined),
+        signal,
+        onBrought,
+        feed: async (offset, consume) => {
+          for await (const chunk of files.chunks(name, offset)) {
+            signal.throwIfAborted()
+            await consume(chunk)
+          }
+        },
+      })
+    },
+  )
 }
 
 async function findImages(

@@ -328,7 +328,7 @@ async function fetchLayers(
   const { options, name } = work
   const pairs = pairLayers(work.manifest, work.diffIds, name)
   const width = options.layersAtOnce ?? LAYERS_AT_ONCE
-  await atOnce(pairs, width, options.signal, async ({ descriptor, diffId }, signal) => {
+  await atOnce(pairs, width, options.signal, async ({ descriptor, diffId }, signal, onBrought) => {
     const data = embeddedData(descriptor, `a layer of ${name}`)
     try {
       await storeLayer(store, {
@@ -338,6 +338,7 @@ async function fetchLayers(
         isBlobWanted: options.blobs === true,
         progress: options.progress ?? (() => undefined),
         signal,
+        onBrought,
         feed:
           data === undefined
             ? (offset, consume) => repository.blob(descriptor, { offset, consume, signal })
@@ -355,30 +356,49 @@ async function fetchLayers(
   })
 }
 
-/** Runs the work on each item, so many at a time; the first failure calls off the rest and is thrown when all have ended. */
+/** Items that have made way for others and are not done yet: each holds a few files open. */
+const AFTERWORK_MAX = 64
+
+/**
+ * Runs the work on each item, so many at a time; the first failure calls off the rest and is thrown when all have ended. A work that only
+ * waits for the disk calls `makeWay`, and the next begins beside it.
+ */
 export async function atOnce<T>(
   items: readonly T[],
   limit: number,
   signal: AbortSignal | undefined,
-  work: (item: T, signal: AbortSignal) => Promise<void>,
+  work: (item: T, signal: AbortSignal, makeWay: () => void) => Promise<void>,
 ): Promise<void> {
   const own = new AbortController()
   const both = signal === undefined ? own.signal : AbortSignal.any([signal, own.signal])
   let next = 0
   let failure: { error: unknown } | undefined
+  const running = new Set<Promise<void>>()
+  const run = async (item: T, makeWay: () => void): Promise<void> => {
+    try {
+      both.throwIfAborted()
+      await work(item, both, makeWay)
+    } catch (error) {
+      failure ??= { error }
+      own.abort(error)
+    }
+  }
   const worker = async (): Promise<void> => {
     for (;;) {
       const item = items[next++]
       if (item === undefined || failure !== undefined) return
-      try {
-        both.throwIfAborted()
-        await work(item, both)
-      } catch (error) {
-        failure ??= { error }
-        own.abort(error)
-      }
+      await new Promise<void>((goOn) => {
+        const whole: Promise<void> = run(item, () => {
+          if (running.size < limit + AFTERWORK_MAX) goOn()
+        }).then(() => {
+          running.delete(whole)
+          goOn()
+        })
+        running.add(whole)
+      })
     }
   }
   await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
+  await Promise.all(running)
   if (failure !== undefined) throw failure.error
 }

@@ -128,6 +128,8 @@ export async function storeLayer(
     isBlobWanted: boolean
     progress: Progress
     signal: AbortSignal | undefined
+    /** All is brought and unpacked, and waits only for the disk: the next layer may begin. */
+    onBrought?: () => void
   },
 ): Promise<void> {
   const { descriptor, diffId, signal, progress } = options
@@ -188,21 +190,24 @@ async function unpack(
     signal: AbortSignal | undefined
     onProgress?: (bytes: number) => void
     thread?: Disposable
+    onUnpacked?: () => void
   },
 ): Promise<void> {
-  const { source, descriptor, diffId, signal, onProgress, thread } = options
+  const { source, descriptor, diffId, signal, onProgress, thread, onUnpacked } = options
   const { digest, size, mediaType } = descriptor
   await unpackLayer({
     store: store.layers,
     source,
     diffId,
-    // The layer store hashes with sha256; a sha512 blob is verified on this side before the source ends.
-    digest: algorithmOf(digest) === 'sha256' ? digest : undefined,
+    // What streams in is verified on this side before it ends. The layer store hashes with sha256: what is on the disk as sha512 was
+    // verified before it got there, and the diff id tells.
+    digest: typeof source === 'string' && algorithmOf(digest) === 'sha256' ? digest : undefined,
     size,
     mediaType,
     signal,
     onProgress,
     thread,
+    onUnpacked,
   })
 }
 
@@ -264,7 +269,11 @@ async function fetchOnce(
     if (thread === undefined) return
     try {
       const source = givingWay(channel)
-      await unpack(store, { source, descriptor, diffId, signal, thread })
+      const onUnpacked = (): void => {
+        thread[Symbol.dispose]()
+        options.onBrought?.()
+      }
+      await unpack(store, { source, descriptor, diffId, signal, thread, onUnpacked })
     } catch (error) {
       if (error instanceof GaveWay) return
       isStopped = true

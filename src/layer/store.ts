@@ -11,9 +11,10 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readFileIfAny, readJsonIfAny, syncDirectory, writeFileAtomic } from '../base/file.ts'
+import { readFileIfAny, readJsonIfAny, syncDirectoryAside, writeFileAtomic } from '../base/file.ts'
 import { binding } from '../kernel/binding.ts'
 import { lockFile, tryLockFile } from '../kernel/lock.ts'
+import { syncTogether } from '../kernel/sync.ts'
 import type { ByteName } from './bytes.ts'
 
 /** What is known of an unpacked layer: ROOT/layers/sha256/HEX/meta.json. */
@@ -199,11 +200,11 @@ export class LayerStore {
   async publishAt(work: LayerWork, meta: object, target: string): Promise<void> {
     rmSync(work.trash, { recursive: true, force: true })
     writeFileAtomic(join(work.directory, 'meta.json'), `${JSON.stringify(meta)}\n`)
-    if (this.durable) await syncFileSystem(work.directory)
+    if (this.durable) await syncTogether(work.directory)
     // A directory without a good meta.json is no layer: it makes room.
     await this.#moveAway(target)
     renameSync(work.directory, target)
-    if (this.durable) syncDirectory(join(target, '..'))
+    if (this.durable) await syncDirectoryAside(join(target, '..'))
   }
 
   /** Nothing there is success. The caller vouches that no container and no image needs it. */
@@ -279,15 +280,6 @@ export class LayerStore {
     } finally {
       closeSync(fd)
     }
-  }
-}
-
-async function syncFileSystem(path: string): Promise<void> {
-  const fd = openSync(path, 'r')
-  try {
-    await binding.syncfs(fd)
-  } finally {
-    closeSync(fd)
   }
 }
 

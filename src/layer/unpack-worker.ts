@@ -1,7 +1,7 @@
-/** The thread that unpacks a layer: bytes → digest → decompression → diff id → tar → files. */
+/** The thread that unpacks layers, one after the other: bytes → digest → decompression → diff id → tar → files. */
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, createReadStream, openSync } from 'node:fs'
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
 import { describe, Fault } from '../base/fault.ts'
 import { binding } from '../kernel/binding.ts'
 import { decompress } from './compress.ts'
@@ -19,7 +19,8 @@ let isAborted = false
 const queue: (Uint8Array | undefined)[] = []
 let wake: (() => void) | undefined
 port.on('message', (message: ToWorker) => {
-  if (message.kind === 'abort') isAborted = true
+  if (message.kind === 'job') void run(message.job)
+  else if (message.kind === 'abort') isAborted = true
   else queue.push(message.kind === 'chunk' ? message.bytes : undefined)
   wake?.()
 })
@@ -38,8 +39,13 @@ async function* received(): AsyncGenerator<Uint8Array> {
 }
 
 class Digest {
-  readonly #hash: Hash = createHash('sha256')
+  readonly #hash: Hash | undefined
   bytes = 0
+
+  /** Without `isWanted` it counts only. */
+  constructor(isWanted: boolean) {
+    if (isWanted) this.#hash = createHash('sha256')
+  }
 
   async *through(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     for await (const chunk of source) {
@@ -52,12 +58,12 @@ class Digest {
   }
 
   update(chunk: Uint8Array): void {
-    this.#hash.update(chunk)
+    this.#hash?.update(chunk)
     this.bytes += chunk.length
   }
 
   text(): string {
-    return `sha256:${this.#hash.digest('hex')}`
+    return this.#hash ? `sha256:${this.#hash.digest('hex')}` : ''
   }
 }
 
@@ -69,8 +75,8 @@ async function unpack(job: UnpackJob): Promise<UnpackResult> {
   const writer = new TreeWriter(treeFd, { format: 'layer', limits: job.limits, trashFd })
   try {
     const reader = new TarReader(writer, job.limits)
-    const compressed = new Digest()
-    const plain = new Digest()
+    const compressed = new Digest(job.wantsDigest)
+    const plain = new Digest(true)
     for await (const chunk of decompress(compressed.through(file ?? received()), job.limits)) {
       plain.update(chunk)
       reader.push(chunk)
@@ -95,10 +101,12 @@ async function unpack(job: UnpackJob): Promise<UnpackResult> {
   }
 }
 
-try {
-  post({ kind: 'done', result: await unpack(workerData as UnpackJob) })
-} catch (error) {
-  const code = error instanceof Fault ? error.code : 'INTERNAL'
-  post({ kind: 'fault', code, message: describe(error) })
+/** After a fault it is not used again: what the source still sends would be taken for the next layer's. */
+async function run(job: UnpackJob): Promise<void> {
+  try {
+    post({ kind: 'done', result: await unpack(job) })
+  } catch (error) {
+    const code = error instanceof Fault ? error.code : 'INTERNAL'
+    post({ kind: 'fault', code, message: describe(error) })
+  }
 }
-port.close()

@@ -21,11 +21,14 @@ export interface UnpackOptions {
   readonly signal?: AbortSignal | undefined
   /** Of takeThread; without it one is waited for. */
   readonly thread?: Disposable | undefined
+  /** All is unpacked and verified, and waits only for the disk. Not called where there was nothing to do. */
+  readonly onUnpacked?: (() => void) | undefined
 }
 
 /** From the worker, about what it read and made. */
 export interface UnpackResult extends TreeSummary {
   readonly diffId: string
+  /** '' where the job does not want it. */
   readonly digest: string
   readonly compressedBytes: number
   readonly size: number
@@ -38,9 +41,12 @@ export interface UnpackJob {
   /** Undefined: chunks come as messages. */
   readonly path: string | undefined
   readonly limits: LayerLimits
+  /** Whether to tell the digest of the compressed bytes: a second hash over all of them. */
+  readonly wantsDigest: boolean
 }
 
 export type ToWorker =
+  | { readonly kind: 'job'; readonly job: UnpackJob }
   | { readonly kind: 'chunk'; readonly bytes: Uint8Array }
   | { readonly kind: 'end' }
   | { readonly kind: 'abort' }
@@ -75,6 +81,7 @@ async function unpackNew(options: UnpackOptions): Promise<LayerInfo> {
   try {
     const result = await runWorker(work, options)
     check(result, options)
+    options.onUnpacked?.()
     const info = infoOf(result)
     await options.store.publish(work, info)
     return info
@@ -90,6 +97,7 @@ async function unpackUnknown(options: UnpackOptions): Promise<LayerInfo> {
   try {
     const result = await runWorker(work, options)
     check(result, options)
+    options.onUnpacked?.()
     using _lock = await store.lock(result.diffId)
     const known = store.get(result.diffId)
     if (known) return known
@@ -203,12 +211,10 @@ async function converse(
     trash: work.trash,
     path: typeof source === 'string' ? source : undefined,
     limits: { ...LAYER_LIMITS, ...options.limits },
+    wantsDigest: options.digest !== undefined,
   }
-  const worker = new Worker(new URL('./unpack-worker.js', import.meta.url), {
-    workerData: job,
-    // Node would warn of each fd that the addon has opened and Node closes.
-    trackUnmanagedFds: false,
-  })
+  const worker = takeWorker()
+  let isReusable = false
   const send = (message: ToWorker): void => worker.postMessage(message)
   const onAbort = (): void => send({ kind: 'abort' })
   let ahead = 0
@@ -217,8 +223,10 @@ async function converse(
   let isOver = false
   const outcome = new Promise<UnpackResult>((resolve, reject) => {
     worker.on('message', (message: FromWorker) => {
-      if (message.kind === 'done') resolve(message.result)
-      else if (message.kind === 'fault') reject(new Fault(message.code, message.message))
+      if (message.kind === 'done') {
+        isReusable = true
+        resolve(message.result)
+      } else if (message.kind === 'fault') reject(new Fault(message.code, message.message))
       else {
         ahead -= message.bytes
         taken += message.bytes
@@ -252,6 +260,7 @@ async function converse(
     send({ kind: 'end' })
   }
   signal?.addEventListener('abort', onAbort)
+  send({ kind: 'job', job })
   // A failing source (a broken connection) ends the worker; its error is the one to report.
   let sourceError: { readonly error: unknown } | undefined
   const feeding = feed().catch((error: unknown) => {
@@ -268,6 +277,49 @@ async function converse(
     throw error
   } finally {
     signal?.removeEventListener('abort', onAbort)
-    await worker.terminate()
+    if (isReusable) keepWorker(worker)
+    else await worker.terminate()
   }
+}
+
+/** An idle worker waits so long for another layer: to start one takes longer than to unpack a small layer. */
+const IDLE_MS = 2_000
+
+const idle: { readonly worker: Worker; readonly drop: () => void }[] = []
+
+function takeWorker(): Worker {
+  const kept = idle.pop()
+  if (kept) {
+    kept.drop()
+    kept.worker.ref()
+    return kept.worker
+  }
+  return new Worker(new URL('./unpack-worker.js', import.meta.url), {
+    // Node would warn of each fd that the addon has opened and Node closes.
+    trackUnmanagedFds: false,
+  })
+}
+
+/** By name: without a name, Node's own listeners go too, and nothing arrives any more. */
+function forget(worker: Worker): void {
+  for (const event of ['message', 'error', 'exit']) worker.removeAllListeners(event)
+}
+
+/** It holds up nobody's end. */
+function keepWorker(worker: Worker): void {
+  forget(worker)
+  worker.unref()
+  const drop = (): void => {
+    clearTimeout(timer)
+    forget(worker)
+    const at = idle.indexOf(kept)
+    if (at >= 0) idle.splice(at, 1)
+  }
+  const timer = setTimeout(() => {
+    drop()
+    void worker.terminate()
+  }, IDLE_MS).unref()
+  const kept = { worker, drop }
+  worker.once('error', drop).once('exit', drop)
+  idle.push(kept)
 }
