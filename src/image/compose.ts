@@ -45,18 +45,31 @@ export async function makeLayer(
   const packed = createHash('sha256')
   let size = 0
   using scratch = await store.blobs.scratch()
-  await pipeline(
-    Readable.from(hashed(tar, whole), { objectMode: false, highWaterMark: CHUNK_BYTES }),
-    createGzip({ chunkSize: CHUNK_BYTES }),
-    async (chunks: AsyncIterable<Buffer>) => {
-      for await (const chunk of chunks) {
-        packed.update(chunk)
-        size += chunk.length
+  // What fails in writing would be told as an abort of the reading.
+  let failed: unknown
+  const write = async (chunks: AsyncIterable<Buffer>): Promise<void> => {
+    for await (const chunk of chunks) {
+      packed.update(chunk)
+      size += chunk.length
+      try {
         scratch.write(chunk, LAYER_BYTES_MAX)
+      } catch (error) {
+        failed = error
+        throw error
       }
-    },
-    signal === undefined ? {} : { signal },
-  )
+    }
+  }
+  try {
+    await pipeline(
+      Readable.from(hashed(tar, whole), { objectMode: false, highWaterMark: CHUNK_BYTES }),
+      createGzip({ chunkSize: CHUNK_BYTES }),
+      write,
+      signal === undefined ? {} : { signal },
+    )
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw failed ?? error
+  }
   const diffId = finish(whole, 'sha256')
   const digest = finish(packed, 'sha256')
   const descriptor = { mediaType: MEDIA_TYPES.ociLayerGzip, digest, size }

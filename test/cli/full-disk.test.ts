@@ -110,4 +110,24 @@ test('load, tag and save say which disk is full and leave nothing; rmi makes roo
   })
 })
 
+test('build says that the disk is full, and leaves nothing', async () => {
+  await withSmallDisk(async (berth) => {
+    const directory = join(berth.directory, 'context')
+    mkdirSync(directory)
+    writeFileSync(join(directory, 'big'), randomBytes(8_000_000))
+    const content = (): string[] =>
+      ['images/ingest', 'layers/tmp', 'layers/sha256', 'containers'].flatMap((path) =>
+        readdirSync(join(berth.root, path)),
+      )
+    await berth.ok(['create', '--net', 'none', '--name', 'c', 'hello'])
+    const before = content()
+    const { code, stderr } = await berth.run(['build', '-f', '-', directory], {
+      input: 'FROM hello\nCOPY big /big\n',
+    })
+    assert.is(code, 125)
+    assert.match(stderr, /line 2: no space is left/)
+    assert.equal(content(), before)
+  })
+})
+
 test.run()
