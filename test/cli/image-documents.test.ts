@@ -1,5 +1,5 @@
 /** What berth writes of images, in its store and in layouts, judged by the schemas of the image-spec. */
-import { readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -34,7 +34,7 @@ function judged(layout: string): { said: string[]; images: number } {
   return { said, images: index.manifests.length }
 }
 
-test('a layout of an image that was loaded, one that was committed and one that was imported', () =>
+test('a layout of an image that was loaded, one that was committed, one that was imported and one that was built', () =>
   withBerth(async (berth) => {
     const layout = join(berth.directory, 'layout')
     await berth.ok([
@@ -65,6 +65,18 @@ test('a layout of an image that was loaded, one that was committed and one that 
     const root = join(berth.directory, 'root.tar')
     await berth.ok(['export', '-o', root, 'c'])
     await berth.ok(['import', root, 'imported:1'])
+    const context = join(berth.directory, 'context')
+    mkdirSync(context)
+    const lines = [
+      'FROM hello',
+      'COPY Dockerfile /f',
+      'ENV A=b',
+      'EXPOSE 80',
+      'VOLUME /v',
+      'CMD true',
+    ]
+    writeFileSync(join(context, 'Dockerfile'), lines.join('\n'))
+    await berth.ok(['build', '-t', 'built:1', context])
     await berth.ok([
       'save',
       '--format',
@@ -74,8 +86,9 @@ test('a layout of an image that was loaded, one that was committed and one that 
       'hello',
       'committed:1',
       'imported:1',
+      'built:1',
     ])
-    assert.equal(judged(layout), { said: [], images: 3 })
+    assert.equal(judged(layout), { said: [], images: 4 })
     await berth.ok(['rm', '-v', 'c'])
   }))
 
