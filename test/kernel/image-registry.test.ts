@@ -1,5 +1,13 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -10,8 +18,10 @@ import {
   inspectImage,
   loadArchive,
   pullImage,
+  pushImage,
   removeImage,
 } from '../../src/image/index.ts'
+import { Authority } from '../lib/certificates.ts'
 import { dockerRegistry, freePort } from '../lib/docker-registry.ts'
 import { privateStore } from '../lib/image-store.ts'
 import { type TarEntry, tar, writeLayout } from '../lib/images.ts'
@@ -241,6 +251,89 @@ test('TLS with an own CA: refused without it, pulled with ca in hosts.toml', asy
     assert.ok((await pullImage(other, `${registry.host}/team/app:1`, options)).id)
   } finally {
     await registry.stop()
+  }
+})
+
+test('client certificates, from certs.d as docker and podman have them and from hosts.toml', async () => {
+  const authority = new Authority(join(directory, 'authority'))
+  const server = authority.issue('server', 'IP:127.0.0.1')
+  const client = authority.issue('client')
+  const ca = authority.own.certificate
+  const { certificate, key } = server
+  const registry = await dockerRegistry(
+    directory,
+    'mutual',
+    {},
+    { tls: { certificate, key, clientcas: [ca] } },
+  )
+  try {
+    using store = privateStore()
+    using source = privateStore()
+    const certs = join(store.directory, 'certs.d')
+    const folder = join(certs, registry.host)
+    mkdirSync(folder, { recursive: true })
+    const options = { certsDirectories: [certs], registriesPaths: [] }
+    const name = `${registry.host}/team/app:1`
+    await pullImage(source, `${plain.host}/team/app:1`)
+    const push = () => pushImage(source, `${plain.host}/team/app:1`, name, options)
+    copyFileSync(ca, join(folder, 'ca.crt'))
+    const refused = await push().then(() => 'no failure', describe)
+    assert.match(refused, /certificate|cannot (?:reach|speak)/)
+    copyFileSync(client.certificate, join(folder, 'client.cert'))
+    copyFileSync(client.key, join(folder, 'client.key'))
+    const { digest } = await push()
+    assert.is((await pullImage(store, name, options)).digest, digest)
+    using other = privateStore()
+    const toml = `ca = "ca.crt"\nclient = [["client.cert", "client.key"]]\n`
+    writeFileSync(join(folder, 'hosts.toml'), `server = "https://${registry.host}"\n${toml}`)
+    assert.is((await pullImage(other, name, options)).digest, digest)
+  } finally {
+    await registry.stop()
+  }
+})
+
+test('of two registries with the same blobs the second sends none, and the image has a name at each', async () => {
+  const other = await dockerRegistry(directory, 'twin')
+  try {
+    push(other.host, 'else/where:2')
+    using store = privateStore()
+    const { id } = await pullImage(store, `${plain.host}/team/app:1`)
+    const phases = new Set<string>()
+    const twin = await pullImage(store, `${other.host}/else/where:2`, {
+      progress: ({ phase }) => phases.add(phase),
+    })
+    assert.is(twin.id, id)
+    assert.equal([...phases], ['exists'])
+    assert.equal(
+      inspectImage(store, id).image.names,
+      [`${plain.host}/team/app:1`, `${other.host}/else/where:2`].sort(),
+    )
+  } finally {
+    await other.stop()
+  }
+})
+
+test('a mirror of registries.conf that pulls through, and goes on when the registry is gone', async () => {
+  const origin = await dockerRegistry(directory, 'origin')
+  push(origin.host, 'team/app:1')
+  const cache = await dockerRegistry(directory, 'cache', {
+    proxy: { remoteurl: `http://${origin.host}` },
+  })
+  try {
+    using store = privateStore()
+    const conf = join(store.directory, 'registries.conf')
+    writeFileSync(
+      conf,
+      `[[registry]]\nprefix = "hub.example"\nlocation = "${origin.host}"\n[[registry.mirror]]\nlocation = "${cache.host}"\n`,
+    )
+    const options = { certsDirectories: [], registriesPaths: [conf] }
+    const { digest } = await pullImage(store, 'hub.example/team/app:1', options)
+    await origin.stop()
+    using other = privateStore()
+    const again = await pullImage(other, `hub.example/team/app@${digest}`, options)
+    assert.is(again.digest, digest)
+  } finally {
+    await Promise.all([origin.stop(), cache.stop()])
   }
 })
 
