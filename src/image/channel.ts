@@ -4,6 +4,8 @@
  */
 export class Channel implements AsyncIterable<Uint8Array> {
   #waiting: { chunk: Uint8Array; taken: () => void } | undefined
+  /** Of the chunk that the consumer has in its hands. */
+  #taken: (() => void) | undefined
   #wake: (() => void) | undefined
   #end: { error: unknown } | undefined
   #isLeft = false
@@ -29,6 +31,7 @@ export class Channel implements AsyncIterable<Uint8Array> {
         const waiting = this.#waiting
         if (waiting !== undefined) {
           this.#waiting = undefined
+          this.#taken = waiting.taken
           try {
             yield waiting.chunk
           } finally {
@@ -54,5 +57,7 @@ export class Channel implements AsyncIterable<Uint8Array> {
     this.#isLeft = true
     this.#waiting?.taken()
     this.#waiting = undefined
+    // It may never come back from its last chunk.
+    this.#taken?.()
   }
 }

@@ -201,7 +201,9 @@ async function unpack(
     diffId,
     // What streams in is verified on this side before it ends. The layer store hashes with sha256: what is on the disk as sha512 was
     // verified before it got there, and the diff id tells.
-    digest: typeof source === 'string' && algorithmOf(digest) === 'sha256' ? digest : undefined,
+    ...(typeof source === 'string' && algorithmOf(digest) === 'sha256'
+      ? { digest }
+      : { blob: digest }),
     size,
     mediaType,
     signal,

@@ -19,8 +19,12 @@ let isAborted = false
 const queue: (Uint8Array | undefined)[] = []
 let wake: (() => void) | undefined
 port.on('message', (message: ToWorker) => {
-  if (message.kind === 'job') void run(message.job)
-  else if (message.kind === 'abort') isAborted = true
+  if (message.kind === 'job') {
+    // What was sent to the last one after its end.
+    isAborted = false
+    queue.length = 0
+    void run(message.job)
+  } else if (message.kind === 'abort') isAborted = true
   else queue.push(message.kind === 'chunk' ? message.bytes : undefined)
   wake?.()
 })

@@ -13,6 +13,8 @@ export interface UnpackOptions {
   readonly diffId?: string | undefined
   /** Digest and size of the compressed bytes, from the manifest. */
   readonly digest?: string | undefined
+  /** What the blob is called, where who feeds the source verifies it: it is not hashed a second time. */
+  readonly blob?: string | undefined
   readonly size?: number | undefined
   readonly mediaType?: string | undefined
   readonly limits?: Partial<LayerLimits>
@@ -82,7 +84,7 @@ async function unpackNew(options: UnpackOptions): Promise<LayerInfo> {
     const result = await runWorker(work, options)
     check(result, options)
     options.onUnpacked?.()
-    const info = infoOf(result)
+    const info = infoOf(result, options)
     await options.store.publish(work, info)
     return info
   } finally {
@@ -101,7 +103,7 @@ async function unpackUnknown(options: UnpackOptions): Promise<LayerInfo> {
     using _lock = await store.lock(result.diffId)
     const known = store.get(result.diffId)
     if (known) return known
-    const info = infoOf(result)
+    const info = infoOf(result, options)
     await store.publish(work, info)
     return info
   } finally {
@@ -109,10 +111,10 @@ async function unpackUnknown(options: UnpackOptions): Promise<LayerInfo> {
   }
 }
 
-function infoOf(result: UnpackResult): LayerInfo {
-  const { diffId, digest, size, inodes, implicit, rootOpaque } = result
+function infoOf(result: UnpackResult, { blob = result.digest }: UnpackOptions): LayerInfo {
+  const { diffId, size, inodes, implicit, rootOpaque } = result
   const created = new Date().toISOString()
-  return { version: 1, diffId, blob: digest, size, inodes, implicit, rootOpaque, created }
+  return { version: 1, diffId, blob, size, inodes, implicit, rootOpaque, created }
 }
 
 function check(result: UnpackResult, expected: UnpackOptions): void {
@@ -211,7 +213,7 @@ async function converse(
     trash: work.trash,
     path: typeof source === 'string' ? source : undefined,
     limits: { ...LAYER_LIMITS, ...options.limits },
-    wantsDigest: options.digest !== undefined,
+    wantsDigest: options.digest !== undefined || options.blob === undefined,
   }
   const worker = takeWorker()
   let isReusable = false
