@@ -4,9 +4,14 @@
 namespace berth {
 namespace {
 
+// FNAME of a header's flags (RFC 1952, 2.3.1): the only one that what packs layers sets.
+constexpr uint8_t kCommonFlags = 0x08;
+
 class Gzip : public Decoder {
  public:
-  explicit Gzip(std::unique_ptr<Inflater> inflater) : inflater_(std::move(inflater)) {}
+  // `exact` is zlib, for members that `fast` cannot do; null where `fast` can do all.
+  Gzip(std::unique_ptr<Inflater> fast, std::unique_ptr<Inflater> exact)
+      : fast_(std::move(fast)), exact_(std::move(exact)), inflater_(fast_.get()) {}
 
   Verdict Run(Stream* stream) override {
     for (;;) {
@@ -21,11 +26,24 @@ class Gzip : public Decoder {
           state_ = State::kBehind;
           continue;
         }
-        inflater_->Reset();
-        state_ = State::kMember;
+        state_ = State::kHead;
+        head_size_ = 0;
         has_member_ = true;
       }
-      switch (inflater_->Run(stream)) {
+      Inflater::Result result;
+      if (state_ == State::kHead) {
+        while (head_size_ < sizeof(head_) && stream->in_size > 0) {
+          head_[head_size_++] = *stream->in++;
+          stream->in_size--;
+        }
+        if (head_size_ < sizeof(head_)) return Verdict::kGood;
+        state_ = State::kMember;
+        result = Begin(stream);
+        if (result == Inflater::Result::kMore && stream->in_size > 0) continue;
+      } else {
+        result = inflater_->Run(stream);
+      }
+      switch (result) {
         case Inflater::Result::kMore:
           return Verdict::kGood;
         case Inflater::Result::kEnd:
@@ -38,23 +56,41 @@ class Gzip : public Decoder {
     }
   }
 
-  bool IsWhole() const override { return has_member_ && state_ != State::kMember; }
-  const char* Name() const override { return inflater_->Name(); }
+  bool IsWhole() const override {
+    return has_member_ && (state_ == State::kBetween || state_ == State::kBehind);
+  }
+  const char* Name() const override { return fast_->Name(); }
 
  private:
-  enum class State { kBetween, kMember, kBehind };
+  enum class State { kBetween, kHead, kMember, kBehind };
 
-  std::unique_ptr<Inflater> inflater_;
+  // When a header comes in pieces, ISA-L computes its own checksum (FHCRC) wrong and loses its way in several fields; it also takes flags
+  // that nobody has defined.
+  Inflater::Result Begin(Stream* stream) {
+    const bool is_common = (head_[3] & ~kCommonFlags) == 0;
+    inflater_ = is_common || !exact_ ? fast_.get() : exact_.get();
+    inflater_->Reset();
+    Stream head{head_, sizeof(head_), stream->out, stream->out_size};
+    return inflater_->Run(&head);
+  }
+
+  std::unique_ptr<Inflater> fast_;
+  std::unique_ptr<Inflater> exact_;
+  Inflater* inflater_;
   State state_ = State::kBetween;
   bool has_member_ = false;
+  // Up to the flags.
+  uint8_t head_[4] = {};
+  size_t head_size_ = 0;
 };
 
 }  // namespace
 
 std::unique_ptr<Decoder> OpenGzip(bool extra) {
-  std::unique_ptr<Inflater> inflater = extra ? OpenIsal() : nullptr;
-  if (!inflater) inflater = OpenZlib();
-  return inflater ? std::make_unique<Gzip>(std::move(inflater)) : nullptr;
+  std::unique_ptr<Inflater> zlib = OpenZlib();
+  std::unique_ptr<Inflater> isal = extra && zlib ? OpenIsal() : nullptr;
+  if (isal) return std::make_unique<Gzip>(std::move(isal), std::move(zlib));
+  return zlib ? std::make_unique<Gzip>(std::move(zlib), nullptr) : nullptr;
 }
 
 }  // namespace berth
