@@ -45,8 +45,8 @@ class Decoder {
 };
 
 // gzip of any number of members, each with its checksum verified. What follows the last one is not looked at where it begins with a zero
-// byte, and damage otherwise. By ISA-L where the machine has it and `extra` allows it, else by zlib, which Node brings along; null where
-// there is neither.
+// byte, and damage otherwise. By ISA-L where the machine has it and `extra` allows it, else (and members whose header has fields) by zlib,
+// which Node brings along; null where there is neither.
 std::unique_ptr<Decoder> OpenGzip(bool extra);
 
 // zstd of any number of frames, and skippable ones, by the machine's libzstd; null where there is none, or `extra` is false. Windows are at

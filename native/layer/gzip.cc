@@ -4,9 +4,6 @@
 namespace berth {
 namespace {
 
-// FNAME of a header's flags (RFC 1952, 2.3.1): the only one that what packs layers sets.
-constexpr uint8_t kCommonFlags = 0x08;
-
 class Gzip : public Decoder {
  public:
   // `exact` is zlib, for members that `fast` cannot do; null where `fast` can do all.
@@ -64,11 +61,11 @@ class Gzip : public Decoder {
  private:
   enum class State { kBetween, kHead, kMember, kBehind };
 
-  // When a header comes in pieces, ISA-L computes its own checksum (FHCRC) wrong and loses its way in several fields; it also takes flags
-  // that nobody has defined.
+  // When a header with fields comes in pieces, ISA-L loses its way in them, now and then; it also takes flags that nobody has defined. What
+  // packs layers sets none (RFC 1952, 2.3.1).
   Inflater::Result Begin(Stream* stream) {
-    const bool is_common = (head_[3] & ~kCommonFlags) == 0;
-    inflater_ = is_common || !exact_ ? fast_.get() : exact_.get();
+    const bool has_fields = head_[3] != 0;
+    inflater_ = has_fields && exact_ ? exact_.get() : fast_.get();
     inflater_->Reset();
     Stream head{head_, sizeof(head_), stream->out, stream->out_size};
     return inflater_->Run(&head);
