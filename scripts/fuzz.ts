@@ -1,7 +1,7 @@
 /**
  * Runs the fuzz targets of test/fuzz: what reads bytes of others is fed with inputs that are changed by what they reach.
  *
- *   node dist/scripts/fuzz.js [--seconds N] [TARGET]…      all for 60 s in total without any
+ *   node dist/scripts/fuzz.js [--seconds N] [--seed N] [TARGET]…      all for 60 s in total without any; a random seed without one
  *   node dist/scripts/fuzz.js --input FILE TARGET          one input again
  *
  * TypeScript is watched with V8's coverage (test/fuzz/loop.ts), C++ with libFuzzer under the address and undefined-behaviour sanitizers, which needs
@@ -98,7 +98,6 @@ async function fuzzScript(name: string, ms: number): Promise<Result> {
   const directory = mkdtempSync(join(tmpdir(), 'berth-fuzz-'))
   try {
     const note = join(directory, 'note')
-    const seed = randomInt(1, 2 ** 31)
     const args = [...NODE, RUN, name, String(ms), String(seed), note]
     const { code, output, isTooLate } = await run(process.execPath, args, ms + GRACE_MS)
     if (code === 0) return { ok: true, text: output.trim() }
@@ -154,12 +153,14 @@ async function fuzzNative(name: string, target: NativeTarget, ms: number): Promi
   try {
     const corpus = join(directory, 'corpus')
     mkdirSync(corpus)
-    for (const [i, seed] of target.seeds().entries()) writeFileSync(join(corpus, `seed-${i}`), seed)
+    for (const [i, bytes] of target.seeds().entries())
+      writeFileSync(join(corpus, `seed-${i}`), bytes)
     const seconds = Math.max(1, Math.round(ms / 1000))
     const { code, output } = await run(
       programOf(name),
       [
         `-max_total_time=${seconds}`,
+        `-seed=${seed}`,
         `-artifact_prefix=${directory}/`,
         `-max_len=${INPUT_BYTES_MAX}`,
         '-timeout=60',
@@ -192,8 +193,13 @@ async function again(name: string, file: string): Promise<Ended> {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { seconds: { type: 'string', default: '60' }, input: { type: 'string' } },
+  options: {
+    seconds: { type: 'string', default: '60' },
+    seed: { type: 'string' },
+    input: { type: 'string' },
+  },
 })
+const seed = Number(values.seed ?? randomInt(1, 2 ** 31))
 const known = [...Object.keys(TARGETS), ...Object.keys(NATIVE_TARGETS)]
 const unknown = positionals.find((name) => !known.includes(name))
 if (unknown !== undefined) throw new Error(`no target ${unknown}: ${known.join(', ')}`)
