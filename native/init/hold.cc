@@ -165,25 +165,13 @@ enum class Answer { kFailed, kFd, kPid, kEnd };
 // One message: its fd; or the end of the socket, where that is a word too; or what an 'E' brought.
 Answer Receive(int socket, Fd* fd, pid_t* pid, char (&stage)[32], char (&text)[984]) {
   char bytes[kSyncBytesMax + 1];
-  iovec part = {bytes, kSyncBytesMax};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  ssize_t size;
-  do {
-    size = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  } while (size < 0 && errno == EINTR);
+  int passed;
+  const ssize_t size = ReceiveMessage(socket, bytes, kSyncBytesMax, &passed);
   if (size == 0) return Answer::kEnd;
   int32_t number = 0;
   constexpr size_t kHead = 1 + sizeof(number);
   if (size >= static_cast<ssize_t>(kHead)) std::memcpy(&number, bytes + 1, sizeof(number));
-  const cmsghdr* header = size > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
-    int passed;
-    std::memcpy(&passed, CMSG_DATA(header), sizeof(passed));
+  if (passed >= 0) {
     *fd = Fd(passed);
     if (bytes[0] != kSyncPid) return Answer::kFd;
     *pid = number;

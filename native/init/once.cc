@@ -38,29 +38,16 @@ void Reap(const Fd& pidfd, siginfo_t* info) {
   while (::waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), info, WEXITED) < 0 && errno == EINTR) continue;
 }
 
-void TakeFd(const msghdr& message, Fd* fd) {
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  int number = -1;
-  if (!header || header->cmsg_type != SCM_RIGHTS) return;
-  std::memcpy(&number, CMSG_DATA(header), sizeof(number));
-  *fd = Fd(number);
-}
-
 // Talks until the exec has happened or has failed.
 void Converse(Conversation* c) {
   for (;;) {
     pollfd wait = {c->launched.sync.get(), POLLIN, 0};
     if (::poll(&wait, 1, -1) < 0) continue;
     char bytes[kSyncBytesMax + 1];
-    iovec part = {bytes, kSyncBytesMax};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    msghdr message = {};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof(control);
-    const ssize_t size = ::recvmsg(c->launched.sync.get(), &message, MSG_CMSG_CLOEXEC);
-    if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    int passed;
+    const ssize_t size = ReceiveMessage(c->launched.sync.get(), bytes, kSyncBytesMax, &passed);
+    if (size < 0 && errno == EAGAIN) continue;
+    Fd fd(passed);
     if (size <= 0) {
       c->executed = true;
       return;
@@ -69,12 +56,12 @@ void Converse(Conversation* c) {
     if (bytes[0] == kSyncPid) {
       siginfo_t info = {};
       Reap(c->launched.pidfd, &info);
-      TakeFd(message, &c->launched.pidfd);
+      c->launched.pidfd = static_cast<Fd&&>(fd);
       int32_t pid = 0;
       std::memcpy(&pid, bytes + 1, sizeof(pid));
       c->launched.pid = pid;
     } else if (bytes[0] == kSyncTerminal) {
-      TakeFd(message, &c->terminal);
+      c->terminal = static_cast<Fd&&>(fd);
     } else if (bytes[0] == kSyncReady) {
       (void)!::send(c->launched.sync.get(), &kSyncStart, 1, MSG_NOSIGNAL);
     } else if (bytes[0] == kSyncError) {

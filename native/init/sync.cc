@@ -42,34 +42,6 @@ int g_sync = -1;
   ::_exit(1);
 }
 
-bool ReadAll(int fd, void* to, size_t size) {
-  char* at = static_cast<char*>(to);
-  while (size > 0) {
-    const ssize_t got = ::read(fd, at, size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    at += got;
-    size -= static_cast<size_t>(got);
-  }
-  return true;
-}
-
-// A text of the connection as a file in memory, for it becomes a hook's stdin; -1 where it is empty.
-bool TakeText(int connection, int* file) {
-  uint32_t left = 0;
-  if (!ReadAll(connection, &left, sizeof(left)) || left > kStateBytesMax) return false;
-  if (left == 0) return true;
-  *file = ::memfd_create("state", MFD_CLOEXEC);
-  if (*file < 0) return false;
-  char bytes[4096];
-  while (left > 0) {
-    const size_t size = left < sizeof(bytes) ? left : sizeof(bytes);
-    if (!ReadAll(connection, bytes, size) || ::write(*file, bytes, size) != static_cast<ssize_t>(size)) return false;
-    left -= static_cast<uint32_t>(size);
-  }
-  return true;
-}
-
 // One connection. It takes the place of the socket where it says start.
 bool TakeStart(int listener, StartTexts* texts) {
   const int connection = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
@@ -95,6 +67,33 @@ bool TakeStart(int listener, StartTexts* texts) {
 }
 
 }  // namespace
+
+bool ReadAll(int fd, void* to, size_t size) {
+  char* at = static_cast<char*>(to);
+  while (size > 0) {
+    const ssize_t got = ::read(fd, at, size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    at += got;
+    size -= static_cast<size_t>(got);
+  }
+  return true;
+}
+
+bool TakeText(int connection, int* file) {
+  uint32_t left = 0;
+  if (!ReadAll(connection, &left, sizeof(left)) || left > kStateBytesMax) return false;
+  if (left == 0) return true;
+  *file = ::memfd_create("state", MFD_CLOEXEC);
+  if (*file < 0) return false;
+  char bytes[4096];
+  while (left > 0) {
+    const size_t size = left < sizeof(bytes) ? left : sizeof(bytes);
+    if (!ReadAll(connection, bytes, size) || ::write(*file, bytes, size) != static_cast<ssize_t>(size)) return false;
+    left -= static_cast<uint32_t>(size);
+  }
+  return true;
+}
 
 void SetSync(int fd) { g_sync = fd; }
 int SyncFd() { return g_sync; }
@@ -131,6 +130,26 @@ bool SendMessage(int socket, const void* bytes, size_t size, int fd) {
   return Call(SYS_sendmsg, socket, &message, MSG_NOSIGNAL) == static_cast<long>(size);
 }
 
+ssize_t ReceiveMessage(int socket, void* bytes, size_t size, int* fd) {
+  iovec part = {bytes, size};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  ssize_t got;
+  do {
+    got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  *fd = -1;
+  const cmsghdr* header = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+  if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+    std::memcpy(fd, CMSG_DATA(header), sizeof(*fd));
+  }
+  return got;
+}
+
 void SendPid(pid_t pid, int pidfd) {
   char message[1 + sizeof(int32_t)] = {kSyncPid};
   const int32_t number = pid;
@@ -149,21 +168,8 @@ void SendReady() {
 int AwaitContinue() {
   if (!SendMessage(g_sync, &kSyncHooks, 1, -1)) Die(errno, "sync", "cannot report that the hooks may run");
   char word = 0;
-  iovec part = {&word, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  ssize_t size;
-  do {
-    size = ::recvmsg(g_sync, &message, MSG_CMSG_CLOEXEC);
-  } while (size < 0 && errno == EINTR);
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (size != 1 || word != kSyncContinue || !header || header->cmsg_type != SCM_RIGHTS) ::_exit(1);
   int state = -1;
-  std::memcpy(&state, CMSG_DATA(header), sizeof(state));
+  if (ReceiveMessage(g_sync, &word, 1, &state) != 1 || word != kSyncContinue || state < 0) ::_exit(1);
   return state;
 }
 

@@ -57,8 +57,15 @@ struct StartTexts {
 // Returns when the start is said; ends this process when who should say it has gone.
 StartTexts AwaitStart(int listener);
 
+// All of it; false where it ends before.
+bool ReadAll(int fd, void* to, size_t size);
+// A text of S or C as a file in memory, for it becomes a hook's stdin; -1 where it is empty. The caller closes it, also after a failure.
+bool TakeText(int connection, int* file);
+
 // One message with at most one fd (-1 for none); false with errno set.
 bool SendMessage(int socket, const void* bytes, size_t size, int fd);
+// Waits for one, as recvmsg(2), whatever signals come; `fd` is -1 where none came with it.
+ssize_t ReceiveMessage(int socket, void* bytes, size_t size, int* fd);
 
 }  // namespace berth
 

@@ -137,40 +137,15 @@ pid_t PidOf(int pidfd) {
   return at ? static_cast<pid_t>(::strtol(at + 4, nullptr, 10)) : -1;
 }
 
-bool ReadAll(void* to, size_t size) {
-  char* at = static_cast<char*>(to);
-  while (size > 0) {
-    const ssize_t got = ::read(kCommands, at, size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    at += got;
-    size -= static_cast<size_t>(got);
-  }
-  return true;
-}
-
 // `C`, u32 size, the state for the hooks inside.
 bool PassContinue(const Launched& process) {
   char word = 0;
-  uint32_t size = 0;
-  if (!ReadAll(&word, 1) || word != kSyncContinue || !ReadAll(&size, sizeof(size)) || size > kStateBytesMax) return false;
-  const Fd state(::memfd_create("state", MFD_CLOEXEC));
-  if (!state || ::ftruncate(state.get(), size) != 0) return false;
-  char bytes[4096];
-  for (uint32_t at = 0; at < size;) {
-    const size_t part = size - at < sizeof(bytes) ? size - at : sizeof(bytes);
-    if (!ReadAll(bytes, part) || ::write(state.get(), bytes, part) != static_cast<ssize_t>(part)) return false;
-    at += static_cast<uint32_t>(part);
-  }
+  if (!ReadAll(kCommands, &word, 1) || word != kSyncContinue) return false;
+  int file = -1;
+  const bool whole = TakeText(kCommands, &file);
+  const Fd state(file);
+  if (!whole) return false;
   return SendMessage(process.sync.get(), &kSyncContinue, 1, state.get());
-}
-
-Fd TakeFd(const msghdr& message) {
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (!header || header->cmsg_type != SCM_RIGHTS) return Fd();
-  int number = -1;
-  ::memcpy(&number, CMSG_DATA(header), sizeof(number));
-  return Fd(number);
 }
 
 enum class Step { kGoOn, kReady, kExecuted, kFailed };
@@ -219,22 +194,16 @@ Step Converse(Launch* launch) {
     if (::poll(wait, 2, -1) < 0) continue;
     if (wait[1].revents & (POLLHUP | POLLERR)) return Step::kFailed;
     char bytes[kSyncBytesMax + 1];
-    iovec part = {bytes, kSyncBytesMax};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    msghdr message = {};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof(control);
-    const ssize_t size = ::recvmsg(launch->process.sync.get(), &message, MSG_CMSG_CLOEXEC);
-    if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    int passed;
+    const ssize_t size = ReceiveMessage(launch->process.sync.get(), bytes, kSyncBytesMax, &passed);
+    if (size < 0 && errno == EAGAIN) continue;
     if (size <= 0) {
       if (launch->options.exec) return Step::kExecuted;
       ReportError("create", ECHILD, "the process was killed while it was being made");
       return Step::kFailed;
     }
     bytes[size] = '\0';
-    const Step step = TakeMessage(launch, bytes, static_cast<size_t>(size), TakeFd(message));
+    const Step step = TakeMessage(launch, bytes, static_cast<size_t>(size), Fd(passed));
     if (step != Step::kGoOn) return step;
   }
 }
@@ -264,7 +233,7 @@ int Run(const Options& options) {
   char word = 0;
   if (options.scoped) {
     ReportPid("scope", ::getpid());
-    if (!ReadAll(&word, 1) || word != kGoOn) return 1;
+    if (!ReadAll(kCommands, &word, 1) || word != kGoOn) return 1;
   }
   Arena arena;
   Launch launch;

@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
 import type { Instruction } from '../build/parse.ts'
+import { changedConfig, changeOption } from './change.ts'
 import { type Context, print } from './context.ts'
-import { changedConfig, parseChange } from './import.ts'
+import { interruptible } from './interrupt.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
 import { progressView } from './progress.ts'
 
@@ -21,14 +22,7 @@ export function define(command: Command, context: Context): void {
     .argument('<container>', 'name or id')
     .argument('[name]', 'of the new image')
     .addOption(option('-a, --author <text>', 'who made it', plain))
-    .addOption(
-      option(
-        '-c, --change <instruction>',
-        'CMD, ENTRYPOINT, ENV, LABEL, USER, WORKDIR, EXPOSE, VOLUME and their like, as in a Dockerfile',
-        parseChange,
-        'many',
-      ),
-    )
+    .addOption(changeOption())
     .addOption(option('-m, --message <text>', "of the image's history", plain))
     .option('-p, --pause', 'freeze a running container while its files are read', true)
     .option('--no-pause', 'let it run on: a file that changes just then may be half written')
@@ -43,25 +37,23 @@ export function define(command: Command, context: Context): void {
     )
     .action(async (name: string, image: string | undefined, given: Given) => {
       const { api, engine } = await context.open(() => import('../engine/commit.ts'))
-      const abort = new AbortController()
-      const stop = (): void => abort.abort()
-      process.once('SIGINT', stop).once('SIGTERM', stop)
       const view = progressView(given.quiet === true)
       try {
-        const made = await api.commitContainer(engine, name, {
-          name: image,
-          author: given.author,
-          message: given.message,
-          change: (config) => changedConfig(given.change, config),
-          pause: given.pause,
-          progress: view.report,
-          signal: abort.signal,
-        })
+        const made = await interruptible((signal) =>
+          api.commitContainer(engine, name, {
+            name: image,
+            author: given.author,
+            message: given.message,
+            change: (config) => changedConfig(given.change, config),
+            pause: given.pause,
+            progress: view.report,
+            signal,
+          }),
+        )
         view.finish()
         await (given.format === 'json' ? printJson(made) : print(`${made.id}\n`))
       } finally {
         view.finish()
-        process.off('SIGINT', stop).off('SIGTERM', stop)
       }
     })
 }

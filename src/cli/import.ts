@@ -1,7 +1,6 @@
 import type { Command } from 'commander'
-import { Fault } from '../base/fault.ts'
-import { changedBy, envOf, type RunConfig } from '../build/config.ts'
-import { type Instruction, instruction } from '../build/parse.ts'
+import type { Instruction } from '../build/parse.ts'
+import { changedConfig, changeOption } from './change.ts'
 import { type Context, print } from './context.ts'
 import { openImages } from './image-store.ts'
 import { stdin } from './load.ts'
@@ -22,14 +21,7 @@ export function define(command: Command, context: Context): void {
   command
     .argument('<archive>', 'tar of a root file system, plain, gzip or zstd; - for stdin')
     .argument('[name]', 'of the image')
-    .addOption(
-      option(
-        '-c, --change <instruction>',
-        'CMD, ENTRYPOINT, ENV, LABEL, USER, WORKDIR, EXPOSE, VOLUME and their like, as in a Dockerfile',
-        parseChange,
-        'many',
-      ),
-    )
+    .addOption(changeOption())
     .addOption(option('-m, --message <text>', "of the image's history", plain))
     .addOption(option('--platform <os/arch>', "in place of this machine's", plain))
     .option('-q, --quiet', 'no progress')
@@ -63,29 +55,4 @@ export function define(command: Command, context: Context): void {
         view.finish()
       }
     })
-}
-
-/** An instruction of --change, read as a Dockerfile's. */
-export function parseChange(text: string): Instruction {
-  const step = instruction(text, 1)
-  if (CHANGES.has(step.keyword)) return step
-  throw new Fault('UNIMPLEMENTED', `instruction ${step.keyword} is not supported`)
-}
-
-const CHANGES = new Set(
-  'CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD SHELL STOPSIGNAL USER VOLUME WORKDIR'.split(
-    ' ',
-  ),
-)
-
-/** The image's defaults as the instructions of --change make them. */
-export function changedConfig(changes: readonly Instruction[], before: RunConfig = {}): RunConfig {
-  let config = before
-  for (const step of changes) {
-    const env = envOf(config)
-    const lookup = (name: string): string | undefined => env.get(name)
-    // The command before is the container's: a new ENTRYPOINT leaves it, as in docker commit.
-    config = changedBy(config, step, { lookup, escaper: '\\', hasCommand: true }) ?? config
-  }
-  return config
 }

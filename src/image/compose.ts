@@ -4,17 +4,17 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
 import { Fault } from '../base/fault.ts'
-import {
-  type Descriptor,
-  type Digest,
-  type ImageConfig,
-  type Manifest,
-  MEDIA_TYPES,
-} from '../spec/image.ts'
+import { type Descriptor, type Digest, type ImageConfig, MEDIA_TYPES } from '../spec/image.ts'
 import type { Image } from './catalog.ts'
 import { digestOf, finish } from './digest.ts'
 import { type Loaded, tagName } from './load.ts'
-import { isForeignLayer, LAYER_BYTES_MAX, MANIFEST_BYTES_MAX, parseDocument } from './manifest.ts'
+import {
+  isForeignLayer,
+  LAYER_BYTES_MAX,
+  MANIFEST_BYTES_MAX,
+  ociManifest,
+  parseDocument,
+} from './manifest.ts'
 import { imageRecord } from './pull.ts'
 import { type ImageStore, type Progress, storeLayer } from './store.ts'
 
@@ -143,16 +143,10 @@ export async function composeImage(
   const { config, layers } = options
   const names = options.names.map(tagName)
   const configBytes = Buffer.from(JSON.stringify(config))
-  const manifest: Manifest = {
-    schemaVersion: 2,
-    mediaType: MEDIA_TYPES.ociManifest,
-    config: {
-      mediaType: MEDIA_TYPES.ociConfig,
-      digest: digestOf(configBytes),
-      size: configBytes.length,
-    },
-    layers: layers.map(({ descriptor }) => descriptor),
-  }
+  const manifest = ociManifest(
+    configBytes,
+    layers.map(({ descriptor }) => descriptor),
+  )
   const manifestBytes = Buffer.from(JSON.stringify(manifest))
   const found = {
     mediaType: MEDIA_TYPES.ociManifest,

@@ -22,6 +22,7 @@ import {
   LAYERS_MAX,
   MANIFEST_BYTES_MAX,
   MANIFEST_MEDIA_TYPES,
+  ociManifest,
   parseConfig,
   parseDocument,
 } from './manifest.ts'
@@ -375,16 +376,7 @@ async function dockerImage(
     layers.push({ mediaType: layerMediaType(compression), digest, size })
     names.set(digest, name)
   }
-  const manifest: Manifest = {
-    schemaVersion: 2,
-    mediaType: MEDIA_TYPES.ociManifest,
-    config: {
-      mediaType: MEDIA_TYPES.ociConfig,
-      digest: digestOf(configBytes),
-      size: configBytes.length,
-    },
-    layers,
-  }
+  const manifest = ociManifest(configBytes, layers)
   return {
     manifest,
     manifestBytes: Buffer.from(JSON.stringify(manifest)),

@@ -8,7 +8,7 @@ import {
   MEDIA_TYPES,
   type Platform,
 } from '../spec/image.ts'
-import { algorithmOf, parseDigest, verifyBytes } from './digest.ts'
+import { algorithmOf, digestOf, parseDigest, verifyBytes } from './digest.ts'
 import {
   bad,
   compact,
@@ -61,6 +61,16 @@ const LAYERS: Record<string, Compression> = {
   'application/vnd.oci.image.layer.nondistributable.v1.tar': 'none',
   'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip': 'gzip',
   'application/vnd.oci.image.layer.nondistributable.v1.tar+zstd': 'zstd',
+}
+
+/** The manifest that berth writes for a configuration and its layers. */
+export function ociManifest(config: Uint8Array, layers: Descriptor[]): Manifest {
+  return {
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPES.ociManifest,
+    config: { mediaType: MEDIA_TYPES.ociConfig, digest: digestOf(config), size: config.length },
+    layers,
+  }
 }
 
 /** A layer that a registry need not hold (Windows base layers). */

@@ -8,6 +8,7 @@ import { eventually } from '../lib/eventually.ts'
 import { type PrivateStore, privateStore, storeContent } from '../lib/image-store.ts'
 import { tar } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
+import { refused } from '../lib/refused.ts'
 import { type Behaviour, sha256, TestRegistry } from '../lib/registry.ts'
 
 needs('root')
@@ -62,17 +63,6 @@ function pull(store: PrivateStore, registry: TestRegistry, options: PullOptions 
     certsDirectories: [],
     ...options,
   })
-}
-
-async function refused(work: Promise<unknown>, code: FaultCode, reason: RegExp): Promise<void> {
-  try {
-    await work
-  } catch (error) {
-    assert.is((error as { code?: string }).code, code, String(error))
-    assert.match(String(error), reason)
-    return
-  }
-  assert.unreachable('it was accepted')
 }
 
 const lies: [name: string, make: () => Promise<Parts>, code: FaultCode, reason: RegExp][] = [

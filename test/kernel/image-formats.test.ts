@@ -11,6 +11,7 @@ import { MEDIA_TYPES } from '../../src/spec/image.ts'
 import { type PrivateStore, privateStore, storeContent } from '../lib/image-store.ts'
 import { tar, writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
+import { refused } from '../lib/refused.ts'
 import { sha256, TestRegistry } from '../lib/registry.ts'
 
 needs('root')
@@ -80,17 +81,6 @@ function pull(store: PrivateStore, registry: TestRegistry, name = '1', platform 
 function file(store: PrivateStore, registry: TestRegistry): string {
   const [diffId = ''] = inspectImage(store, `${registry.host}/${REPOSITORY}:1`).image.diffIds
   return readFileSync(join(store.layers.treePath(diffId), 'file'), 'utf8')
-}
-
-async function refused(work: Promise<unknown>, code: FaultCode, reason: RegExp): Promise<void> {
-  try {
-    await work
-  } catch (error) {
-    assert.is((error as { code?: string }).code, code, String(error))
-    assert.match(String(error), reason)
-    return
-  }
-  assert.unreachable('it was accepted')
 }
 
 /** No image and no layer; at most a configuration that is what its digest says, which nothing leads to, so the next collection takes it. */

@@ -32,6 +32,8 @@ export class Oci {
   readonly directory = mkdtempSync(join(tmpdir(), 'berth-oci-'))
   readonly root = join(this.directory, 'state')
   readonly #group = `/berth-oci-test-${process.pid}`
+  /** Begins every command line. */
+  readonly command = [process.execPath, OCI_PROGRAM, '--root', this.root] as const
 
   /** Where a container's cgroup is, on the host. */
   cgroup(id: string): string {
@@ -58,9 +60,8 @@ export class Oci {
 
   /** Runs a command to its end, and to that of whatever holds its output. */
   run(args: readonly string[], options: { input?: string } = {}): Promise<Result> {
-    const child = spawn(process.execPath, [OCI_PROGRAM, '--root', this.root, ...args], {
-      stdio: 'pipe',
-    })
+    const [node, ...first] = this.command
+    const child = spawn(node, [...first, ...args], { stdio: 'pipe' })
     return finish(child, `berth-oci ${args.join(' ')}`, options)
   }
 
@@ -90,9 +91,8 @@ export class Oci {
     const out = openSync(join(this.directory, `${id}.out`), 'w')
     try {
       const words = [...globals, 'create', '--bundle', join(this.directory, id), ...args, id]
-      const child = spawn(process.execPath, [OCI_PROGRAM, '--root', this.root, ...words], {
-        stdio: ['ignore', out, out],
-      })
+      const [node, ...first] = this.command
+      const child = spawn(node, [...first, ...words], { stdio: ['ignore', out, out] })
       const code = await new Promise<number>((resolve, reject) => {
         child.once('error', reject)
         child.once('exit', (status) => resolve(status ?? 128))

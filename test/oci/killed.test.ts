@@ -7,7 +7,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
-import { OCI_PROGRAM, ociOfFile } from '../lib/oci.ts'
+import { ociOfFile } from '../lib/oci.ts'
 import { processesOf } from '../lib/traces.ts'
 
 needs('root', 'cgroup2', 'program:busybox')
@@ -77,9 +77,8 @@ test('berth-oci killed after any time, in create, run, start and delete', async 
   oci.bundle('any', 'exec sleep 1000')
   const bundle = join(oci.directory, 'any')
   const killAfter = async (ms: number, args: readonly string[]) => {
-    const child = spawn(process.execPath, [OCI_PROGRAM, '--root', oci.root, ...args], {
-      stdio: 'ignore',
-    })
+    const [node, ...first] = oci.command
+    const child = spawn(node, [...first, ...args], { stdio: 'ignore' })
     const ended = new Promise((resolve) => child.once('exit', resolve))
     await delay(ms)
     child.kill('SIGKILL')

@@ -85,11 +85,10 @@ pid = int(open('pid').read())
 subprocess.run(oci + ['start', 'orphan'], check=True)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 `
-  const out = execFileSync(
-    'python3',
-    ['-c', script, process.execPath, OCI_PROGRAM, '--root', oci.root],
-    { encoding: 'utf8', cwd: oci.directory },
-  )
+  const out = execFileSync('python3', ['-c', script, ...oci.command], {
+    encoding: 'utf8',
+    cwd: oci.directory,
+  })
   assert.is(out, '23\n')
   await oci.ok(['delete', 'orphan'])
 })
@@ -182,26 +181,16 @@ text = b''
 while b'>' not in text: text += os.read(master, 100)
 print(text.decode().replace('\\r', ''))
 `
-  const out = execFileSync(
-    'python3',
-    ['-c', script, process.execPath, OCI_PROGRAM, '--root', oci.root],
-    { encoding: 'utf8', cwd: oci.directory },
-  )
+  const out = execFileSync('python3', ['-c', script, ...oci.command], {
+    encoding: 'utf8',
+    cwd: oci.directory,
+  })
   assert.match(out, /^\(33, 99\) True\n/)
   assert.match(out, /\/dev\/pts\/0\n/)
   assert.match(out, /<typed>/)
   await oci.ok(['delete', '--force', 'tty'])
 
-  const words = [
-    process.execPath,
-    OCI_PROGRAM,
-    '--root',
-    oci.root,
-    'run',
-    '--bundle',
-    bundle,
-    'tty',
-  ]
+  const words = [...oci.command, 'run', '--bundle', bundle, 'tty']
   const child = spawn('script', ['-qec', words.join(' '), '/dev/null'], { stdio: 'pipe' })
   let shown = ''
   child.stdout.on('data', (bytes: Buffer) => {
@@ -218,13 +207,8 @@ test('signals that come to a run in the foreground go to the program', async () 
     'signal',
     'trap "echo heard; exit 5" USR2; echo ready; while :; do sleep 0.05; done',
   )
-  const child = spawn(
-    process.execPath,
-    [OCI_PROGRAM, '--root', oci.root, 'run', '--bundle', bundle, 'signal'],
-    {
-      stdio: 'pipe',
-    },
-  )
+  const [node, ...first] = oci.command
+  const child = spawn(node, [...first, 'run', '--bundle', bundle, 'signal'], { stdio: 'pipe' })
   let shown = ''
   child.stdout.on('data', (bytes: Buffer) => {
     shown += bytes.toString()
@@ -244,10 +228,7 @@ test("preserved descriptors are the program's, and no other of ours", async () =
         '-c',
         `"$@" ${redirections}`,
         'sh',
-        process.execPath,
-        OCI_PROGRAM,
-        '--root',
-        oci.root,
+        ...oci.command,
         'run',
         '--bundle',
         bundle,

@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { changedConfig, parseChange } from '../../../src/cli/change.ts'
 import { destination, parsePlace, renamed } from '../../../src/cli/cp.ts'
-import { changedConfig, parseChange } from '../../../src/cli/import.ts'
 
 test('a place is in a container where a name and a colon come before any slash or dot', () => {
   assert.equal(parsePlace('web:/etc'), { container: 'web', path: '/etc' })
