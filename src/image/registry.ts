@@ -311,6 +311,9 @@ export class Repository {
       try {
         got = { answer: await call(remote) }
         if (isEnough(got.answer)) return got.answer
+        // It answers for those before it that failed: it is nearer to the registry, or is the registry.
+        last = undefined
+        before.length = 0
       } catch (error) {
         if (error instanceof ConsumerError) throw error.cause
         // An abort, or a bug of ours: no other address will do better.

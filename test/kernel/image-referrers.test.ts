@@ -100,4 +100,42 @@ test('a registry that fails is no registry without signatures', () =>
     assert.match(await repository.referrers(SUBJECT).then(() => 'none', String), /denies referrers/)
   }))
 
+/** Asks a mirror and then a registry, each of which fails with 403 or lists nothing. */
+async function askBoth(mirrorFails: boolean, registryFails: boolean): Promise<string> {
+  const [mirror, registry] = [await TestRegistry.start(), await TestRegistry.start()]
+  try {
+    for (const [one, fails] of [
+      [mirror, mirrorFails],
+      [registry, registryFails],
+    ] as const) {
+      one.behave = (_, response) => {
+        if (fails) response.writeHead(403).end()
+        return fails
+      }
+    }
+    using http = new Http()
+    const reference = parseReference(`${registry.host}/a/b`)
+    const endpoints = [
+      defaultEndpoint(parseReference(`${mirror.host}/a/b`)),
+      defaultEndpoint(reference),
+    ]
+    const repository = new Repository({
+      http,
+      reference,
+      endpoints,
+      credentials: async () => undefined,
+    })
+    return await repository.referrers(SUBJECT).then((found) => `${found.length} found`, String)
+  } finally {
+    await Promise.all([mirror.stop(), registry.stop()])
+  }
+}
+
+test('a registry that lists nothing is believed though its mirror fails, not the other way round', async () => {
+  assert.is(await askBoth(true, false), '0 found')
+  assert.is(await askBoth(false, false), '0 found')
+  assert.match(await askBoth(false, true), /denies referrers/)
+  assert.match(await askBoth(true, true), /denies referrers/)
+})
+
 test.run()
