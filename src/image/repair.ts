@@ -51,7 +51,7 @@ export async function repairStore(
   const roots = await options.roots()
   const repairs: Repair[] = []
   // Blobs first: a layer shall not be made of a damaged one. Images last: by then their layers are as good as they get.
-  const order: readonly Damage['kind'][] = [
+  const order: readonly Repairable['kind'][] = [
     'recipe',
     'blob',
     'catalog',
@@ -62,7 +62,8 @@ export async function repairStore(
   ]
   for (const kind of order) {
     const work = { store, roots, archives: archivesOf(store, recordsOf(store)), signal }
-    for (const each of damage.filter((one) => one.kind === kind)) {
+    const isNow = (one: Damage): one is Repairable => one.kind === kind
+    for (const each of damage.filter(isNow)) {
       repairs.push({ damage: each, ...(await repairOne(each, work)) })
     }
   }
@@ -77,7 +78,10 @@ type Outcome = Omit<Repair, 'damage'>
 const done = (outcome: string): Outcome => ({ isRepaired: true, outcome })
 const left = (outcome: string): Outcome => ({ isRepaired: false, outcome })
 
-function repairOne(damage: Damage, work: Work): Outcome | Promise<Outcome> {
+/** While a container's record is damaged nothing is repaired: its roots cannot be said. */
+type Repairable = Exclude<Damage, { kind: 'record' }>
+
+function repairOne(damage: Repairable, work: Work): Outcome | Promise<Outcome> {
   switch (damage.kind) {
     case 'blob':
       return repairBlob(damage.digest, work)
@@ -94,8 +98,6 @@ function repairOne(damage: Damage, work: Work): Outcome | Promise<Outcome> {
       return repairImage(damage, work)
     case 'container':
       return repairMissing(damage.diffId, work)
-    case 'record':
-      return left('remove the container')
   }
 }
 
