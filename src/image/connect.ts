@@ -18,8 +18,8 @@ export function openRepository(
   options: RegistryOptions,
   warn: (message: string) => void,
 ): Repository {
-  const endpoints = endpointsOf(reference, options, warn)
-  const { helpers } = registriesConf(options, () => undefined)
+  const conf = registriesConf(options, warn)
+  const endpoints = endpointsOf(reference, options, warn, conf)
   return new Repository({
     http: new Http(options.timeouts),
     reference,
@@ -27,6 +27,6 @@ export function openRepository(
     credentials: async ({ domain, path }) =>
       domain === reference.domain && options.credentials !== undefined
         ? options.credentials
-        : findCredentials(domain, path, { helpers }),
+        : findCredentials(domain, path, { helpers: conf.helpers }),
   })
 }

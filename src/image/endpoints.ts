@@ -41,6 +41,7 @@ export function endpointsOf(
   reference: Reference,
   settings: RegistrySettings,
   warn: (message: string) => void,
+  conf: RegistriesConf = registriesConf(settings, warn),
 ): Endpoint[] {
   const directories = settings.certsDirectories ?? CERTS_DIRECTORIES
   const certificates = settings.certsDirectories ?? [
@@ -48,7 +49,7 @@ export function endpointsOf(
     ...CERTIFICATES_DIRECTORIES,
   ]
   const insecure = settings.insecureRegistries ?? []
-  const fromConf = registryEndpoints(registriesConf(settings, warn), reference, insecure)
+  const fromConf = registryEndpoints(conf, reference, insecure)
   const { domain, path } = reference
   const fromFile = (name: string): Endpoint[] | undefined => {
     for (const folder of directories.map((directory) => join(directory, name))) {

@@ -1,7 +1,7 @@
-import { mkdirSync, realpathSync, rmSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { mkdirSync, readdirSync, realpathSync, rmSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
-import { writeFileAtomic } from '../base/file.ts'
+import { TEMPORARY, writeFileAtomic } from '../base/file.ts'
 import { lockFile } from '../kernel/lock.ts'
 import type { Credentials } from './auth.ts'
 import { openRepository, type RegistryOptions } from './connect.ts'
@@ -9,13 +9,19 @@ import { eraseByHelper, type StoredLogin, storeByHelper } from './credential-hel
 import {
   credentialFiles,
   dockerConfigFile,
-  helperOf,
+  exactKeys,
+  FILES_HELPER,
+  helperFor,
+  helperKeysFor,
+  helpersOf,
   keysFor,
   readAuthFile,
-  serverName,
+  readAuthFileIfAllowed,
+  storedKey,
   table,
 } from './credentials.ts'
 import type { RepositoryName } from './endpoint.ts'
+import { type RegistrySettings, registriesConf } from './endpoints.ts'
 import { Retry, retrying } from './http.ts'
 import { parseRegistry } from './reference.ts'
 
@@ -33,8 +39,9 @@ export interface LoggedIn {
 }
 
 /**
- * Asks the registry whether it accepts the login, and keeps it where docker and podman find it: in the helper that the file names, else in the
- * file itself (0600): the first that holds one for this server, else docker's. UNAUTHENTICATED where it is refused: nothing is changed.
+ * Asks the registry whether it accepts the login, and keeps it where docker and podman find it: in the first helper of registries.conf, else in
+ * the helper that the file names, else in the file itself (0600): the first that holds one for this server, else docker's. UNAUTHENTICATED
+ * where it is refused: nothing is changed. PERMISSION_DENIED where the file cannot be read: what else is in it would be lost.
  */
 export async function logIn(
   server: string,
@@ -47,53 +54,66 @@ export async function logIn(
   const name = parseRegistry(server)
   checkPair(login)
   const isChecked = await isAccepted(name, login, options)
+  const answer = { server: serverText(name), isChecked }
+  const [first = FILES_HELPER] = helpersOf(confHelpers(options))
+  if (first !== FILES_HELPER) {
+    await storeByHelper(first, serverText(name), login)
+    return { ...answer, kept: programOf(first), isPlain: false }
+  }
   const file = fileFor(name)
   let kept = file
   await changeAuthFile(file, async (config) => {
-    const key = keyOf(name)
-    const helper = helperOf(config, [key, name.domain])
+    const key = storedKey(name)
+    const helper = helperFor(config, name)?.helper
     if (helper !== undefined) await storeByHelper(helper, key, login)
     const auths = { ...table(config, 'auths') }
     for (const old of keysFor(config, name)) delete auths[old]
     const pair = Buffer.from(`${login.username}:${login.password}`).toString('base64')
     // With a helper the empty entry says that there is a login (docker's way).
     auths[key] = helper === undefined ? { auth: pair } : {}
-    if (helper !== undefined) kept = `docker-credential-${helper}`
+    if (helper !== undefined) kept = programOf(helper)
     return { ...config, auths }
   })
-  return { server: serverText(name), kept, isPlain: kept === file, isChecked }
+  return { ...answer, kept, isPlain: kept === file }
 }
 
 /** Forgets the login for a server in every file and helper that has it. What it was taken from; nothing where there was none. */
-export async function logOut(server: string): Promise<string[]> {
+export async function logOut(server: string, settings: RegistrySettings = {}): Promise<string[]> {
   const name = parseRegistry(server)
-  const from: string[] = []
+  const from = new Set<string>()
+  const erase = async (helper: string, keys: readonly string[]): Promise<void> => {
+    for (const key of keys) if (await eraseByHelper(helper, key)) from.add(programOf(helper))
+  }
+  for (const helper of helpersOf(confHelpers(settings))) {
+    if (helper !== FILES_HELPER) await erase(helper, exactKeys(name))
+  }
   for (const file of credentialFiles()) {
-    const config = readAuthFile(file)
+    const config = readAuthFileIfAllowed(file)
     if (config === undefined) continue
-    const key = keyOf(name)
-    const helper = helperOf(config, [key, name.domain])
-    if (helper !== undefined && (await eraseByHelper(helper, key))) {
-      from.push(`docker-credential-${helper}`)
-    }
+    const found = helperFor(config, name)
+    if (found !== undefined) await erase(found.helper, helperKeysFor(found, name))
     if (keysFor(config, name).length === 0) continue
     await changeAuthFile(file, async (now) => {
       const auths = { ...table(now, 'auths') }
       for (const old of keysFor(now, name)) delete auths[old]
       return { ...now, auths }
     })
-    if (!from.includes(file)) from.push(file)
+    from.add(file)
   }
-  return from
+  return [...from]
+}
+
+/** Keys that berth does not know are told of by whoever opens a repository. */
+function confHelpers(settings: RegistrySettings): readonly string[] | undefined {
+  return registriesConf(settings, () => undefined).helpers
+}
+
+function programOf(helper: string): string {
+  return `docker-credential-${helper}`
 }
 
 function serverText({ domain, path }: RepositoryName): string {
   return path === '' ? domain : `${domain}/${path}`
-}
-
-/** docker knows hosts only, podman what is below them too. */
-function keyOf(name: RepositoryName): string {
-  return name.path === '' ? serverName(name.domain) : serverText(name)
 }
 
 function checkPair({ username, password }: StoredLogin): void {
@@ -106,10 +126,13 @@ function checkPair({ username, password }: StoredLogin): void {
   }
 }
 
-/** Where a login is asked for first wins: one that stands there already is replaced, not hidden behind. */
+/** Where a login is asked for first wins: one that stands there already, or in the helper named there, is replaced, not hidden behind. */
 function fileFor(name: RepositoryName): string {
   const files = credentialFiles()
-  const holding = files.find((file) => keysFor(readAuthFile(file) ?? {}, name).length > 0)
+  const holding = files.find((file) => {
+    const config = readAuthFileIfAllowed(file) ?? {}
+    return keysFor(config, name).length > 0 || helperFor(config, name) !== undefined
+  })
   if (holding !== undefined) return holding
   const [first = dockerConfigFile()] = files
   return files.length === 1 ? first : dockerConfigFile()
@@ -159,6 +182,10 @@ async function changeAuthFile(
   // Another berth may do the same now. The lock goes with its file: whoever waits for it makes it anew.
   using _lock = await lockFile(`${path}.lock`, { exclusive: true })
   try {
+    // What a killed one has left holds every login. The lock says that nobody writes it now.
+    for (const left of readdirSync(dirname(path))) {
+      if (left.startsWith(basename(path) + TEMPORARY)) rmSync(join(dirname(path), left))
+    }
     const changed = await change(readAuthFile(path) ?? {})
     writeFileAtomic(path, `${JSON.stringify(changed, null, '\t')}\n`, {
       mode: 0o600,
