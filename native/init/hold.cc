@@ -20,6 +20,7 @@
 #include "child.h"
 #include "clone.h"
 #include "drop.h"
+#include "pidfd.h"
 #include "sync.h"
 
 namespace berth {
@@ -249,7 +250,7 @@ const char* Objection(const ContainerPlan& plan, const HoldOptions& options) {
 
 void End(pid_t pid, int pidfd) {
   if (pid <= 0) return;
-  ::syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
+  (void)SignalPidfd(pidfd, SIGKILL);
   while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) continue;
 }
 

@@ -17,6 +17,7 @@
 #include "child.h"
 #include "clone.h"
 #include "path.h"
+#include "pidfd.h"
 #include "sync.h"
 
 namespace berth {
@@ -171,18 +172,6 @@ ssize_t ReadProc(int proc, const char* path, char (*text)[kProcBytesMax]) {
   const ssize_t size = ::read(fd.get(), *text, sizeof(*text) - 1);
   (*text)[size < 0 ? 0 : size] = '\0';
   return size;
-}
-
-// The pid behind a pidfd, as the procfs shows it; -1 when it is gone.
-pid_t PidOf(int proc, int pidfd) {
-  char path[48];
-  char text[kProcBytesMax];
-  std::snprintf(path, sizeof(path), "self/fdinfo/%d", pidfd);
-  if (ReadProc(proc, path, &text) < 0) return -1;
-  const char* line = std::strstr(text, "\nPid:");
-  const pid_t pid = line ? static_cast<pid_t>(std::strtol(line + 5, nullptr, 10)) : -1;
-  if (pid <= 0) errno = ESRCH;
-  return pid > 0 ? pid : -1;
 }
 
 // The cgroup in which the first process is now. `cgroup` is the container's directory; the process's path begins with

@@ -18,6 +18,7 @@
 #include "../common/json.h"
 #include "../common/sealed.h"
 #include "../init/launch.h"
+#include "../init/pidfd.h"
 #include "../init/sync.h"
 #include "relay.h"
 
@@ -29,6 +30,7 @@ enum : int { kReport = 3, kCommands = 4, kPlan = 5, kPlace = 6, kProgramStdio = 
 
 constexpr int kBacklog = 16;
 constexpr char kGoOn = 'G';
+constexpr char kKilled[] = "the process was killed while it was being made";
 constexpr char kTerminalName[] = "/dev/ptmx";
 
 struct Options {
@@ -43,6 +45,8 @@ struct Launch {
   Options options;
   Launched process;
   Fd terminal;
+  // `process` is the second of two clones.
+  bool passed_on = false;
 };
 
 void Report(const JsonWriter& json) {
@@ -124,19 +128,6 @@ int Reap(const Fd& pidfd) {
   return info.si_code == CLD_EXITED ? info.si_status : kSignalBase + info.si_status;
 }
 
-// The number, in our PID namespace, of the process behind a pidfd.
-pid_t PidOf(int pidfd) {
-  char path[64];
-  char text[512];
-  ::snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-  const Fd file(::open(path, O_RDONLY | O_CLOEXEC));
-  const ssize_t size = file ? ::read(file.get(), text, sizeof(text) - 1) : -1;
-  if (size <= 0) return -1;
-  text[size] = 0;
-  const char* at = ::strstr(text, "Pid:");
-  return at ? static_cast<pid_t>(::strtol(at + 4, nullptr, 10)) : -1;
-}
-
 // `C`, u32 size, the state for the hooks inside.
 bool PassContinue(const Launched& process) {
   char word = 0;
@@ -159,15 +150,28 @@ Step TakeError(const char* bytes, size_t size) {
   return Step::kFailed;
 }
 
+// The real first process, which the one that we have cloned has made.
+Step TakeSecond(Launch* launch, Fd pidfd) {
+  const pid_t pid = PidOf(pidfd.get());
+  if (pid <= 0) {
+    // Dead and reaped before it was told of: a process of a PID namespace that it has joined may do that.
+    ReportError("create", ECHILD, kKilled);
+    return Step::kFailed;
+  }
+  Reap(launch->process.pidfd);
+  launch->passed_on = true;
+  launch->process.pid = pid;
+  launch->process.pidfd = static_cast<Fd&&>(pidfd);
+  return Step::kGoOn;
+}
+
 Step TakeMessage(Launch* launch, const char* bytes, size_t size, Fd passed) {
   Launched& process = launch->process;
   switch (bytes[0]) {
     case kSyncPid:
-      if (!passed) break;
-      Reap(process.pidfd);
-      process.pid = PidOf(passed.get());
-      process.pidfd = static_cast<Fd&&>(passed);
-      return Step::kGoOn;
+      // Once: who takes the second process over by ptrace(2) must not have us report, and kill, another one.
+      if (!passed || launch->passed_on) break;
+      return TakeSecond(launch, static_cast<Fd&&>(passed));
     case kSyncTerminal:
       launch->terminal = static_cast<Fd&&>(passed);
       if (!launch->options.console || SendTerminalTo(launch->options.console, launch->terminal.get())) return Step::kGoOn;
@@ -199,7 +203,7 @@ Step Converse(Launch* launch) {
     if (size < 0 && errno == EAGAIN) continue;
     if (size <= 0) {
       if (launch->options.exec) return Step::kExecuted;
-      ReportError("create", ECHILD, "the process was killed while it was being made");
+      ReportError("create", ECHILD, kKilled);
       return Step::kFailed;
     }
     bytes[size] = '\0';
@@ -243,7 +247,7 @@ int Run(const Options& options) {
   const Step step = Converse(&launch);
   if (step == Step::kFailed) {
     launch.process.sync.Reset();
-    ::kill(launch.process.pid, SIGKILL);
+    SignalPidfd(launch.process.pidfd.get(), SIGKILL);
     Reap(launch.process.pidfd);
     return 1;
   }

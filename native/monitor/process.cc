@@ -8,8 +8,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
+
+#include "../init/pidfd.h"
 
 namespace berth {
 namespace {
@@ -17,19 +18,6 @@ namespace {
 Process* g_first = nullptr;
 int g_oom_original = 0;
 bool g_oom_changed = false;
-
-// The number, in our PID namespace, of the process behind a pidfd.
-pid_t PidOf(int pidfd) {
-  char path[64];
-  char text[512];
-  snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-  const Fd file(open(path, O_RDONLY | O_CLOEXEC));
-  const ssize_t size = file ? read(file.get(), text, sizeof(text) - 1) : -1;
-  if (size <= 0) return -1;
-  text[size] = 0;
-  const char* at = strstr(text, "Pid:");
-  return at == nullptr ? -1 : static_cast<pid_t>(strtol(at + 4, nullptr, 10));
-}
 
 void Copy(char* to, size_t capacity, const char* from, size_t size) {
   if (size >= capacity) size = capacity - 1;
@@ -94,7 +82,7 @@ void Process::Start() {
 }
 
 bool Process::Signal(int signal) {
-  return syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0) == 0;
+  return SignalPidfd(pidfd_.get(), signal);
 }
 
 void Process::Kill() { Signal(SIGKILL); }
