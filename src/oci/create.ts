@@ -86,7 +86,7 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   undo.push('the cgroup', () => destroyCgroup(plan.cgroup))
   inScope?.goOn()
   const launch = inScope ?? begin()
-  undo.push('the process', () => launch.close())
+  undo.push('the process', () => launch.abandon())
   const pid = await untilReady(launch, spec, begun)
   const record = { ...begun, pid, startTime: processTimes(pid)?.startTime ?? '' }
   writeRecord(place, record)

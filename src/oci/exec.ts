@@ -61,7 +61,7 @@ export async function execInContainer(
     }
     return { pid, launch }
   } catch (error) {
-    await launch.close()
+    await launch.abandon()
     throw error
   }
 }

@@ -1,4 +1,5 @@
 import { openSync, read, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -7,6 +8,7 @@ import { scopeCommand } from '../cgroup/index.ts'
 import { replyFault } from '../container/monitor-fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
 import { Fd } from '../kernel/fd.ts'
+import { openProcess, signalProcess } from '../kernel/process.ts'
 
 const PROGRAM = fileURLToPath(new URL('berth-launch', NATIVE_DIRECTORY))
 /** A line of a report: an error's text is the longest. */
@@ -47,6 +49,8 @@ export class Launch {
   readonly #commands: Fd
   readonly #ended: Promise<unknown>
   readonly #complaint: Fd
+  /** Of the process that was made, from its report on. */
+  #process: Fd | undefined
   #text = ''
 
   constructor(request: LaunchRequest) {
@@ -112,9 +116,10 @@ export class Launch {
 
   #line(): Report {
     const end = this.#text.indexOf('\n')
-    const line = JSON.parse(this.#text.slice(0, end)) as Record<string, unknown>
+    const line = JSON.parse(this.#text.slice(0, end)) as Report & Record<string, unknown>
     this.#text = this.#text.slice(end + 1)
-    if (line['stage'] !== undefined) throw replyFault(this.#what, line)
+    if (line.stage !== undefined) throw replyFault(this.#what, line)
+    if (line.pid !== undefined) this.#process = openProcess(line.pid)
     return line
   }
 
@@ -143,11 +148,21 @@ export class Launch {
     }
   }
 
-  /** Closes our ends and waits for its own: before the process is whole this kills it. */
-  /** May be called again. */
+  /** What was begun has failed: ends the process, too, where it is whole already, for else berth-launch would wait for it. */
+  async abandon(): Promise<void> {
+    if (this.#process) signalProcess(this.#process, constants.signals.SIGKILL)
+    await this.close()
+  }
+
+  /**
+   * Closes our ends and waits for its own, in the foreground for that of the process. Before the process is whole this kills it. May be called again, as
+   * abandon() may.
+   */
   async close(): Promise<void> {
     this.#commands.close()
     await this.#ended
+    this.#process?.close()
+    this.#process = undefined
     this.#reports.close()
     this.#complaint.close()
   }

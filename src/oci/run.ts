@@ -27,6 +27,7 @@ export async function runContainer(
     if (!request.keep) await deleteContainer(root, place, { force: true, warn })
     return code
   } catch (error) {
+    await launch.abandon()
     await deleteContainer(root, place, { force: true, warn })
     throw error
   } finally {

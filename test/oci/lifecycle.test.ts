@@ -285,6 +285,30 @@ test('a failed creation leaves nothing, and says why in the log', async () => {
   }
 })
 
+test('a failure once the process is there ends the process, and nothing waits for it', async () => {
+  const bundle = oci.bundle('late', 'exec sleep 1000')
+  const pidFile = join(oci.directory, 'missing/pid')
+  const args = ['--bundle', bundle, '--pid-file', pidFile, 'late']
+  for (const command of [['run'], ['run', '--detach'], ['create']]) {
+    await oci.refused([...command, ...args], /ENOENT.*missing/)
+    assert.not.ok(existsSync(join(oci.root, 'late')))
+    assert.not.ok(existsSync(oci.cgroup('late')))
+  }
+  await oci.create('late')
+  await oci.ok(['start', 'late'])
+  for (const more of [[], ['--detach']]) {
+    await oci.refused(
+      ['exec', ...more, '--pid-file', pidFile, 'late', 'sleep', '1000'],
+      /ENOENT.*missing/,
+    )
+  }
+  const { pid } = await state('late')
+  await eventually('only the first process is left', async () => {
+    return (await oci.ok(['ps', '--format', 'json', 'late'])) === `[${pid}]\n`
+  })
+  await oci.ok(['delete', '--force', 'late'])
+})
+
 test('two that create one id at once: one has it', async () => {
   oci.bundle('twice', 'exec sleep 1000')
   const codes = await Promise.all([oci.create('twice'), oci.create('twice')])
