@@ -66,5 +66,7 @@ export function harmless(text: string): string {
 /** Whether the error is a failed system call with this errno name, as Node and the addon report it. */
 export function isErrno(error: unknown, ...codes: readonly string[]): boolean {
   if (!(error instanceof Error) || !('code' in error)) return false
-  return typeof error.code === 'string' && codes.includes(error.code)
+  // One number on Linux, of which Node and strerrorname_np(3) have each another name.
+  const code = error.code === 'ENOTSUP' ? 'EOPNOTSUPP' : error.code
+  return typeof code === 'string' && codes.includes(code)
 }

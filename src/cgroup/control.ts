@@ -1,4 +1,4 @@
-import { openSync, readdirSync, readFileSync, readSync } from 'node:fs'
+import { openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { monotonicMs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
@@ -64,9 +64,8 @@ export function isFrozen(directory: string): boolean {
 
 /** The processes of the group and of all groups below it; none where it is gone. */
 export function groupProcesses(directory: string): number[] {
-  const pids = readProcesses(directory)
-  for (const child of childGroups(directory)) pids.push(...groupProcesses(join(directory, child)))
-  return pids
+  const below = childGroups(directory).map((child) => groupProcesses(join(directory, child)))
+  return [readProcesses(directory), ...below].flat()
 }
 
 function readProcesses(directory: string): number[] {
@@ -84,6 +83,8 @@ function readProcesses(directory: string): number[] {
 
 function childGroups(directory: string): string[] {
   try {
+    // A directory has a link for its name, one for its `.` and one for the `..` of each directory in it: most have none, and need not be listed.
+    if (statSync(directory).nlink === 2) return []
     return readdirSync(directory, { withFileTypes: true })
       .filter((entry) => entry.isDirectory())
       .map((entry) => entry.name)

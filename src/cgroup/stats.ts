@@ -132,7 +132,7 @@ function readIfThere(file: string): string | undefined {
   try {
     return readFileIfAny(file)
   } catch (error) {
-    if (isErrno(error, 'ENODEV', 'EOPNOTSUPP', 'ENOTSUP')) return undefined
+    if (isErrno(error, 'ENODEV', 'EOPNOTSUPP')) return undefined
     throw error
   }
 }
@@ -142,7 +142,7 @@ export function textIfThere(texts: Texts, path: string): string | undefined {
   try {
     return texts(path)
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ENODEV', 'EOPNOTSUPP', 'ENOTSUP')) return undefined
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ENODEV', 'EOPNOTSUPP')) return undefined
     throw error
   }
 }

@@ -104,15 +104,6 @@ export async function look(node: Node, containers: readonly Container[]): Promis
 
 /** Of a running container; undefined where its cgroup is just going away. */
 export function containerFigures(at: Look, container: Container): Figures | undefined {
-  try {
-    return figuresOf(at, container)
-  } catch (error) {
-    if (isErrno(error, 'ENODEV')) return undefined
-    throw error
-  }
-}
-
-function figuresOf(at: Look, container: Container): Figures | undefined {
   const { cgroup, record, status } = container
   const seenNs = nowNs()
   const stats = groupStats(cgroup)

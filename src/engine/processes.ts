@@ -1,7 +1,6 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readFileIfAny } from '../base/file.ts'
+import { groupProcesses } from '../cgroup/index.ts'
 import type { Texts } from '../kernel/read-files.ts'
 import { findContainer } from './find.ts'
 import type { Engine } from './open.ts'
@@ -41,31 +40,8 @@ export const statFile = (pid: number): string => `/proc/${pid}/stat`
 /** Every process in a cgroup and the cgroups below it, ascending. */
 export function groupPids(cgroup: string): number[] {
   if (cgroup === '') return []
-  const pids: number[] = []
-  const walk = (directory: string): void => {
-    const text = readFileIfAny(join(directory, 'cgroup.procs'))
-    for (const line of text?.split('\n') ?? []) {
-      if (line !== '' && pids.length < PROCESSES_MAX) pids.push(Number(line))
-    }
-    if (!hasGroups(directory)) return
-    for (const entry of list(directory)) if (entry.isDirectory()) walk(join(directory, entry.name))
-  }
-  walk(cgroup)
-  return pids.sort((a, b) => a - b)
-}
-
-/** A directory has a link for its name, one for its `.` and one for the `..` of each directory in it. */
-function hasGroups(directory: string): boolean {
-  return (statSync(directory, { throwIfNoEntry: false })?.nlink ?? 0) !== 2
-}
-
-function list(directory: string) {
-  try {
-    return readdirSync(directory, { withFileTypes: true })
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENODEV')) return []
-    throw error
-  }
+  const pids = groupProcesses(cgroup).sort((a, b) => a - b)
+  return pids.slice(0, PROCESSES_MAX)
 }
 
 /** One process's row; undefined when it has ended meanwhile. */

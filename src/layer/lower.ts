@@ -185,7 +185,7 @@ export function isOpaque(fd: number): boolean {
   try {
     return binding.fgetxattr(fd, OPAQUE).toString() === 'y'
   } catch (error) {
-    if (isErrno(error, 'ENODATA', 'EOPNOTSUPP', 'ENOTSUP')) return false
+    if (isErrno(error, 'ENODATA', 'EOPNOTSUPP')) return false
     throw error
   }
 }
@@ -206,7 +206,7 @@ function xattrNames(fd: number): string[] {
   try {
     return binding.flistxattr(fd)
   } catch (error) {
-    if (isErrno(error, 'EOPNOTSUPP', 'ENOTSUP')) return []
+    if (isErrno(error, 'EOPNOTSUPP')) return []
     throw error
   }
 }

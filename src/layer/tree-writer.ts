@@ -464,7 +464,7 @@ function explain(error: unknown, entry: TarEntry): Fault {
   if (isErrno(error, 'ENAMETOOLONG', 'ENOTDIR', 'ELOOP', 'ENOENT', 'EINVAL')) {
     return new Fault('INVALID_ARGUMENT', `${what}: ${reasonOf(error)}`, { cause: error })
   }
-  if (isErrno(error, 'EOPNOTSUPP', 'ENOTSUP', 'EPERM', 'EROFS', 'EACCES')) {
+  if (isErrno(error, 'EOPNOTSUPP', 'EPERM', 'EROFS', 'EACCES')) {
     return new Fault(
       'FAILED_PRECONDITION',
       `${what}: the file system or the kernel does not allow it: ${reasonOf(error)}`,

@@ -21,6 +21,8 @@ export interface ExecOptions {
   readonly timeoutMs: number
   /** Nobody but the caller has a use for it: it is killed when that one leaves. */
   readonly owned?: boolean
+  /** Closes the connection, also while the program is still being made. */
+  readonly signal?: AbortSignal
 }
 
 /** A further program in a running container. The connection is the session's alone and ends with it. */
@@ -32,7 +34,12 @@ export async function execContainer(
   mustRun(container)
   const process = await processOf(node, container, options)
   const monitor = await connectMonitor(node.at.monitor(container.pod.id))
+  const { signal } = options
+  const leave = (): void => monitor.close()
+  signal?.addEventListener('abort', leave)
+  void monitor.lost.then(() => signal?.removeEventListener('abort', leave))
   try {
+    signal?.throwIfAborted()
     const asked = monitor.exec({
       containerId: container.id,
       execId: randomBytes(16).toString('hex'),
@@ -49,6 +56,7 @@ export async function execContainer(
     return { session, monitor }
   } catch (error) {
     monitor.close()
+    signal?.throwIfAborted()
     throw error
   }
 }
@@ -110,13 +118,11 @@ export async function execSync(
     stdin: false,
     timeoutMs,
     owned: true,
+    signal,
   })
   const parts = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
   let room = bytesMax
-  const leave = (): void => monitor.close()
-  signal.addEventListener('abort', leave)
   try {
-    signal.throwIfAborted()
     for await (const { stream, data } of session.output) {
       const taken = data.subarray(0, room)
       if (taken.length === 0) continue
@@ -137,7 +143,6 @@ export async function execSync(
       code: exit.code,
     }
   } finally {
-    signal.removeEventListener('abort', leave)
     monitor.close()
   }
 }

@@ -39,12 +39,15 @@ export async function sampleAll(rates: Rates, cgroups: readonly string[]): Promi
   if (cgroups.length === 0) return new Map()
   const { controllers } = cgroupHost()
   const names = statFiles(controllers)
-  if (!controllers.includes('memory') || !controllers.includes('pids')) names.push(...PIDS_FILES)
+  const lacksPids = !controllers.includes('memory') || !controllers.includes('pids')
+  if (lacksPids) names.push(...PIDS_FILES)
   const texts = await readTexts(cgroups.flatMap((each) => names.map((name) => `${each}/${name}`)))
   const timeNs = nowNs()
   const looks = cgroups.map((cgroup) => {
     const stats = groupStats(cgroup, texts)
-    return { cgroup, stats, pids: needsPids(stats) ? pidsOf(cgroup, texts) : [] }
+    if (!needsPids(stats)) return { cgroup, stats, pids: [] }
+    // On another host it is this group alone that lacks them: it is just going away.
+    return { cgroup, stats, pids: lacksPids ? pidsOf(cgroup, texts) : groupPids(cgroup) }
   })
   const pids = looks.flatMap(({ stats, pids }) => (stats.memory === undefined ? pids : []))
   const processes = pids.length === 0 ? texts : await readTexts(pids.map(statFile))

@@ -1,6 +1,9 @@
 /** ExecSync with programs that write too much, and clients that go away. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { groupPids } from '../../src/engine/processes.ts'
 import { CriDaemon, failure, runContainer, runPod } from '../lib/cri.ts'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
@@ -46,6 +49,30 @@ test('a client that goes away leaves no call behind, and no program', async () =
     const { stats } = await daemon.call('PodSandboxStats', { podSandboxId: pod.id })
     return stats?.linux?.process?.processCount?.value === '1'
   })
+})
+
+test('a client that goes away before the program has begun leaves no call behind either', async () => {
+  const pod = await runPod(daemon)
+  const containerId = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+  const { info } = await daemon.call('ContainerStatus', { containerId, verbose: true })
+  const cgroup: string = JSON.parse(info['info'] ?? '').cgroup
+  const count = () => readFileSync(join(cgroup, 'cgroup.stat'), 'utf8')
+  const [before, ended] = [count(), daemon.log.length]
+  // Where nothing can begin.
+  writeFileSync(join(cgroup, 'cgroup.freeze'), '1')
+  try {
+    const asked = failure(
+      daemon.call('ExecSync', { containerId, cmd: ['probe', 'true'] }, { deadlineMs: 1000 }),
+    )
+    await eventually('it is being made', () => count() !== before)
+    assert.is((await asked).code, DEADLINE_EXCEEDED)
+    await eventually('the call has ended', () =>
+      /method=ExecSync .*code=CANCELLED/.test(daemon.log.slice(ended)),
+    )
+    await eventually('what was made of it is gone', () => groupPids(cgroup).length === 1)
+  } finally {
+    writeFileSync(join(cgroup, 'cgroup.freeze'), '0')
+  }
 })
 
 test.after.each(async () => {

@@ -1,14 +1,20 @@
 /** A container that may write to the host's directory of logs (a hostPath of it is common) puts links there for berth, which writes as root. */
+import { execFileSync } from 'node:child_process'
 import {
+  closeSync,
+  constants,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { Socket } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
@@ -71,6 +77,47 @@ test('the log itself is a link', async () => {
   await failure(daemon.call('StartContainer', { containerId }))
   assert.equal(logLines(victim), [])
   rmSync(victim)
+})
+
+test("the pod's directory itself is a link", async () => {
+  const logDirectory = join(directory, 'moved')
+  const { containerId } = await created('0.log', ['probe', 'echo', 'x'], `${logDirectory}/`)
+  rmSync(logDirectory, { recursive: true })
+  symlinkSync(precious, logDirectory)
+  const { text } = await failure(daemon.call('StartContainer', { containerId }))
+  assert.match(text, /log/)
+  assert.equal(readdirSync(precious), [])
+})
+
+test('the log is a fifo: nobody opens it', async () => {
+  const { containerId, logs } = await created('0.log', ['probe', 'echo', 'x'])
+  const fifo = join(logs, '0.log')
+  execFileSync('mkfifo', [fifo])
+  // Where a writer comes and goes, its reader is told of the end; not before.
+  const reader = new Socket({ fd: openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK) })
+  let wasOpened = false
+  reader.on('end', () => {
+    wasOpened = true
+  })
+  reader.resume()
+  try {
+    const { text } = await failure(daemon.call('StartContainer', { containerId }))
+    assert.match(text, /log.*Invalid argument/)
+    await delay(100)
+    assert.not.ok(wasOpened)
+    closeSync(openSync(fifo, 'w'))
+    await eventually('its reader would have been told', () => wasOpened)
+  } finally {
+    reader.destroy()
+  }
+})
+
+test('the log is a device: it is not opened, which alone may start a watchdog or rewind a tape', async () => {
+  const { containerId, logs } = await created('0.log', ['probe', 'echo', 'x'])
+  // No driver has this number (devices.txt keeps it for local use): the opening of it would be ENXIO, and EACCES where there are no devices.
+  execFileSync('mknod', [join(logs, '0.log'), 'c', '60', '0'])
+  const { text } = await failure(daemon.call('StartContainer', { containerId }))
+  assert.match(text, /log.*Invalid argument/)
 })
 
 test('a link that comes later, before the log is opened anew: the old one is written on', async () => {

@@ -19,6 +19,7 @@ import {
   updateGroup,
   waitEmpty,
 } from '../../src/cgroup/index.ts'
+import { groupPids } from '../../src/engine/processes.ts'
 import type { Resources } from '../../src/spec/runtime.ts'
 import { inGroup } from '../lib/in-group.ts'
 import { needing, needs } from '../lib/needs.ts'
@@ -104,6 +105,21 @@ test('kill ends every process of the group and of those below, and removal waits
   await removeGroup(directory)
   assert.not(existsSync(directory))
   for (const [, signal] of await Promise.all(exits)) assert.is(signal, 'SIGKILL')
+})
+
+test('a threaded group, which gives no list of its own, hides none of the processes and fails no look at them', async () => {
+  const { directory } = await make()
+  const child = await inGroup(directory, 'sleep 1000')
+  const inner = join(directory, 'inner')
+  mkdirSync(inner)
+  writeFileSync(join(inner, 'cgroup.type'), 'threaded')
+  assert.throws(() => readFileSync(join(inner, 'cgroup.procs')), /ENOTSUP/)
+  writeFileSync(join(inner, 'cgroup.threads'), String(child.pid))
+  assert.ok(groupPids(directory).includes(child.pid ?? 0))
+  const exit = once(child, 'exit')
+  killGroup(directory)
+  await exit
+  await removeGroup(directory)
 })
 
 test('a group that somebody else removes at the moment of its end is seen to be gone', async () => {

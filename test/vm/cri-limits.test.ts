@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { sampleAll } from '../../src/pod/stats.ts'
 import type * as cri from '../../src/spec/cri.ts'
 import {
   CriDaemon,
@@ -615,6 +616,22 @@ test('statistics are what the cgroup says', () =>
       [id],
     )
   }))
+
+test('a container that goes away while it is measured costs nobody the others', async () => {
+  const [gone, there] = [join(cgroupRoot(), 'gone'), join(cgroupRoot(), 'there')]
+  // With controllers that its parent does not hand down.
+  const bare = join(there, 'bare')
+  mkdirSync(bare, { recursive: true })
+  try {
+    const samples = await sampleAll(new Map(), [gone, there, bare])
+    assert.equal(samples.get(gone)?.stats.memory, undefined)
+    assert.is(samples.get(gone)?.processes, 0n)
+    assert.is(samples.get(there)?.stats.pids?.current, 0n)
+    assert.is(samples.get(bare)?.processes, 0n)
+  } finally {
+    for (const directory of [bare, there]) rmdirSync(directory)
+  }
+})
 
 async function metricsOf(podId: string, id: string): Promise<Map<string, number>> {
   const { podMetrics } = await daemon.call('ListPodSandboxMetrics')
