@@ -1,7 +1,6 @@
 /** Signatures as a user, and the kubelet's CRI, meet them; what attackers try is in test/hostile/image-signatures.test.ts. */
 import { generateKeyPairSync } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -11,6 +10,7 @@ import { needs } from '../lib/needs.ts'
 import { TestRegistry } from '../lib/registry.ts'
 import { pushImage } from '../lib/registry-image.ts'
 import { attachSignatures, payloadOf, sign } from '../lib/signature.ts'
+import { testDirectory } from '../lib/traces.ts'
 
 needs('root', 'overlay', 'cgroup2')
 
@@ -98,7 +98,7 @@ test('pull takes what is signed and refuses what is not', () =>
   }))
 
 test('PullImage: the kubelet gets the word that it knows, with the code by which it reads it', async () => {
-  const directory = mkdtempSync(join(tmpdir(), 'berth-policy-'))
+  const directory = testDirectory()
   const daemon = new CriDaemon(`[image]\nsignature_policy = "${policyIn(directory)}"\n`)
   try {
     await daemon.start()

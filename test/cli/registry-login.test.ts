@@ -2,14 +2,12 @@ import { execFile } from 'node:child_process'
 import {
   chmodSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { test } from 'uvu'
@@ -19,10 +17,11 @@ import { dockerRegistry } from '../lib/docker-registry.ts'
 import { writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
 import { TokenServer } from '../lib/token-server.ts'
+import { testDirectory } from '../lib/traces.ts'
 
 needs('root', 'program:docker-registry', 'program:skopeo', 'program:openssl')
 
-const directory = mkdtempSync(join(tmpdir(), 'berth-login-'))
+const directory = testDirectory()
 const { berth, nothingIsLeft } = berthOfFile()
 const passwords = join(directory, 'htpasswd')
 // bcrypt of "secret", since docker-registry takes nothing else.

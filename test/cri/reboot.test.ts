@@ -1,13 +1,13 @@
 /** The power goes while pods run and more are being made; the machine boots again with the same disk. In User Mode Linux, whatever machine this is. */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { findMachine, runInMachine } from '../../scripts/vm.ts'
 import { needs } from '../lib/needs.ts'
 import { type After, type Before, MARK } from '../lib/reboot-guest.ts'
+import { testDirectory } from '../lib/traces.ts'
 
 needs('program:mkfs.ext4')
 
@@ -19,7 +19,7 @@ if (!machine) {
 
 const DISK_BYTES = 512 * 2 ** 20
 const BOOT_MS = 120_000
-const directory = mkdtempSync(join(tmpdir(), 'berth-reboot-'))
+const directory = testDirectory()
 const disk = join(directory, 'disk')
 
 /** What the guest has told before its machine ended. */

@@ -208,7 +208,7 @@ const refused: { name: string; entries: RawEntry[]; text: RegExp }[] = [
   },
   {
     name: 'a directory deeper than any',
-    entries: [{ name: 'f', pax: [['path', 'd/'.repeat(1500) + 'f']] }],
+    entries: [{ name: 'f', pax: [['path', `${'d/'.repeat(1500)}f`]] }],
     text: /directories deep/,
   },
   {

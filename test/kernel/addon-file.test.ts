@@ -1,13 +1,5 @@
-import {
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
-import { constants as osConstants, tmpdir } from 'node:os'
+import { mkdirSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { constants as osConstants } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -17,13 +9,14 @@ import * as k from '../../src/kernel/constants.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { overlayMount } from '../../src/kernel/mount-api.ts'
 import { needs } from '../lib/needs.ts'
+import { testDirectory } from '../lib/traces.ts'
 
 needs('root', 'overlay')
 
 let directory = ''
 let root = new Fd(openSync('/', 'r'))
 test.before.each(() => {
-  directory = mkdtempSync(join(tmpdir(), 'berth-file-'))
+  directory = testDirectory()
   root = new Fd(openSync(directory, 'r'))
 })
 test.after.each(() => {

@@ -1,14 +1,5 @@
-import {
-  closeSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { test } from 'uvu'
@@ -19,10 +10,11 @@ import { AT_FDCWD, O_PATH } from '../../src/kernel/constants.ts'
 import { Fd } from '../../src/kernel/fd.ts'
 import { openProcess, signalProcess } from '../../src/kernel/process.ts'
 import { needs } from '../lib/needs.ts'
+import { testDirectory } from '../lib/traces.ts'
 
 needs('root')
 
-const directory = mkdtempSync(join(tmpdir(), 'berth-spawn-'))
+const directory = testDirectory()
 test.after(() => rmSync(directory, { recursive: true }))
 
 const nullDevice = new Fd(openSync('/dev/null', 'r+'))

@@ -1,8 +1,7 @@
 /** A systemd that does not answer, or is not there: nobody waits for it longer than was said, and nothing is left of the asking. */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { test } from 'uvu'
@@ -10,7 +9,7 @@ import * as assert from 'uvu/assert'
 import { Fault, type FaultCode } from '../../src/base/fault.ts'
 import { holdScope, requireSystemd } from '../../src/cgroup/index.ts'
 import { needs } from '../lib/needs.ts'
-import { traces } from '../lib/traces.ts'
+import { testDirectory, traces } from '../lib/traces.ts'
 
 needs('root', 'cgroup2', 'program:unshare', 'program:systemd-run')
 
@@ -27,7 +26,7 @@ if (outside === undefined) {
 }
 assert.is.not(outside, readlinkSync('/proc/self/ns/mnt'))
 
-const directory = mkdtempSync(join(tmpdir(), 'berth-scope-'))
+const directory = testDirectory()
 const clean = traces({ roots: [directory] })
 const heldBy = join(directory, 'alive')
 writeFileSync(heldBy, '')

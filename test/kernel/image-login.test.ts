@@ -10,7 +10,6 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -18,11 +17,11 @@ import { findCredentials } from '../../src/image/credentials.ts'
 import { logIn, logOut } from '../../src/image/login.ts'
 import { needs } from '../lib/needs.ts'
 import { TestRegistry } from '../lib/registry.ts'
-import { traces } from '../lib/traces.ts'
+import { testDirectory, traces } from '../lib/traces.ts'
 
 needs('root')
 
-const directory = mkdtempSync(join(tmpdir(), 'berth-logins-'))
+const directory = testDirectory()
 const registry = await TestRegistry.start()
 const clean = traces({ roots: [directory] })
 const { host } = registry

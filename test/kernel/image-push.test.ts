@@ -1,6 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -10,11 +9,11 @@ import { dockerRegistry, freePort } from '../lib/docker-registry.ts'
 import { privateStore } from '../lib/image-store.ts'
 import { writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
-import { traces } from '../lib/traces.ts'
+import { testDirectory, traces } from '../lib/traces.ts'
 
 needs('root', 'program:docker-registry', 'program:skopeo', 'program:podman')
 
-const directory = mkdtempSync(join(tmpdir(), 'berth-push-'))
+const directory = testDirectory()
 // libuv opens /dev/null for itself with a process's first socket: that is none of ours to find.
 await freePort()
 const clean = traces({ roots: [directory] })

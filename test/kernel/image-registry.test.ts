@@ -1,14 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -27,11 +18,11 @@ import { privateStore } from '../lib/image-store.ts'
 import { type TarEntry, tar, writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
 import { TestRegistry } from '../lib/registry.ts'
-import { traces } from '../lib/traces.ts'
+import { testDirectory, traces } from '../lib/traces.ts'
 
 needs('root', 'program:docker-registry', 'program:skopeo', 'program:openssl')
 
-const directory = mkdtempSync(join(tmpdir(), 'berth-registry-'))
+const directory = testDirectory()
 // libuv opens /dev/null for itself with a process's first socket: that is none of ours to find.
 await freePort()
 const clean = traces({ roots: [directory] })

@@ -3,9 +3,8 @@
  * rules and sysctls are made there and vanish with it.
  */
 import { execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { type AddressInfo, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -22,6 +21,7 @@ import {
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
 import { enterNetworkNamespace, hear, Namespace } from '../lib/network-namespace.ts'
+import { testDirectory } from '../lib/traces.ts'
 
 needs('root', 'program:unshare', 'program:nsenter', 'program:ip', 'program:iptables')
 needs('file:/usr/lib/cni/bridge', 'file:/usr/lib/cni/portmap', 'file:/usr/lib/cni/firewall')
@@ -38,7 +38,7 @@ interface Context {
 const test = suite<Context>('network-bridge')
 
 test.before.each((context) => {
-  context.directory = mkdtempSync(join(tmpdir(), 'berth-net-'))
+  context.directory = testDirectory()
   context.results = join(context.directory, 'results')
   context.namespaces = []
   // The leases of the machine's containers are none of ours.

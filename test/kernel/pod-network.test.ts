@@ -4,7 +4,6 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -12,7 +11,6 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { createConnection } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { suite } from 'uvu'
@@ -26,6 +24,7 @@ import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
 import { enterNetworkNamespace, hear, Namespace } from '../lib/network-namespace.ts'
 import { podConfig } from '../lib/pod-config.ts'
+import { testDirectory } from '../lib/traces.ts'
 
 needs('root', 'program:unshare', 'program:nsenter', 'program:ip', 'program:iptables', 'program:tc')
 needs('file:/usr/lib/cni/bridge', 'file:/usr/lib/cni/portmap', 'file:/usr/lib/cni/bandwidth')
@@ -43,7 +42,7 @@ interface Context {
 const test = suite<Context>('pod-network')
 
 test.before.each((context) => {
-  context.directory = mkdtempSync(join(tmpdir(), 'berth-pod-net-'))
+  context.directory = testDirectory()
   for (const name of ['net.d', 'bin']) mkdirSync(join(context.directory, name))
   context.pods = []
   context.warnings = []

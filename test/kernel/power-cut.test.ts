@@ -1,13 +1,13 @@
 /** The power goes while images are pulled, loaded and removed; after the next boot the store is whole and the pull completes. In User Mode Linux. */
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { findMachine, runInMachine } from '../../scripts/vm.ts'
 import { needs } from '../lib/needs.ts'
 import { MARK, type Seen } from '../lib/power-guest.ts'
+import { testDirectory } from '../lib/traces.ts'
 
 needs('program:mkfs.ext4')
 
@@ -21,7 +21,7 @@ const CUTS = 5
 const SEED = Number(process.env['BERTH_TEST_SEED'] ?? 4)
 const DISK_BYTES = 256 * 2 ** 20
 const BOOT_MS = 120_000
-const directory = mkdtempSync(join(tmpdir(), 'berth-power-'))
+const directory = testDirectory()
 const disk = join(directory, 'disk')
 
 /** Boots, and comes back when the guest has cut the power. */

@@ -1,7 +1,6 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingHttpHeaders, request as send } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { test } from 'uvu'
@@ -12,10 +11,11 @@ import { privateStore } from '../lib/image-store.ts'
 import { needs } from '../lib/needs.ts'
 import { TestRegistry } from '../lib/registry.ts'
 import { pushImage } from '../lib/registry-image.ts'
+import { testDirectory } from '../lib/traces.ts'
 
 needs('root', 'program:openssl')
 
-const directory = mkdtempSync(join(tmpdir(), 'berth-proxy-'))
+const directory = testDirectory()
 const authority = new Authority(join(directory, 'ca'))
 const server = authority.issue('server', 'DNS:registry.example')
 // The registry's name leads nowhere: only a proxy finds it.

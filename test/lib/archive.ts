@@ -1,5 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   type LayerInfo,
@@ -7,6 +6,7 @@ import {
   type UnpackOptions,
   unpackLayer,
 } from '../../src/layer/index.ts'
+import { testDirectory } from './traces.ts'
 
 /** A tar entry by hand, with every lie that a hostile archive can tell. */
 export interface RawEntry {
@@ -92,7 +92,7 @@ export async function* chunked(bytes: Buffer, size = bytes.length): AsyncGenerat
 
 /** A store in a directory of its own, gone with all that is in it at the end of the block. */
 export class Scratch {
-  readonly directory = mkdtempSync(join(tmpdir(), 'berth-layer-'))
+  readonly directory = testDirectory()
   readonly store = new LayerStore(join(this.directory, 'root'), { durable: false })
 
   async unpack(bytes: Buffer, options: Partial<UnpackOptions> = {}): Promise<LayerInfo> {

@@ -1,9 +1,20 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { type ImageSource, type TarEntry, writeOciArchive } from './images.ts'
 
 /** Debian's package busybox-static: a shell and tools in one static program. */
 export const BUSYBOX = '/bin/busybox'
+
+const APPLETS =
+  'sh ls cat sleep id env ps mount umount echo true false hostname seq setsid stty tty grep stat ln mkdir touch kill sysctl ulimit head wc test dd rm nice ionice date cut uname yes'
+
+/** A root file system of Debian's static busybox. */
+export function busyboxRoot(root: string): void {
+  mkdirSync(join(root, 'bin'), { recursive: true })
+  copyFileSync(BUSYBOX, join(root, 'bin/busybox'))
+  for (const name of APPLETS.split(' ')) symlinkSync('busybox', join(root, 'bin', name))
+}
 
 /** An image with a shell, for what the probe program is too small for. */
 export function busyboxImage(

@@ -1,20 +1,19 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, mkdtempSync, openSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { closeSync, openSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { finish, type Result } from './berth.ts'
+import { busyboxRoot } from './busybox.ts'
 import { eventually } from './eventually.ts'
-import { cgroupRoot } from './needs.ts'
-import { busyboxRoot } from './oci.ts'
-import { processesOf } from './traces.ts'
+import { cgroupRoot, PURE_CGROUP_VIEW } from './needs.ts'
+import { processesOf, testDirectory } from './traces.ts'
 
 /**
  * A daemon of Debian's (containerd, dockerd) with its files in a directory of its own, in a mount namespace where cgroup v2 is all there is and the places
  * that these daemons know by name are empty.
  */
 export class EngineDaemon {
-  readonly directory = mkdtempSync(join(tmpdir(), 'berth-engine-'))
+  readonly directory = testDirectory()
   readonly rootfs = join(this.directory, 'rootfs')
   #daemon: ChildProcess | undefined
 
@@ -23,13 +22,15 @@ export class EngineDaemon {
   }
 
   async start(args: readonly string[], isUp: () => Promise<boolean>): Promise<void> {
-    const view =
-      cgroupRoot() === '/sys/fs/cgroup' ? '' : `mount --bind ${cgroupRoot()} /sys/fs/cgroup && `
     const run = 'mkdir -p /run/containerd && mount -t tmpfs tmpfs /run/containerd && exec "$@"'
     const log = openSync(join(this.directory, 'log'), 'w')
-    this.#daemon = spawn('unshare', ['--mount', 'sh', '-c', `${view}${run}`, 'sh', ...args], {
-      stdio: ['ignore', log, log],
-    })
+    this.#daemon = spawn(
+      'unshare',
+      ['--mount', 'sh', '-c', `${PURE_CGROUP_VIEW}${run}`, 'sh', ...args],
+      {
+        stdio: ['ignore', log, log],
+      },
+    )
     closeSync(log)
     try {
       await eventually('the daemon answers', isUp, { withinMs: 30_000, everyMs: 200 })

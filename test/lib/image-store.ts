@@ -1,7 +1,7 @@
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ImageStore, openStore } from '../../src/image/index.ts'
+import { testDirectory } from './traces.ts'
 
 /** A store in a directory of its own, gone at the end of the scope. */
 export interface PrivateStore extends ImageStore {
@@ -12,7 +12,7 @@ export interface PrivateStore extends ImageStore {
 }
 
 export function privateStore(): PrivateStore {
-  const directory = mkdtempSync(join(tmpdir(), 'berth-image-'))
+  const directory = testDirectory()
   const warnings: string[] = []
   const store = openStore(join(directory, 'root'), {
     warn: (message) => warnings.push(message),

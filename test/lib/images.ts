@@ -1,10 +1,10 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { HELLO_CONFIG, helloEntries } from '../../rootfs/hello.ts'
 import { type Descriptor, type ImageSource, writeLayout } from '../../rootfs/layout.ts'
 import { type TarEntry, tar } from '../../rootfs/tar.ts'
+import { testDirectory } from './traces.ts'
 
 export { HELLO_CONFIG, helloEntries, type ImageSource, type TarEntry, tar, writeLayout }
 
@@ -67,7 +67,7 @@ export function writeDockerArchive(path: string, images: readonly ImageSource[])
 }
 
 function inTemporary<T>(use: (directory: string) => T): T {
-  const directory = mkdtempSync(join(tmpdir(), 'berth-image-'))
+  const directory = testDirectory()
   try {
     return use(directory)
   } finally {

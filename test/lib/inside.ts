@@ -5,17 +5,16 @@ import {
   chownSync,
   copyFileSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ContainerPlan, MountPlan, NamespaceType, ProcessPlan } from '../../src/spec/plan.ts'
 import { encodeContainer } from '../../src/wire/plan.ts'
+import { testDirectory } from './traces.ts'
 
 const RELEASE = new URL('../../../build/Release/', import.meta.url)
 export const MONITOR = process.env['BERTH_ONCE'] ?? fileURLToPath(new URL('berth-monitor', RELEASE))
@@ -84,7 +83,7 @@ export interface Ran {
 
 /** A private directory with a root file system of `probe` in `lower`; `remove` takes all of it away. */
 export class Place {
-  readonly directory = mkdtempSync(join(tmpdir(), 'berth-inside-'))
+  readonly directory = testDirectory()
   readonly lower = this.path('lower')
 
   constructor() {

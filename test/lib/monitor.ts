@@ -1,13 +1,11 @@
 import { spawnSync } from 'node:child_process'
 import {
-  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   rmdirSync,
   rmSync,
-  symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -21,6 +19,7 @@ import {
 import type { MonitorSession, Output } from '../../src/container/session.ts'
 import type { ContainerPlan, ProcessPlan } from '../../src/spec/plan.ts'
 import { encodeContainer } from '../../src/wire/plan.ts'
+import { busyboxRoot } from './busybox.ts'
 import { eventually } from './eventually.ts'
 import { cgroupRoot } from './needs.ts'
 import { testDirectory } from './traces.ts'
@@ -41,26 +40,8 @@ export class MonitorBench {
   readonly #places: string[] = []
 
   constructor() {
-    for (const name of ['bin', 'proc', 'dev', 'tmp', 'etc'])
-      mkdirSync(join(this.root, name), { recursive: true })
-    const busybox = spawnSync('sh', ['-c', 'command -v busybox'], {
-      encoding: 'utf8',
-    }).stdout.trim()
-    copyFileSync(busybox, join(this.root, 'bin/busybox'))
-    for (const name of [
-      'sh',
-      'cat',
-      'sleep',
-      'echo',
-      'seq',
-      'stty',
-      'yes',
-      'head',
-      'true',
-      'setsid',
-    ]) {
-      symlinkSync('busybox', join(this.root, 'bin', name))
-    }
+    busyboxRoot(this.root)
+    for (const name of ['proc', 'dev', 'tmp', 'etc']) mkdirSync(join(this.root, name))
     mkdirSync(this.#cgroup, { recursive: true })
   }
 

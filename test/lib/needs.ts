@@ -31,6 +31,10 @@ export function cgroupRoot(): string {
     : '/sys/fs/cgroup/unified'
 }
 
+/** What a shell in a mount namespace of its own does first, so that an engine finds a pure cgroup v2 on a hybrid host. */
+export const PURE_CGROUP_VIEW =
+  cgroupRoot() === '/sys/fs/cgroup' ? '' : `mount --bind ${cgroupRoot()} /sys/fs/cgroup && `
+
 const SETUP = ['root', 'program', 'file', 'library']
 
 /** Why the need is not met here; undefined where it is. */

@@ -1,26 +1,22 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import {
   closeSync,
-  copyFileSync,
   existsSync,
-  mkdirSync,
-  mkdtempSync,
   openSync,
   readFileSync,
   rmdirSync,
   rmSync,
-  symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { exampleSpec } from '../../src/oci/spec.ts'
 import type { Spec } from '../../src/spec/runtime.ts'
 import { finish, type Result } from './berth.ts'
+import { busyboxRoot } from './busybox.ts'
 import { REPOSITORY } from './images.ts'
 import { cgroupRoot } from './needs.ts'
-import { processesOf, traces } from './traces.ts'
+import { processesOf, testDirectory, traces } from './traces.ts'
 
 export const OCI_PROGRAM = join(REPOSITORY, 'bin/berth-oci.cjs')
 
@@ -29,7 +25,7 @@ export type Patch = (spec: Spec & { process: object; linux: object }) => void
 
 /** `berth-oci` as a black box, on a state directory of its own, with bundles whose root is a busybox. */
 export class Oci {
-  readonly directory = mkdtempSync(join(tmpdir(), 'berth-oci-'))
+  readonly directory = testDirectory()
   readonly root = join(this.directory, 'state')
   readonly #group = `/berth-oci-test-${process.pid}`
   /** Begins every command line. */
@@ -120,17 +116,6 @@ export class Oci {
     for (const pid of processesOf([this.directory])) process.kill(pid, 'SIGKILL')
     rmSync(this.directory, { recursive: true, force: true, maxRetries: 3 })
   }
-}
-
-const APPLETS =
-  'sh ls cat sleep id env ps mount umount echo true false hostname stty tty grep stat ln mkdir touch kill sysctl ulimit head wc test dd rm nice ionice date cut uname'
-
-/** A root file system of Debian's static busybox. */
-export function busyboxRoot(root: string): void {
-  mkdirSync(join(root, 'bin'), { recursive: true })
-  const program = execFileSync('sh', ['-c', 'command -v busybox'], { encoding: 'utf8' }).trim()
-  copyFileSync(program, join(root, 'bin/busybox'))
-  for (const name of APPLETS.split(' ')) symlinkSync('busybox', join(root, 'bin', name))
 }
 
 /** One for all claims of a file; its last claim is `test('nothing is left behind', nothingIsLeft)`. */

@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { finish, type Result } from './berth.ts'
-import { cgroupRoot, lacks } from './needs.ts'
-import { busyboxRoot, OCI_PROGRAM } from './oci.ts'
-import { processesOf } from './traces.ts'
+import { busyboxRoot } from './busybox.ts'
+import { lacks, PURE_CGROUP_VIEW } from './needs.ts'
+import { OCI_PROGRAM } from './oci.ts'
+import { processesOf, testDirectory } from './traces.ts'
 
 /** Its whole name: a short one is looked up in places that a read-only machine has not. */
 export const BOX = 'localhost/box'
@@ -16,7 +16,7 @@ export const BOX = 'localhost/box'
  * pure cgroup v2.
  */
 export class Podman {
-  readonly directory = mkdtempSync(join(tmpdir(), 'berth-podman-'))
+  readonly directory = testDirectory()
 
   constructor({ cgroupManager = 'cgroupfs' } = {}) {
     const at = (name: string) => join(this.directory, name)
@@ -55,11 +55,9 @@ berth-oci = ["${OCI_PROGRAM}"]
   }
 
   run(args: readonly string[], before = ''): Promise<Result> {
-    const view =
-      cgroupRoot() === '/sys/fs/cgroup' ? '' : `mount --bind ${cgroupRoot()} /sys/fs/cgroup && `
     const child = spawn(
       'unshare',
-      ['--mount', 'sh', '-c', `${view}${before}exec podman "$@"`, 'sh', ...args],
+      ['--mount', 'sh', '-c', `${PURE_CGROUP_VIEW}${before}exec podman "$@"`, 'sh', ...args],
       {
         env: {
           ...process.env,

@@ -1,6 +1,5 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import * as assert from 'uvu/assert'
@@ -20,13 +19,14 @@ import { Random } from './random.ts'
 import { TestRegistry } from './registry.ts'
 import { pushImage } from './registry-image.ts'
 import type { Order } from './store-work.ts'
+import { testDirectory } from './traces.ts'
 
 /** Stores that are worked on side by side: one for each of two cores. */
 const LANES = 2
 const SEED = Number(process.env['BERTH_TEST_SEED'] ?? 4)
 const ROOTS = () => ({ images: [], layers: [], chains: [] })
 
-const directory = mkdtempSync(join(tmpdir(), 'berth-crash-'))
+const directory = testDirectory()
 const layout = join(directory, 'layout')
 const registry = await TestRegistry.start()
 const SHARED = [

@@ -73,7 +73,7 @@ test('PAX records override the header, an empty value takes nothing over', () =>
       name: 'short',
       content: 'abc',
       pax: [
-        ['path', 'a/'.repeat(100) + 'long'],
+        ['path', `${'a/'.repeat(100)}long`],
         ['uid', '4000000000'],
         ['mtime', '1234567890.123456789'],
         ['linkpath', ''],
@@ -447,7 +447,7 @@ const refused: {
         name: 'a',
         pax: [
           ['GNU.sparse.size', '15'],
-          ['GNU.sparse.map', '0,0,'.repeat(20) + '0,0'],
+          ['GNU.sparse.map', `${'0,0,'.repeat(20)}0,0`],
         ],
       }),
     limits: { sparsePieces: 10 },
