@@ -34,15 +34,27 @@ export async function flushed(): Promise<void> {
   }
 }
 
-/** Writes to stdout; waits where the reader is slow. */
-export function print(text: string | Uint8Array): Promise<void> {
-  return write('stdout', text)
+/** Writes to stdout; waits where the reader is slow, until the signal. */
+export function print(text: string | Uint8Array, signal?: AbortSignal): Promise<void> {
+  return write('stdout', text, signal)
 }
 
-/** Resolves when the stream has taken the data; rejects with EPIPE when the reader has gone. */
-export function write(name: 'stdout' | 'stderr', data: string | Uint8Array): Promise<void> {
+/** Resolves when the stream has taken the data; rejects with EPIPE when the reader has gone, and after the signal nobody waits for him. */
+export function write(
+  name: 'stdout' | 'stderr',
+  data: string | Uint8Array,
+  signal?: AbortSignal,
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    stdio(name).write(data, (error) => (error ? reject(error) : resolve()))
+    const giveUp = (): void => {
+      stdio(name).destroy()
+      reject(signal?.reason)
+    }
+    signal?.addEventListener('abort', giveUp, { once: true })
+    stdio(name).write(data, (error) => {
+      signal?.removeEventListener('abort', giveUp)
+      error ? reject(error) : resolve()
+    })
   })
 }
 

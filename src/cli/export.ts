@@ -1,6 +1,8 @@
+import { addAbortSignal } from 'node:stream'
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
 import { type Context, print } from './context.ts'
+import { interruptible } from './interrupt.ts'
 import { examples, option } from './output.ts'
 
 export function define(command: Command, context: Context): void {
@@ -22,12 +24,13 @@ export function define(command: Command, context: Context): void {
         )
       }
       const { api, engine } = await context.open(() => import('../engine/export.ts'))
-      const archive = await api.exportContainer(engine, name)
-      if (output === undefined) {
-        for await (const chunk of archive) await print(chunk as Uint8Array)
-        return
-      }
       const { writeStream } = await import('../base/stream-file.ts')
-      await writeStream(output, archive)
+      await interruptible(async (signal) => {
+        const archive = await api.exportContainer(engine, name)
+        // The next piece of it is an error then: what was written goes.
+        addAbortSignal(signal, archive)
+        if (output !== undefined) return writeStream(output, archive)
+        for await (const chunk of archive) await print(chunk as Uint8Array, signal)
+      })
     })
 }

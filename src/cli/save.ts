@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
 import { type Context, print } from './context.ts'
 import { openImages } from './image-store.ts'
+import { interruptible } from './interrupt.ts'
 import { examples, option, refuse } from './output.ts'
 import { progressView } from './progress.ts'
 
@@ -35,20 +36,23 @@ export function define(command: Command, context: Context): void {
       const { holdContent } = await import('../image/store.ts')
       const view = progressView(given.quiet === true)
       try {
-        using _hold = await holdContent(store)
-        await using saved = await gatherImages(store, names, {
-          format: given.format.startsWith('docker') ? 'docker-archive' : 'oci-archive',
-          progress: view.report,
+        await interruptible(async (signal) => {
+          using _hold = await holdContent(store, signal)
+          await using saved = await gatherImages(store, names, {
+            format: given.format.startsWith('docker') ? 'docker-archive' : 'oci-archive',
+            progress: view.report,
+            signal,
+          })
+          if (output === undefined) {
+            for await (const chunk of archiveOf(saved.files)) await print(chunk, signal)
+          } else if (isFolder) {
+            const { saveToFolder } = await import('../image/save-folder.ts')
+            await saveToFolder(output, saved.files)
+          } else {
+            const { writeStream } = await import('../base/stream-file.ts')
+            await writeStream(output, archiveOf(saved.files))
+          }
         })
-        if (output === undefined) {
-          for await (const chunk of archiveOf(saved.files)) await print(chunk)
-        } else if (isFolder) {
-          const { saveToFolder } = await import('../image/save-folder.ts')
-          await saveToFolder(output, saved.files)
-        } else {
-          const { writeStream } = await import('../base/stream-file.ts')
-          await writeStream(output, archiveOf(saved.files))
-        }
       } finally {
         view.finish()
       }

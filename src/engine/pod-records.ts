@@ -1,7 +1,6 @@
-import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { Fault, isErrno } from '../base/fault.ts'
-import { readJsonIfAny } from '../base/file.ts'
+import { Fault } from '../base/fault.ts'
+import { namesIn, readJsonIfAny } from '../base/file.ts'
 
 /** What a container of a pod needs of the image store, as its record says it: an image's id and trees below ROOT, topmost first. */
 export interface ImageUse {
@@ -56,13 +55,4 @@ function isUse(value: unknown): value is ImageUse {
     Array.isArray(use.lower) &&
     use.lower.every((path) => typeof path === 'string')
   )
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return []
-    throw error
-  }
 }

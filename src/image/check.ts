@@ -4,11 +4,11 @@ import { describe, Fault } from '../base/fault.ts'
 import { fingerprintTree } from '../layer/fingerprint.ts'
 import { type LayerInfo, LayerStore } from '../layer/store.ts'
 import { unpackLayer } from '../layer/unpack.ts'
-import type { Digest, Manifest } from '../spec/image.ts'
+import type { Digest } from '../spec/image.ts'
 import type { CatalogFile, ImageRecord } from './catalog.ts'
 import type { Roots } from './collect.ts'
 import { digestIn } from './digest.ts'
-import { readManifest } from './inspect.ts'
+import { layersIfReadable, readManifest } from './inspect.ts'
 import { archiveFromTree } from './layer-bytes.ts'
 import { CONFIG_BYTES_MAX, parseConfig } from './manifest.ts'
 import { holdContent, type ImageStore, type Progress, shortId } from './store.ts'
@@ -171,16 +171,10 @@ export function archivesOf(store: ImageStore, records: readonly ImageRecord[]): 
     else known.add(digest)
   }
   for (const record of records) {
-    let manifest: Manifest
-    try {
-      manifest = readManifest(store, record.manifest).manifest
-    } catch (error) {
-      // Told as the image's damage.
-      if (error instanceof Fault) continue
-      throw error
-    }
+    // A manifest that cannot be read is told as its image's damage.
+    const layers = layersIfReadable(store, record.manifest)
     record.diffIds.forEach((diffId, i) => {
-      const layer = manifest.layers[i]
+      const layer = layers[i]
       if (layer !== undefined) add(diffId, layer.digest)
     })
   }

@@ -1,5 +1,5 @@
 import { Fault } from '../base/fault.ts'
-import type { Digest, ImageConfig, Manifest } from '../spec/image.ts'
+import type { Descriptor, Digest, ImageConfig, Manifest } from '../spec/image.ts'
 import type { Image } from './catalog.ts'
 import { CONFIG_BYTES_MAX, MANIFEST_BYTES_MAX, parseConfig, parseDocument } from './manifest.ts'
 import { formatReference, parseReference } from './reference.ts'
@@ -22,6 +22,16 @@ export function readManifest(
     return { manifest: document.manifest, mediaType: document.mediaType, bytes }
   }
   throw new Fault('DATA_LOSS', `${digest} is an index where a manifest should be`)
+}
+
+/** The layers that a stored manifest names; none where it is damaged or gone, which is no matter of whoever looks at all images. */
+export function layersIfReadable(store: ImageStore, digest: Digest): readonly Descriptor[] {
+  try {
+    return readManifest(store, digest).manifest.layers
+  } catch (error) {
+    if (error instanceof Fault) return []
+    throw error
+  }
 }
 
 /** The image behind a name, id or prefix, with its configuration. NOT_FOUND, INVALID_ARGUMENT. */

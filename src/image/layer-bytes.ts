@@ -34,6 +34,7 @@ export interface LayerBytes {
 export async function layerBytes(
   store: ImageStore,
   layer: { descriptor: Descriptor; diffId: Digest },
+  signal?: AbortSignal,
 ): Promise<LayerBytes> {
   const { descriptor, diffId } = layer
   if (store.blobs.size(descriptor.digest) === descriptor.size) {
@@ -45,7 +46,7 @@ export async function layerBytes(
     const mediaType = mediaTypeLike(descriptor.mediaType, await compressionOf(store, other))
     return storedBlob(store, { mediaType, digest: other, size }, false)
   }
-  if (existsSync(store.layers.recipePath(diffId))) return cooked(store, layer)
+  if (existsSync(store.layers.recipePath(diffId))) return cooked(store, layer, signal)
   throw new Fault(
     'FAILED_PRECONDITION',
     `the archive of layer ${shortId(descriptor.digest)} is not kept here, only its unpacked tree: pull the image again with --blobs`,
@@ -56,6 +57,7 @@ export async function layerBytes(
 async function cooked(
   store: ImageStore,
   { descriptor, diffId }: { descriptor: Descriptor; diffId: Digest },
+  signal: AbortSignal | undefined,
 ): Promise<LayerBytes> {
   if (descriptor.digest === diffId) {
     return {
@@ -69,13 +71,15 @@ async function cooked(
   try {
     const hash = createHash('sha256')
     let size = 0
-    await pipeline(archiveFromTree(store, diffId), createGzip(), async (compressed) => {
-      for await (const chunk of compressed as AsyncIterable<Buffer>) {
+    const write = async (compressed: AsyncIterable<Buffer>): Promise<void> => {
+      for await (const chunk of compressed) {
         hash.update(chunk)
         size += chunk.length
         scratch.write(chunk, LAYER_BYTES_MAX)
       }
-    })
+    }
+    const source = archiveFromTree(store, diffId)
+    await pipeline(source, createGzip(), write, signal === undefined ? {} : { signal })
     const mediaType = mediaTypeLike(descriptor.mediaType, 'gzip')
     const made = { mediaType, digest: finish(hash, 'sha256'), size }
     return {
@@ -86,6 +90,7 @@ async function cooked(
     }
   } catch (error) {
     scratch[Symbol.dispose]()
+    signal?.throwIfAborted()
     throw error
   }
 }

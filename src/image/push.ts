@@ -2,7 +2,7 @@ import { Fault } from '../base/fault.ts'
 import type { Descriptor, Digest, Manifest } from '../spec/image.ts'
 import { openRepository, type RegistryOptions } from './connect.ts'
 import { digestOf } from './digest.ts'
-import { readManifest } from './inspect.ts'
+import { layersIfReadable, readManifest } from './inspect.ts'
 import { type LayerBytes, layerBytes } from './layer-bytes.ts'
 import { isForeignLayer } from './manifest.ts'
 import { atOnce, pairLayers } from './pull.ts'
@@ -76,8 +76,9 @@ export async function pushImage(
   const upload = new Upload(repository.target, signal)
   const sent = new Map<Digest, Descriptor>()
   const mounts = mountSources(store, reference)
+  const silent = new Set<string>()
   await atOnce(source.layers, LAYERS_AT_ONCE, signal, async (layer, each) => {
-    const work = { upload, source, layer, mounts, options: { ...options, signal: each } }
+    const work = { upload, source, layer, mounts, silent, options: { ...options, signal: each } }
     const got = await pushLayer(store, work)
     if (got !== undefined) sent.set(layer.descriptor.digest, got)
   })
@@ -114,6 +115,8 @@ type LayerWork = {
   readonly source: Source
   readonly layer: { readonly descriptor: Descriptor; readonly diffId: Digest }
   readonly mounts: ReadonlyMap<Digest, readonly string[]>
+  /** Names whose registry does not answer. */
+  readonly silent: Set<string>
   readonly options: PushOptions
 }
 
@@ -142,7 +145,7 @@ async function pushLayer(store: ImageStore, work: LayerWork): Promise<Descriptor
     return undefined
   }
   if (store.blobs.size(descriptor.digest) !== total) await fetchBack(store, work)
-  await using bytes = await layerBytes(store, layer)
+  await using bytes = await layerBytes(store, layer, options.signal)
   if (!bytes.isExact && (await upload.has(bytes.descriptor))) {
     tell('exists')
     return bytes.descriptor
@@ -152,35 +155,62 @@ async function pushLayer(store: ImageStore, work: LayerWork): Promise<Descriptor
   return bytes.isExact ? undefined : bytes.descriptor
 }
 
-/** Brings a blob that is no longer kept here back from where the image was pulled from, so that the manifest stays what it is. */
-async function fetchBack(store: ImageStore, { source, layer, options }: LayerWork): Promise<void> {
-  const { descriptor } = layer
-  const { digest, size } = descriptor
-  const { signal, progress } = options
+/**
+ * Brings a blob that is no longer kept here back from where the image was pulled from, so that the manifest stays what it is. Where nobody has it
+ * any more, another goes in its place.
+ */
+async function fetchBack(store: ImageStore, work: LayerWork): Promise<void> {
+  const { source, layer, options, silent } = work
   for (const name of store.catalog.get(source.id).repoDigests) {
-    // A login that was given is for where the image goes.
-    const from = { ...options, credentials: undefined }
-    using repository = openRepository(parseReference(name), from, store.warn)
-    await using ingest = await store.blobs.ingest(digest, { bytesMax: size, size, signal })
-    if (ingest.isStored) return
+    if (silent.has(name)) continue
     try {
-      // What an earlier attempt left is hashed.
-      for await (const _ of ingest.resume());
-      const id = shortId(digest)
+      return await fetchFrom(store, name, layer.descriptor, options)
+    } catch (error) {
+      options.signal?.throwIfAborted()
+      if (!(error instanceof Fault) || error.code === 'RESOURCE_EXHAUSTED') throw error
+      // It was asked often enough: the next layer does not wait for it again.
+      if (error.code === 'UNAVAILABLE') silent.add(name)
+    }
+  }
+}
+
+async function fetchFrom(
+  store: ImageStore,
+  name: string,
+  descriptor: Descriptor,
+  options: PushOptions,
+): Promise<void> {
+  const { signal, progress } = options
+  const { digest, size } = descriptor
+  // A login that was given is for where the image goes.
+  const from = { ...options, credentials: undefined }
+  using repository = openRepository(parseReference(name), from, store.warn)
+  await using ingest = await store.blobs.ingest(digest, { bytesMax: size, size, signal })
+  if (ingest.isStored) return
+  // What an earlier attempt left is hashed.
+  for await (const _ of ingest.resume());
+  for (;;) {
+    const resumed = ingest.offset
+    try {
       await repository.blob(descriptor, {
-        offset: ingest.offset,
+        offset: resumed,
         consume: async (chunk) => {
           await ingest.write(chunk)
-          progress?.({ id, phase: 'downloading', done: ingest.offset, total: size })
+          progress?.({
+            id: shortId(digest),
+            phase: 'downloading',
+            done: ingest.offset,
+            total: size,
+          })
         },
         signal,
       })
-      await ingest.commit()
-      return
+      return await ingest.commit()
     } catch (error) {
-      signal?.throwIfAborted()
-      if (!(error instanceof Fault) || error.code === 'RESOURCE_EXHAUSTED') throw error
-      if (error.code === 'DATA_LOSS') ingest.restart()
+      if (!(error instanceof Fault) || error.code !== 'DATA_LOSS') throw error
+      ingest.restart()
+      // The part of a killed process may hold what a power cut lost: then all is fetched anew.
+      if (resumed === 0) throw error
     }
   }
 }
@@ -226,20 +256,10 @@ function mountSources(store: ImageStore, reference: Reference): Map<Digest, stri
       .filter(({ domain, path }) => domain === reference.domain && path !== reference.path)
       .map(({ path }) => path)
     if (paths.length === 0) continue
-    for (const { digest } of layersOf(store, image.manifest)) {
+    for (const { digest } of layersIfReadable(store, image.manifest)) {
       const known = new Set([...(sources.get(digest) ?? []), ...paths])
       sources.set(digest, [...known].slice(0, MOUNT_SOURCES_MAX))
     }
   }
   return sources
-}
-
-function layersOf(store: ImageStore, manifest: Digest): readonly Descriptor[] {
-  try {
-    return readManifest(store, manifest).manifest.layers
-  } catch (error) {
-    // Another image's damage is no matter here.
-    if (error instanceof Fault) return []
-    throw error
-  }
 }

@@ -29,6 +29,13 @@ export interface SavedImages {
   [Symbol.asyncDispose](): Promise<void>
 }
 
+export interface SaveOptions {
+  readonly format: SaveFormat
+  readonly progress?: Progress
+  /** Ends the gathering, and the writing of the files with the next piece. */
+  readonly signal?: AbortSignal | undefined
+}
+
 /** One manifest that is saved, under all the names asked for. */
 interface Chosen {
   readonly image: Image
@@ -44,7 +51,7 @@ interface Chosen {
 export async function gatherImages(
   store: ImageStore,
   texts: readonly string[],
-  options: { format: SaveFormat; progress?: Progress },
+  options: SaveOptions,
 ): Promise<SavedImages> {
   const chosen = choose(store, texts)
   const layers: LayerBytes[] = []
@@ -66,7 +73,7 @@ async function filesOf(
   store: ImageStore,
   chosen: readonly Chosen[],
   layers: LayerBytes[],
-  options: { format: SaveFormat; progress?: Progress },
+  options: SaveOptions,
 ): Promise<SavedFile[]> {
   const files = new Map<string, SavedFile>()
   const index: Descriptor[] = []
@@ -119,7 +126,7 @@ function annotationsOf(name: string, format: SaveFormat): Record<string, string>
 async function gatherImage(
   store: ImageStore,
   { image, digest }: { image: Image; digest: Digest },
-  work: { files: Map<string, SavedFile>; layers: LayerBytes[]; progress?: Progress },
+  work: SaveOptions & { files: Map<string, SavedFile>; layers: LayerBytes[] },
 ): Promise<{ manifest: Manifest; descriptor: Descriptor }> {
   const { files } = work
   const document = readManifest(store, digest)
@@ -129,10 +136,10 @@ async function gatherImage(
     if (diffId === undefined) {
       throw new Fault('DATA_LOSS', `image ${shortId(image.id)} has no diff id for layer ${i + 1}`)
     }
-    const layer = await layerBytes(store, { descriptor, diffId })
+    const layer = await layerBytes(store, { descriptor, diffId }, work.signal)
     work.layers.push(layer)
     layers.push(layer)
-    addBlob(files, layer.descriptor, () => told(layer, work.progress))
+    addBlob(files, layer.descriptor, () => told(layer, work))
   }
   const changed = withLayers(document.manifest, layers)
   const manifest = changed ?? document.manifest
@@ -155,12 +162,13 @@ async function gatherImage(
 
 async function* told(
   layer: LayerBytes,
-  progress: Progress | undefined,
+  { progress, signal }: SaveOptions,
 ): AsyncGenerator<Uint8Array> {
   const id = shortId(layer.descriptor.digest)
   const total = layer.descriptor.size
   let done = 0
   for await (const chunk of layer.chunks()) {
+    signal?.throwIfAborted()
     progress?.({ id, phase: 'saving', done, total })
     yield chunk
     done += chunk.length

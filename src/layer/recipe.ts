@@ -246,7 +246,8 @@ function spoilt(): Fault {
 /** So many bytes of a stream at a time. */
 class Input {
   readonly #source: AsyncIterator<Buffer>
-  #held: Buffer = Buffer.alloc(0)
+  #held: Buffer[] = []
+  #size = 0
 
   constructor(source: AsyncIterator<Buffer>) {
     this.#source = source
@@ -255,16 +256,20 @@ class Input {
   take(size: number): Promise<Buffer>
   take(size: number, orEnd: 'or end'): Promise<Buffer | undefined>
   async take(size: number, orEnd?: 'or end'): Promise<Buffer | undefined> {
-    while (this.#held.length < size) {
+    while (this.#size < size) {
       const next = await this.#source.next()
       if (next.done) {
-        if (orEnd !== undefined && this.#held.length === 0) return undefined
+        if (orEnd !== undefined && this.#size === 0) return undefined
         throw spoilt()
       }
-      this.#held = Buffer.concat([this.#held, next.value])
+      this.#held.push(next.value)
+      this.#size += next.value.length
     }
-    const taken = this.#held.subarray(0, size)
-    this.#held = this.#held.subarray(size)
-    return taken
+    // Once for all that has come: a step is longer than a chunk.
+    const held = this.#held.length === 1 ? this.#held[0] : undefined
+    const whole = held ?? Buffer.concat(this.#held, this.#size)
+    this.#held = [whole.subarray(size)]
+    this.#size -= size
+    return whole.subarray(0, size)
   }
 }

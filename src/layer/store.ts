@@ -11,7 +11,14 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readFileIfAny, readJsonIfAny, syncDirectoryAside, writeFileAtomic } from '../base/file.ts'
+import {
+  namesIn,
+  readFileIfAny,
+  readJsonIfAny,
+  syncDirectoryAside,
+  TEMPORARY,
+  writeFileAtomic,
+} from '../base/file.ts'
 import { binding } from '../kernel/binding.ts'
 import { lockFile, tryLockFile } from '../kernel/lock.ts'
 import { syncTogether } from '../kernel/sync.ts'
@@ -232,7 +239,7 @@ export class LayerStore {
       using lock = tryLockFile(join(directory, `${name}.lock`), { exclusive: true })
       if (lock) count++
     }
-    return count
+    return count + [...this.#cutOff()].length
   }
 
   /** Removes what dead processes left half made; returns how many. Never what a living one works on. */
@@ -253,7 +260,25 @@ export class LayerStore {
       using lock = tryLockFile(path, { exclusive: true })
       if (lock) rmSync(path, { force: true })
     }
+    for (const path of this.#cutOff()) {
+      rmSync(path, { force: true })
+      count++
+    }
     return count
+  }
+
+  /** Fingerprints and recipes that a killed writer has left half written; whoever writes beside a tree has its lock. */
+  *#cutOff(): Generator<string> {
+    for (const hex of this.names()) {
+      const layer = join(this.directory, 'sha256', hex)
+      const names = namesIn(layer).filter((name) => name.includes(TEMPORARY))
+      if (names.length === 0) continue
+      const lockPath = join(this.directory, 'locks', hex)
+      using lock = tryLockFile(lockPath, { exclusive: true })
+      if (!lock) continue
+      yield* names.map((name) => join(layer, name))
+      rmSync(lockPath, { force: true })
+    }
   }
 
   #path(diffId: string): string {

@@ -6,6 +6,7 @@ import type { Engine } from '../engine/open.ts'
 import type { Credentials } from '../image/auth.ts'
 import { findCredentials } from '../image/credentials.ts'
 import { digestIn } from '../image/digest.ts'
+import type { Proofs } from '../image/drop-blobs.ts'
 import { pullImage as fetchImage, type Pulled, type PullOptions } from '../image/pull.ts'
 import { formatReference, parseReference, type Reference } from '../image/reference.ts'
 import { holdContent, type ImageStore } from '../image/store.ts'
@@ -251,13 +252,33 @@ async function transferImage(
   return id
 }
 
+/** What is under way and known of the archives below a root. */
+interface Dropping {
+  readonly proofs: Proofs
+  isRunning: boolean
+  /** A pull has ended meanwhile: its archives are not among those that are being looked at. */
+  isWanted: boolean
+}
+const droppings = new Map<string, Dropping>()
+
 /** Beside the pod's start, which need not wait for it. Where others are at work, the archives go after the next pull. */
 async function dropArchives(engine: Engine, store: ImageStore): Promise<void> {
+  const known = droppings.get(engine.root)
+  const dropping = known ?? { proofs: new Map(), isRunning: false, isWanted: false }
+  droppings.set(engine.root, dropping)
+  dropping.isWanted = true
+  if (dropping.isRunning) return
+  dropping.isRunning = true
   try {
     const { dropBlobs } = await import('../image/drop-blobs.ts')
-    await dropBlobs(store, { wait: false })
+    while (dropping.isWanted) {
+      dropping.isWanted = false
+      await dropBlobs(store, { wait: false, proofs: dropping.proofs })
+    }
   } catch (error) {
     engine.warn(`the archives of unpacked layers stay for now: ${describe(error)}`)
+  } finally {
+    dropping.isRunning = false
   }
 }
 

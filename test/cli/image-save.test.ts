@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Berth, berthOfFile } from '../lib/berth.ts'
@@ -204,6 +205,41 @@ test('a blob that the disk has spoilt is told, and no half archive is left', asy
   )
   assert.not.ok(existsSync(at('bad.tar')))
   writeFileSync(path, good)
+})
+
+test('a save that is called off leaves nothing, wherever it writes', async () => {
+  const content = Buffer.alloc(64 * 2 ** 20)
+  writeLayout(at('big-layout'), [
+    { name: 'q.io/big:1', layers: [[{ name: 'big', content }]], compression: 'none' },
+  ])
+  await berth.ok(['load', '-q', '-i', at('big-layout')])
+  const left = (): string[] =>
+    readdirSync(berth.directory).filter((name) => /^called-off/.test(name))
+  await berth.ok(['create', '--name', 'big', 'q.io/big:1', '/big'])
+  for (const [signal, ...args] of [
+    ['SIGINT', 'save', '-q', '-o', at('called-off'), 'q.io/big:1'],
+    ['SIGTERM', 'save', '-q', '--format', 'oci-dir', '-o', at('called-off'), 'q.io/big:1'],
+    ['SIGINT', 'export', '-o', at('called-off'), 'big'],
+  ] as const) {
+    const save = berth.spawn(args)
+    const ended = new Promise((resolve) => save.once('exit', resolve))
+    while (left().length === 0) await delay(1)
+    // Stopped, so that it is not done before the signal comes.
+    save.kill('SIGSTOP')
+    assert.match(left().join(), /^called-off\.tmp-/)
+    save.kill(signal)
+    save.kill('SIGCONT')
+    assert.is(await ended, 125)
+    assert.equal(left(), [])
+  }
+  const save = berth.spawn(['save', '-q', 'q.io/big:1'])
+  const ended = new Promise((resolve) => save.once('exit', resolve))
+  // A reader that takes nothing more.
+  await new Promise((resolve) => save.stdout.once('readable', resolve))
+  save.kill('SIGTERM')
+  assert.is(await ended, 125)
+  await berth.ok(['rm', 'big'])
+  await berth.ok(['rmi', 'q.io/big:1'])
 })
 
 test('history tells the steps with the size of their layers', async () => {

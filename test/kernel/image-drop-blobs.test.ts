@@ -1,8 +1,19 @@
 /** Without the archives of its layers an image is what it was: it runs, is checked, and is saved with the same id. */
-import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { createHash } from 'node:crypto'
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { Proofs } from '../../src/image/drop-blobs.ts'
 import {
   archiveOf,
   checkStore,
@@ -15,7 +26,11 @@ import {
   pullImage,
   repairStore,
 } from '../../src/image/index.ts'
+import { readManifest } from '../../src/image/inspect.ts'
+import { layerBytes } from '../../src/image/layer-bytes.ts'
+import { cook, writeRecipe } from '../../src/layer/recipe.ts'
 import type { Digest } from '../../src/spec/image.ts'
+import { eventually } from '../lib/eventually.ts'
 import { type PrivateStore, privateStore } from '../lib/image-store.ts'
 import { tar, writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
@@ -196,6 +211,126 @@ test('somebody at work keeps the archives; the next call takes them', () =>
     }
     assert.ok((await dropBlobs(store, { wait: false })) > 0)
     assert.is(await dropBlobs(store, { wait: false }), 0)
+  }))
+
+test('what a proof was about and is no longer there keeps its archive', () =>
+  withImage('gzip', async (store, id) => {
+    const [first = '', second = ''] = inspectImage(store, id).image.diffIds
+    let dropping: Promise<number>
+    {
+      using _hold = await holdContent(store)
+      dropping = dropBlobs(store, { wait: true })
+      await eventually('both are proven', () =>
+        [first, second].every((diffId) => store.layers.fingerprint(diffId) !== undefined),
+      )
+      // As a repair does, between the proof and the moment when nobody else is at work.
+      rmSync(store.layers.recipePath(first))
+    }
+    await dropping
+    const blobs = [first, second].map((diffId) => store.layers.get(diffId)?.blob as Digest)
+    assert.equal(
+      blobs.map((blob) => store.blobs.has(blob)),
+      [true, false],
+    )
+    await saved(store)
+  }))
+
+test('a damaged manifest costs only its own image the drop', () =>
+  withImage('none', async (store, id) => {
+    const other = join(store.directory, 'other')
+    writeLayout(other, [{ name: 'q.io/b:1', layers: [[{ name: 'b', content: noise(9000) }]] }])
+    const [loaded] = await loadArchive(store, other)
+    const { manifest } = inspectImage(store, loaded?.id ?? '').image
+    writeFileSync(store.blobs.path(manifest), '{}')
+    assert.ok((await dropBlobs(store, { wait: true })) > 700_000)
+    for (const diffId of inspectImage(store, id).image.diffIds) {
+      assert.not.ok(store.blobs.has(diffId))
+    }
+  }))
+
+test('who keeps the proofs makes each once, and tells of a failure once', () =>
+  withImage('gzip', async (store, id) => {
+    const [first = ''] = inspectImage(store, id).image.diffIds
+    const bad = store.layers.get(first)?.blob as Digest
+    writeFileSync(store.blobs.path(bad), tar([{ name: 'other', content: 'x' }]))
+    const lock = store.layers.lock.bind(store.layers)
+    let proofs = 0
+    store.layers.lock = (diffId, signal) => {
+      proofs++
+      return lock(diffId, signal)
+    }
+    const known: Proofs = new Map()
+    {
+      using _hold = await holdContent(store)
+      for (let i = 0; i < 3; i++) await dropBlobs(store, { wait: false, proofs: known })
+    }
+    assert.is(proofs, 2)
+    assert.is(store.warnings.length, 1)
+    assert.ok((await dropBlobs(store, { wait: false, proofs: known })) > 0)
+    assert.equal([...known.keys()], [bad])
+    // Another archive is another question.
+    store.blobs.remove(bad)
+    await dropBlobs(store, { wait: false, proofs: known })
+    assert.equal([proofs, known.size], [2, 0])
+  }))
+
+test('what a writer beside a tree has left half written is debris, and is collected', () =>
+  withImage('gzip', async (store, id) => {
+    const [diffId = ''] = inspectImage(store, id).image.diffIds
+    const layer = dirname(store.layers.treePath(diffId))
+    const left = ['recipe', 'fingerprint'].map((name) => join(layer, `${name}.tmp-0123456789ab`))
+    for (const path of left) writeFileSync(path, 'half')
+    {
+      using _writer = await store.layers.lock(diffId)
+      await collect(store, { roots: ROOTS, wait: true, partials: true })
+      assert.ok(left.every((path) => existsSync(path)))
+    }
+    const checked = await checkStore(store, { roots: ROOTS })
+    assert.equal([checked.debris, checked.damage], [2, []])
+    await collect(store, { roots: ROOTS, wait: true, partials: true })
+    assert.not.ok(left.some((path) => existsSync(path)))
+    assert.is((await checkStore(store, { roots: ROOTS })).debris, 0)
+  }))
+
+test('a recipe is read without being copied again and again', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'berth-recipe-'))
+  // Contents that the tree has not: all of it is in the recipe, in steps of a MiB.
+  const archive = tar([{ name: 'big', content: noise(4 * 1024 * 1024) }])
+  const recipe = join(directory, 'recipe')
+  await writeRecipe(recipe, directory, once(archive) as AsyncIterable<Buffer>, { durable: false })
+  const { concat } = Buffer
+  let copied = 0
+  Buffer.concat = (list, size) => {
+    const made = concat(list, size)
+    copied += made.length
+    return made
+  }
+  try {
+    const hash = createHash('sha256')
+    for await (const chunk of cook(recipe, directory)) hash.update(chunk)
+    assert.is(hash.digest('hex'), createHash('sha256').update(archive).digest('hex'))
+  } finally {
+    Buffer.concat = concat
+    rmSync(directory, { recursive: true })
+  }
+  assert.ok(copied < 2 * archive.length, `${copied} bytes were copied`)
+})
+
+test('a packing that is called off ends, and leaves nothing', () =>
+  withImage('gzip', async (store, id) => {
+    await dropBlobs(store, { wait: true })
+    const { image } = inspectImage(store, id)
+    const [diffId] = image.diffIds
+    const [descriptor] = readManifest(store, image.manifest).manifest.layers
+    if (diffId === undefined || descriptor === undefined) throw new Error('no layer')
+    const signal = AbortSignal.abort(new Error('called off'))
+    try {
+      await layerBytes(store, { descriptor, diffId }, signal)
+      assert.unreachable('it was packed')
+    } catch (error) {
+      assert.match(String(error), /called off/)
+    }
+    assert.equal(store.blobs.partial(), { bytes: 0, files: 0 })
   }))
 
 test('a pull with the archives brings the exact ones again', async () => {

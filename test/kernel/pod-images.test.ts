@@ -8,6 +8,7 @@ import { holdContent } from '../../src/image/store.ts'
 import { overlayMount } from '../../src/kernel/mount-api.ts'
 import type { PullRequest } from '../../src/pod/image-pull.ts'
 import * as images from '../../src/pod/images.ts'
+import type { Digest } from '../../src/spec/image.ts'
 import { berthOfFile } from '../lib/berth.ts'
 import { engineOf } from '../lib/engine.ts'
 import { eventually } from '../lib/eventually.ts'
@@ -122,6 +123,25 @@ test('an image is pulled once and shown with one id everywhere', () =>
     // Blobs and unpacked layers both take room.
     assert.ok((only?.sizeBytes ?? 0) > 800_000, String(only?.sizeBytes))
     assert.equal(warnings, [])
+  }))
+
+test('without keep_blobs the archives go, of pulls at once too, and a proof that fails is told once', () =>
+  withRegistry(async (registry) => {
+    const names = ['one', 'two', 'three'].map((name) => push(registry, name).name)
+    await Promise.all(names.map((name) => pull(name, { keepBlobs: false })))
+    const layers = () =>
+      [...store.blobs.list()].filter(({ size }) => size > 3000).map(({ digest }) => digest)
+    await eventually('the archives are gone', () => layers().length === 0, PATIENCE)
+    assert.equal(warnings, [])
+    const bad = push(registry, 'bad', [{ name: 'big', content: Buffer.alloc(9000) }])
+    await pull(bad.name)
+    const [kept] = layers() as [Digest]
+    writeFileSync(store.blobs.path(kept), 'no archive')
+    for (let i = 0; i < 3; i++) await pull(push(registry, `n${i}`).name, { keepBlobs: false })
+    await eventually('it is told', () => warnings.length > 0, PATIENCE)
+    assert.equal(warnings.length, 1)
+    assert.match(warnings.join(), /the archive of layer [0-9a-f]{12} stays/)
+    assert.ok(store.blobs.has(kept))
   }))
 
 test('its status is found by every kind of reference, and is the same by all', () =>
