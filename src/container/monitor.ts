@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync } from 'node:fs'
-import { connect, type Socket } from 'node:net'
+import { connect, Socket } from 'node:net'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Fault, isErrno } from '../base/fault.ts'
@@ -164,6 +164,11 @@ export async function connectMonitor(directory: string): Promise<Monitor> {
   } catch (error) {
     throw new Fault('UNAVAILABLE', `no monitor answers in ${directory}`, { cause: error })
   }
+}
+
+/** In place of one that lives and cannot be reached: its connection is lost, and whatever it is asked is UNAVAILABLE. */
+export function lostMonitor(): Monitor {
+  return new Monitor(new Socket().destroy())
 }
 
 function connected(path: string): Promise<Socket> {

@@ -1,14 +1,38 @@
 import { readFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, Fault } from '../base/fault.ts'
 import { within } from '../base/within.ts'
-import { connectMonitor, type Monitor, type MonitorStatus } from '../container/monitor.ts'
+import {
+  connectMonitor,
+  isMonitorAlive,
+  lostMonitor,
+  type Monitor,
+  type MonitorStatus,
+} from '../container/monitor.ts'
 import { readStatus } from './records.ts'
 import { within as settles } from './wait.ts'
 
 /** A monitor does nothing that takes time: one that does not answer in this time is frozen, or waits for a broken disk. */
 export const MONITOR_ANSWER_MS = 10_000
+/** Between two attempts to reach a monitor that has too many callers. */
+const CONNECT_PAUSE_MS = 100
 /** What takes longer may be a slow disk's: whether the monitor hangs is asked from here on. */
 const PATIENCE_MS = 2000
+
+/**
+ * Connects to the monitor of a directory; undefined where none lives. One that has only just begun has its lock before it listens, and one that hangs takes no
+ * more callers when too many wait for it: after a time it is given as one whose connection is lost, as it is to adopt(), which tries again.
+ */
+export async function reachMonitor(directory: string): Promise<Monitor | undefined> {
+  const until = performance.now() + MONITOR_ANSWER_MS
+  while (isMonitorAlive(directory)) {
+    const monitor = await connectMonitor(directory).catch(() => undefined)
+    if (monitor) return monitor
+    if (performance.now() > until) return lostMonitor()
+    await delay(CONNECT_PAUSE_MS)
+  }
+  return
+}
 
 /** What the monitor of a directory says; undefined where it does not answer in time. */
 export async function askMonitor(monitor: Monitor): Promise<MonitorStatus | undefined> {

@@ -1,5 +1,5 @@
 import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
-import { describe, Fault } from '../base/fault.ts'
+import { describe, Fault, isErrno } from '../base/fault.ts'
 import { within } from '../base/within.ts'
 import {
   isMonitorAlive,
@@ -33,6 +33,8 @@ export class Monitors {
   #preparing: Promise<void> | undefined
   #keepsSpare = false
   #timer: NodeJS.Timeout | undefined
+  /** That none could be started is told once. */
+  #hasFailed = false
 
   constructor(at: PodPaths, warn: (text: string) => void) {
     this.#at = at
@@ -44,18 +46,27 @@ export class Monitors {
     return this.#spare?.id ?? newId()
   }
 
+  /** Whether the one that waits has this id. */
+  isSpare(id: string): boolean {
+    return this.#spare?.id === id
+  }
+
   /** A pod's monitor, and with it the directory of its state, which the caller removes. Rejects as startMonitor does. */
   take(id: string): Promise<Monitor> {
     const directory = this.#at.monitor(id)
     const spare = this.#spare
     this.#prepareSoon()
-    if (spare?.id !== id) {
-      mkdirSync(directory, { mode: 0o700 })
-      return this.#start(directory)
+    if (spare?.id === id) {
+      if (isMonitorAlive(spare.directory)) {
+        renameSync(spare.directory, directory)
+        this.#spare = undefined
+        return Promise.resolve(spare.monitor)
+      }
+      // Its connection has not told yet; or somebody has removed its directory.
+      this.#forget(spare)
     }
-    this.#spare = undefined
-    renameSync(spare.directory, directory)
-    return Promise.resolve(spare.monitor)
+    mkdirSync(directory, { mode: 0o700 })
+    return this.#start(directory)
   }
 
   /** From now on one monitor waits. */
@@ -78,13 +89,24 @@ export class Monitors {
 
   /** Removes what the spare one of a daemon that was killed has left. */
   recover(): void {
-    const { spares } = this.#at
-    mkdirSync(spares, { recursive: true, mode: 0o700 })
-    for (const id of readdirSync(spares)) {
+    for (const id of this.#left()) {
       const directory = this.#at.spare(id)
-      // It is just ending, unless it hangs.
-      if (isMonitorAlive(directory)) killMonitor(directory, id, this.#warn)
-      rmSync(directory, { recursive: true, force: true })
+      try {
+        // It is just ending, unless it hangs.
+        if (isMonitorAlive(directory)) killMonitor(directory, id, this.#warn)
+      } catch (error) {
+        this.#warn(`spare monitor ${id}: ${describe(error)}`)
+      }
+      this.#remove(directory)
+    }
+  }
+
+  #left(): readonly string[] {
+    try {
+      return readdirSync(this.#at.spares)
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) this.#warn(`cannot look for monitors: ${describe(error)}`)
+      return []
     }
   }
 
@@ -107,19 +129,35 @@ export class Monitors {
     if (this.#spare) return
     const id = newId()
     const directory = this.#at.spare(id)
-    const remove = (): void => rmSync(directory, { recursive: true, force: true })
     try {
-      mkdirSync(directory, { mode: 0o700 })
+      // Also the one of all spares: somebody may have removed it.
+      mkdirSync(directory, { recursive: true, mode: 0o700 })
       const spare = { id, directory, monitor: await this.#start(directory) }
       this.#spare = spare
+      this.#hasFailed = false
       void spare.monitor.lost.then(() => {
-        if (this.#spare !== spare) return
-        this.#spare = undefined
-        remove()
+        if (this.#spare === spare) this.#forget(spare)
       })
-    } catch {
-      // Whatever it is, the next pod will tell.
-      remove()
+    } catch (error) {
+      this.#remove(directory)
+      // Each pod tries again, and starts its own.
+      if (!this.#hasFailed) this.#warn(`no monitor waits for the next pod: ${describe(error)}`)
+      this.#hasFailed = true
+    }
+  }
+
+  /** It is no pod's any more; where it lives it ends with its connection. */
+  #forget(spare: Spare): void {
+    this.#spare = undefined
+    spare.monitor.close()
+    this.#remove(spare.directory)
+  }
+
+  #remove(directory: string): void {
+    try {
+      rmSync(directory, { recursive: true, force: true })
+    } catch (error) {
+      if (!isErrno(error, 'ENOTDIR')) this.#warn(`cannot remove ${directory}: ${describe(error)}`)
     }
   }
 
@@ -133,6 +171,6 @@ export class Monitors {
       if (error.code === 'DEADLINE_EXCEEDED') killMonitor(directory, id, this.#warn)
       else if (error.code !== 'UNAVAILABLE') this.#warn(`spare monitor ${id}: ${describe(error)}`)
     }
-    rmSync(directory, { recursive: true, force: true })
+    this.#remove(directory)
   }
 }

@@ -1,23 +1,16 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { describe, Fault, isErrno } from '../base/fault.ts'
 import { within } from '../base/within.ts'
 import { destroyCgroup } from '../container/index.ts'
-import {
-  connectMonitor,
-  isMonitorAlive,
-  type Monitor,
-  type MonitorContainer,
-  type MonitorStatus,
-} from '../container/monitor.ts'
+import { isMonitorAlive, type MonitorContainer, type MonitorStatus } from '../container/monitor.ts'
 import { isId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { type FileLock, tryLockFile } from '../kernel/lock.ts'
 import { adopt, endLost, endRemains, watch, writeExit } from './adopt.ts'
 import { containersParent } from './cgroup.ts'
 import { isCutOff } from './cut-off.ts'
-import { askMonitor, killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
+import { askMonitor, killMonitor, MONITOR_ANSWER_MS, reachMonitor } from './hung.ts'
 import { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
 import {
@@ -37,8 +30,6 @@ import { CREATED, exitedStatus } from './status.ts'
 import { endMonitor, stopPod } from './stop-pod.ts'
 import type { ContainerRecord, PodRecord } from './types.ts'
 
-/** Between two attempts to reach a monitor that has too many callers. */
-const CONNECT_PAUSE_MS = 100
 /** Of a pod's recovery; some milliseconds are usual. */
 const SLOW_MS = 3000
 
@@ -169,7 +160,7 @@ interface Said {
 
 /** Connects to the pod's monitor; undefined where none lives. */
 async function living(node: Node, pod: Pod): Promise<Said | undefined> {
-  const monitor = await reach(node.at.monitor(pod.id))
+  const monitor = await reachMonitor(node.at.monitor(pod.id))
   if (!monitor) return
   pod.monitor = monitor
   const status = await askMonitor(monitor)
@@ -187,20 +178,6 @@ async function living(node: Node, pod: Pod): Promise<Said | undefined> {
   const old: Partial<MonitorStatus> = readStatus(node.at.monitor(pod.id)) ?? {}
   pod.held = old.namespaces ?? {}
   return { containers: old.containers ?? {}, isOld: true }
-}
-
-/** A monitor that hangs takes no more callers when too many wait for it. */
-async function reach(directory: string): Promise<Monitor | undefined> {
-  const until = performance.now() + MONITOR_ANSWER_MS
-  for (;;) {
-    if (!isMonitorAlive(directory)) return
-    try {
-      return await connectMonitor(directory)
-    } catch (error) {
-      if (performance.now() > until) throw error
-    }
-    await delay(CONNECT_PAUSE_MS)
-  }
 }
 
 async function recoverContainer(
@@ -306,8 +283,7 @@ async function removeDebris(node: Node, id: string): Promise<void> {
 async function endAbandoned(node: Node, id: string): Promise<void> {
   const directory = node.at.monitor(id)
   try {
-    // One that has only just begun has its lock before it listens.
-    let monitor = await reach(directory).catch(() => undefined)
+    let monitor = await reachMonitor(directory)
     const status = monitor && (await askMonitor(monitor))
     if (!status && isMonitorAlive(directory)) {
       monitor?.close()

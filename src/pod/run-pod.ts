@@ -7,6 +7,7 @@ import { type Stage, untold } from '../base/stage.ts'
 import { Undo } from '../base/undo.ts'
 import { cgroupHost, createGroup } from '../cgroup/index.ts'
 import { destroyCgroup } from '../container/index.ts'
+import { type HeldNamespaces, isMonitorAlive, type Monitor } from '../container/monitor.ts'
 import { removeTree } from '../engine/trees.ts'
 import type { NetworkResult } from '../network/index.ts'
 import type { PodSandboxConfig } from '../spec/cri.ts'
@@ -14,6 +15,7 @@ import { SHM_SIZE } from '../spec/defaults.ts'
 import type { NamespacesPlan, NamespaceType } from '../spec/plan.ts'
 import { adopt } from './adopt.ts'
 import { containersParent, holdPodScope, podPlace } from './cgroup.ts'
+import { killMonitor, unlessHung } from './hung.ts'
 import { Pod } from './model.ts'
 import { invalid, isSame, podName } from './names.ts'
 import { podNamespaces } from './namespaces.ts'
@@ -56,11 +58,20 @@ export async function runPod(
   }
   const id = await node.creations.join(`pod ${name}`, async () => {
     const made = [...node.pods.values()].find((pod) => podName(pod.record.config.metadata) === name)
-    return made ? mustBeAsked(made) : makePod(node, config, runtimeHandler, stage)
+    if (made) return mustBeAsked(made)
+    const make = (): Promise<string> => makePod(node, config, runtimeHandler, stage)
+    return make().catch((error) => {
+      if (!(error instanceof SpareFault)) throw error
+      node.warn(`pod ${name} is made once more: ${describe(error)}`)
+      return make()
+    })
   })
   // Whoever has joined may have asked for something else.
   return mustBeAsked(node.mustPod(id))
 }
+
+/** The monitor that had waited hangs, or has just died; nothing is left of the pod, and another monitor will do. */
+class SpareFault extends Fault {}
 
 async function makePod(
   node: Node,
@@ -70,6 +81,7 @@ async function makePod(
 ): Promise<string> {
   const { at } = node
   const id = node.monitors.nextId()
+  const hasWaited = node.monitors.isSpare(id)
   const place = podPlace(node.settings.cgroupDriver, config.linux?.cgroupParent ?? '', id)
   checkPodUser(config.linux?.securityContext ?? null)
   const { plan, mappings, hostname } = podNamespaces(config, { id, hostname: hostHostname() })
@@ -100,6 +112,15 @@ async function makePod(
   const parent = containersParent(record)
   // Also one that is only half made.
   if (holds(plan, 'pid')) undo.push('the cgroup', () => destroyCgroup(cgroupOf(parent, id)))
+  const hold = async (monitor: Monitor, held: NamespacesPlan): Promise<HeldNamespaces> => {
+    try {
+      return await unlessHung(at.monitor(id), monitor.holdNamespaces(held))
+    } catch (error) {
+      if (!hasWaited || !(error instanceof Fault) || error.code !== 'UNAVAILABLE') throw error
+      if (isMonitorAlive(at.monitor(id))) killMonitor(at.monitor(id), id, node.engine.warn)
+      throw new SpareFault(error.code, error.message, { cause: error.cause })
+    }
+  }
   // Both beside what follows; their failures are told where they are needed.
   const scope = starting.then(() => holdPodScope(node, pod))
   scope.catch(() => {})
@@ -107,10 +128,10 @@ async function makePod(
     pod.monitor = monitor
     stage('namespaces')
     const held = { ...plan, ...(holds(plan, 'ipc') ? { sharedMemoryBytes: SHM_SIZE } : {}) }
-    if (!holds(plan, 'pid')) return monitor.holdNamespaces(held)
+    if (!holds(plan, 'pid')) return hold(monitor, held)
     await scope
     const { directory } = await createGroup(cgroupHost(), { parent, name: id, resources: {} })
-    return monitor.holdNamespaces({ ...held, cgroup: directory })
+    return hold(monitor, { ...held, cgroup: directory })
   })
   undo.push('the namespaces', () => holding.catch(() => {}))
   // A monitor that was there already is asked first.

@@ -2,9 +2,9 @@ import { writeFileSync } from 'node:fs'
 import { describe, Fault, isErrno } from '../base/fault.ts'
 import { type Stage, untold } from '../base/stage.ts'
 import { within } from '../base/within.ts'
-import { connectMonitor, isMonitorAlive, type Monitor } from '../container/monitor.ts'
+import { isMonitorAlive, type Monitor } from '../container/monitor.ts'
 import { losePod } from './adopt.ts'
-import { askMonitor, killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
+import { askMonitor, killMonitor, MONITOR_ANSWER_MS, reachMonitor } from './hung.ts'
 import type { Pod } from './model.ts'
 import type { Node } from './node.ts'
 import { stopContainerNow } from './stop-container.ts'
@@ -73,10 +73,11 @@ export async function endMonitor(
   const directory = node.at.monitor(id)
   using monitor = known
   if (!isMonitorAlive(directory)) return
-  // A monitor that closed our connection answers a new one.
+  // A monitor that closed our connection answers a new one, unless it hangs with too many callers waiting.
   if (!monitor || !(await quit(node, id, monitor))) {
-    using other = await connectMonitor(directory).catch(() => undefined)
-    if (other) await quit(node, id, other)
+    using other = await reachMonitor(directory)
+    if (other && !(await quit(node, id, other)) && isMonitorAlive(directory))
+      killMonitor(directory, id, node.engine.warn)
   }
   await eventuallyGone(
     () => !isMonitorAlive(directory),

@@ -27,6 +27,7 @@ import {
 } from '../lib/cri.ts'
 import { FakeNetwork, ownNetwork } from '../lib/cri-network.ts'
 import { eventually } from '../lib/eventually.ts'
+import { lives } from '../lib/lives.ts'
 import { cgroupRoot, needs } from '../lib/needs.ts'
 import { traces } from '../lib/traces.ts'
 
@@ -59,15 +60,6 @@ async function running(): Promise<Running> {
 const pids = (of: Running): { monitor: number; container: number } => {
   const status = JSON.parse(readFileSync(stateFile(of.pod.id, 'status.json'), 'utf8'))
   return { monitor: status.monitor, container: status.containers[of.id].pid }
-}
-
-/** A zombie, of which init has not yet been told, does not. */
-function lives(pid: number): boolean {
-  try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
-  }
 }
 
 async function damage(): Promise<string> {

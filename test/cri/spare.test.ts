@@ -72,6 +72,21 @@ test('where somebody has killed it, the next pod is made all the same', async ()
   await waiting()
 })
 
+test('one that hangs costs the next pod some time: it is killed, and the pod has another', async () => {
+  const spare = await waiting()
+  process.kill(spare.pid, 'SIGSTOP')
+  const pod = await runPod(daemon, {
+    linux: { securityContext: { namespaceOptions: { network: 'NODE', pid: 'POD', ipc: 'POD' } } },
+  })
+  assert.is.not(pod.id, spare.id)
+  assert.is(monitorOf(spare.id), undefined)
+  const container = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+  assert.is((await statusOf(daemon, container)).state, 'CONTAINER_RUNNING')
+  await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+  assert.equal(readdirSync(join(daemon.berth.state, 'pods')), [])
+  assert.equal(readdirSync(join(daemon.berth.root, 'pods')), [])
+})
+
 test('without its daemon it ends, and the next daemon removes what it has left', async () => {
   const spare = await waiting()
   await daemon.end('SIGKILL')

@@ -1,0 +1,90 @@
+/** A monitor that hangs so long that nobody can reach it any more: its socket takes as many callers as may wait, and no more. */
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { isErrno } from '../../src/base/fault.ts'
+import { connectMonitor, type Monitor } from '../../src/container/monitor.ts'
+import { CriDaemon, runContainer, runPod, statusOf } from '../lib/cri.ts'
+import { eventually } from '../lib/eventually.ts'
+import { lives } from '../lib/lives.ts'
+import { needs } from '../lib/needs.ts'
+import { traces } from '../lib/traces.ts'
+
+needs('root', 'overlay', 'cgroup2')
+
+const daemon = new CriDaemon()
+const clean = traces({ roots: [daemon.berth.directory] })
+
+interface Running {
+  readonly pod: Awaited<ReturnType<typeof runPod>>
+  readonly id: string
+}
+
+async function running(): Promise<Running> {
+  const pod = await runPod(daemon)
+  return { pod, id: await runContainer(daemon, pod, ['probe', 'sleep', '1000']) }
+}
+
+const stateOf = ({ pod }: Running): string => join(daemon.berth.state, 'pods', pod.id)
+
+const pids = (of: Running): { monitor: number; container: number } => {
+  const status = JSON.parse(readFileSync(join(stateOf(of), 'status.json'), 'utf8'))
+  return { monitor: status.monitor, container: status.containers[of.id].pid }
+}
+
+/** Connects until the socket takes nobody more. */
+async function fillBacklog(directory: string): Promise<Monitor[]> {
+  const callers: Monitor[] = []
+  for (;;) {
+    try {
+      callers.push(await connectMonitor(directory))
+    } catch (error) {
+      assert.ok(error instanceof Error && isErrno(error.cause, 'EAGAIN'), String(error))
+      return callers
+    }
+  }
+}
+
+test('a monitor that is frozen, with as many callers waiting as can: its pod is not taken for damaged, and can be used or ended', async () => {
+  await daemon.loadHello()
+  await daemon.start()
+  const [frozen, thawed] = [await running(), await running()]
+  await daemon.end('SIGKILL')
+  const callers: Monitor[] = []
+  for (const one of [frozen, thawed]) {
+    process.kill(pids(one).monitor, 'SIGSTOP')
+    callers.push(...(await fillBacklog(stateOf(one))))
+  }
+  try {
+    await daemon.start()
+    assert.not(existsSync(join(daemon.berth.root, 'quarantine')))
+    for (const { id, pod } of [frozen, thawed]) {
+      assert.is((await statusOf(daemon, id)).state, 'CONTAINER_RUNNING')
+      const { status } = await daemon.call('PodSandboxStatus', { podSandboxId: pod.id })
+      assert.is(status?.state, 'SANDBOX_READY')
+    }
+    const { monitor, container } = pids(frozen)
+    const stop = daemon.call('StopPodSandbox', { podSandboxId: frozen.pod.id })
+    process.kill(pids(thawed).monitor, 'SIGCONT')
+    await eventually('its end is heard of again', async () => {
+      await daemon.call('StopContainer', { containerId: thawed.id, timeout: '0' }).catch(() => {})
+      return (await statusOf(daemon, thawed.id)).exitCode === 137
+    })
+    await stop
+    assert.not(lives(monitor))
+    assert.not(lives(container))
+    assert.is((await statusOf(daemon, frozen.id)).exitCode, 255)
+  } finally {
+    for (const caller of callers) caller.close()
+  }
+  for (const { pod } of [frozen, thawed])
+    await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+})
+
+test('nothing is left behind', async () => {
+  await daemon.destroy()
+  await clean()
+})
+
+test.run()
