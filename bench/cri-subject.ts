@@ -1,19 +1,19 @@
 /** A runtime behind a socket, and the life of one pod of it as the kubelet asks for it. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import type * as cri from '../src/spec/cri.ts'
 import type { Given } from '../test/lib/cri.ts'
+import { REPOSITORY } from '../test/lib/images.ts'
 import { BenchClient } from './cri-client.ts'
+import { ended } from './engines.ts'
+import { ENVIRONMENT, TMPFS } from './world.ts'
 
-/** The repository, seen from dist/bench/. */
-const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url))
-const READY_MS = 20_000
-const LOOK_MS = 20
-const END_MS = 20_000
+const READY_MS = 60_000
+export const LOG_CHARACTERS = 2000
+const LOOK_MS = 5
 /** Of each pod and container of this run. */
 const NAMESPACE = `bench-${process.pid}`
 
@@ -45,7 +45,9 @@ export class CriSubject {
   readonly #handler: string
   readonly #image: string
   readonly #logs = mkdtempSync(join(tmpdir(), 'bench-logs-'))
-  readonly #end: () => Promise<void>
+  readonly #daemon: (() => ChildProcess) | undefined
+  readonly #after: () => void
+  #child: ChildProcess | undefined
   #count = 0
 
   constructor(options: {
@@ -53,14 +55,40 @@ export class CriSubject {
     readonly socket: string
     readonly handler: string
     readonly image: string
-    readonly end?: () => Promise<void>
+    /** Starts it, where it is the bench's own. */
+    readonly daemon?: () => ChildProcess
+    readonly after?: () => void
   }) {
     this.name = options.name
     this.socket = options.socket
     this.#handler = options.handler
     this.#image = options.image
     this.#client = new BenchClient(options.socket)
-    this.#end = options.end ?? (async () => {})
+    this.#daemon = options.daemon
+    this.#after = options.after ?? (() => {})
+  }
+
+  /** Starts the daemon, and waits until it answers a list. One that does not in time is ended. */
+  async start(): Promise<void> {
+    const child = this.#daemon?.()
+    this.#child = child
+    const until = performance.now() + READY_MS
+    for (;;) {
+      try {
+        return await this.list()
+      } catch (error) {
+        if (child?.exitCode === null && performance.now() < until) {
+          await delay(LOOK_MS)
+          continue
+        }
+        if (child) await ended(child)
+        throw error
+      }
+    }
+  }
+
+  async stop(): Promise<void> {
+    if (this.#child) await ended(this.#child)
   }
 
   async pull(): Promise<void> {
@@ -142,69 +170,48 @@ export class CriSubject {
       }
     } finally {
       this.#client.close()
-      await this.#end()
+      await this.stop()
+      this.#after()
       rmSync(this.#logs, { recursive: true, force: true })
     }
   }
 }
 
-/** `berth serve` as a subject, with roots that go with it. */
-export async function startBerth(image: string): Promise<CriSubject> {
-  const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
-  const at = (name: string) => join(directory, name)
-  // Where it is on a node: a tmpfs.
-  const state = mkdtempSync('/run/berth-bench-')
+/** `berth serve` as a subject, with its files below `directory` and its state where it is on a node: in a tmpfs. */
+export async function startBerth(options: {
+  readonly directory: string
+  readonly networks: string
+  readonly image: string
+}): Promise<CriSubject> {
+  const at = (name: string) => join(options.directory, 'berth', name)
+  mkdirSync(at('.'), { recursive: true })
+  const state = mkdtempSync(`${TMPFS}/state-`)
   // A hybrid host lacks controllers, and the image asks for no limit.
-  writeFileSync(at('config.toml'), '[cgroup]\nmissing = "warn"\n')
-  const errors = openSync(at('log'), 'w')
-  const roots = ['--root', at('root'), '--state', state]
-  const child = spawn(
-    process.execPath,
-    [
-      ...(process.env['BENCH_NODE_OPTIONS']?.split(' ') ?? []),
-      join(REPOSITORY, 'bin/berth.cjs'),
-      ...roots,
-      'serve',
-      '--config',
-      at('config.toml'),
-      '--socket',
-      at('cri.sock'),
-    ],
-    { stdio: ['ignore', errors, errors] },
+  writeFileSync(
+    at('config.toml'),
+    `[cgroup]\nmissing = "warn"\n[network]\nconf_dir = "${options.networks}"\n`,
   )
+  const log = openSync(at('log'), 'w')
+  const command = [
+    ...(process.env['BENCH_NODE_OPTIONS']?.split(' ') ?? []),
+    join(REPOSITORY, 'bin/berth.cjs'),
+    ...['--root', at('root'), '--state', state, 'serve'],
+    ...['--config', at('config.toml'), '--socket', at('cri.sock')],
+  ]
   const subject = new CriSubject({
     name: 'berth',
     socket: at('cri.sock'),
     handler: '',
-    image,
-    end: async () => {
-      await endChild(child)
-      for (const path of [directory, state])
-        rmSync(path, { recursive: true, force: true, maxRetries: 3 })
-    },
+    image: options.image,
+    daemon: () =>
+      spawn(process.execPath, command, { stdio: ['ignore', log, log], env: ENVIRONMENT }),
+    after: () => rmSync(state, { recursive: true, force: true, maxRetries: 3 }),
   })
-  const until = performance.now() + READY_MS
-  for (;;) {
-    await delay(LOOK_MS)
-    try {
-      await subject.list()
-      return subject
-    } catch (error) {
-      if (child.exitCode === null && performance.now() < until) continue
-      await endChild(child)
-      throw new Error(`berth serve does not answer: see ${at('log')}`, { cause: error })
-    }
+  try {
+    await subject.start()
+    return subject
+  } catch (error) {
+    const text = readFileSync(at('log'), 'utf8').slice(-LOG_CHARACTERS)
+    throw new Error(`berth serve does not answer: ${text}`, { cause: error })
   }
-}
-
-function endChild(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve()
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => child.kill('SIGKILL'), END_MS)
-    child.once('close', () => {
-      clearTimeout(timer)
-      resolve()
-    })
-    child.kill('SIGTERM')
-  })
 }

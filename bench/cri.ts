@@ -1,18 +1,22 @@
 /**
- * How long the calls of the kubelet take, over the socket: `berth serve`, which is started here on roots of its own, against any other runtime.
+ * How long the calls of the kubelet take, over the socket: `berth serve` against containerd, both with roots of their own, or against other runtimes.
  *
- *   sudo node dist/bench/cri.js [--peer NAME=SOCKET[,HANDLER]]… [--rounds N] [--pods N] [--image REF]
+ *   sudo node dist/bench/cri.js [--rounds N] [--pods N] [--peer NAME=SOCKET[,HANDLER]]… [--image REF] [--json FILE]
  *
- * All runtimes use the networks of /etc/cni/net.d and pull the image by themselves. They take turns within each round, each round beginning with
- * another one, so that what else the machine does hits all alike; medians and ratios are printed. `--pods` is how many pods are there when lists and
- * memory are measured, 0 to leave that out.
+ * Without `--peer` all is in a network namespace of the bench, with a bridge there; with it, all use the networks of /etc/cni/net.d. The runtimes pull the
+ * image by themselves. They take turns within each round, each round beginning with another one, so that what else the machine does hits all alike;
+ * medians and ratios are printed. `--pods` is how many pods are there when lists and memory are measured, 0 to leave that out.
  */
-import { loadavg } from 'node:os'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { loadavg, tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { CriSubject, startBerth } from './cri-subject.ts'
+import type { CriSubject, StartedPod } from './cri-subject.ts'
 import { memoryOf } from './memory.ts'
+import { startPeers } from './peers.ts'
+import { elapsed, Measured, report } from './report.ts'
+import { inWorld } from './world.ts'
 
-const IMAGE = 'docker.io/library/busybox:latest'
 const ROUNDS = '10'
 const PODS = '100'
 const AT_ONCE = 10
@@ -20,53 +24,49 @@ const EXECS = 5
 const LISTS = 5
 
 type Network = 'host' | 'bridge'
-/** Milliseconds by work and runtime. */
-type Times = Map<string, Map<string, number[]>>
+
+const { values } = parseArgs({
+  options: {
+    peer: { type: 'string', multiple: true, default: [] },
+    rounds: { type: 'string', default: ROUNDS },
+    pods: { type: 'string', default: PODS },
+    image: { type: 'string' },
+    json: { type: 'string' },
+  },
+})
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      peer: { type: 'string', multiple: true, default: [] },
-      rounds: { type: 'string', default: ROUNDS },
-      pods: { type: 'string', default: PODS },
-      image: { type: 'string', default: IMAGE },
-    },
-  })
-  const { image } = values
-  const berth = await startBerth(image)
-  const subjects = [berth, ...values.peer.map((text) => parsePeer(text, image))]
+  const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
   const loadBefore = loadavg()[0] ?? 0
+  const measured = new Measured('cri')
   try {
-    for (const subject of subjects) await subject.pull()
-    for (const network of ['host', 'bridge'] as const) {
-      const times: Times = new Map()
-      // The first pod of a runtime finds nothing in its place yet: not measured.
-      for (const subject of subjects) await oneByOne(subject, network, new Map())
-      for (let round = 0; round < Number(values.rounds); round++) {
-        for (const subject of turned(subjects, round)) await oneByOne(subject, network, times)
-        for (const subject of turned(subjects, round)) await atOnce(subject, network, times)
+    const { subjects, end } = await startPeers(directory, values.peer, values.image)
+    try {
+      for (const network of ['host', 'bridge'] as const) {
+        // The first pod of a runtime finds nothing in its place yet: not measured.
+        for (const subject of subjects) await oneByOne(subject, network, new Measured(''))
+        for (let round = 0; round < Number(values.rounds); round++) {
+          for (const subject of turned(subjects, round)) await oneByOne(subject, network, measured)
+          for (const subject of turned(subjects, round)) await atOnce(subject, network, measured)
+        }
       }
-      print(times, subjects, 'ms', 1)
+      const pods = Number(values.pods)
+      if (pods > 0) await loaded(subjects, pods, Number(values.rounds), measured)
+    } finally {
+      await end()
     }
-    if (Number(values.pods) > 0) await loaded(subjects, Number(values.pods), Number(values.rounds))
+    report(measured.rows, values.json)
     const loads = [loadBefore, loadavg()[0] ?? 0].map((load) => load.toFixed(1)).join(' and ')
     process.stdout.write(`\nload average before and after: ${loads}\n`)
   } finally {
-    for (const subject of subjects) await subject.end()
+    rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
   }
 }
 
-function parsePeer(text: string, image: string): CriSubject {
-  const [, name, socket, handler = ''] = /^([^=]+)=([^,]+)(?:,(.*))?$/.exec(text) ?? []
-  if (name === undefined || socket === undefined)
-    throw new Error(`--peer ${text}: must be NAME=SOCKET or NAME=SOCKET,HANDLER`)
-  return new CriSubject({ name, socket, handler, image })
-}
-
 /** One pod's life. */
-async function oneByOne(subject: CriSubject, network: Network, times: Times): Promise<void> {
-  const add = (work: string, ms: number) => note(times, work, subject, ms)
-  let pod = { podId: '', containerId: '' }
+async function oneByOne(subject: CriSubject, network: Network, measured: Measured): Promise<void> {
+  const add = (work: string, ms: number) => measured.add(work, 'ms', subject.name, ms)
+  let pod: StartedPod = { podId: '', containerId: '' }
   const startMs = await elapsed(async () => {
     pod = await subject.startPod(network)
   })
@@ -79,13 +79,18 @@ async function oneByOne(subject: CriSubject, network: Network, times: Times): Pr
 }
 
 /** For each pod: the time that all take, by their number. */
-async function atOnce(subject: CriSubject, network: Network, times: Times): Promise<void> {
+async function atOnce(subject: CriSubject, network: Network, measured: Measured): Promise<void> {
   const pods: Awaited<ReturnType<CriSubject['startPod']>>[] = []
   const all = await elapsed(async () => {
     const made = Array.from({ length: AT_ONCE }, () => subject.startPod(network))
     pods.push(...(await Promise.all(made)))
   })
-  note(times, `${AT_ONCE} pods at once, each; ${network} network`, subject, all / AT_ONCE)
+  measured.add(
+    `${AT_ONCE} pods at once, each; ${network} network`,
+    'ms',
+    subject.name,
+    all / AT_ONCE,
+  )
   await Promise.all(pods.map((pod) => subject.removePod(pod)))
 }
 
@@ -94,10 +99,9 @@ async function loaded(
   subjects: readonly CriSubject[],
   count: number,
   rounds: number,
+  measured: Measured,
 ): Promise<void> {
-  const all = new Map(
-    subjects.map((subject) => [subject, [] as { podId: string; containerId: string }[]]),
-  )
+  const all = new Map(subjects.map((subject) => [subject, [] as StartedPod[]]))
   try {
     for (const [subject, pods] of all) {
       while (pods.length < count) {
@@ -106,28 +110,21 @@ async function loaded(
         pods.push(...(await Promise.all(made)))
       }
     }
-    const times: Times = new Map()
     for (const subject of subjects) await subject.listStats()
     for (let round = 0; round < rounds * LISTS; round++) {
       for (const subject of turned(subjects, round)) {
-        note(
-          times,
-          `ListContainers, ${count} running`,
-          subject,
-          await elapsed(() => subject.list()),
-        )
-        const ms = await elapsed(() => subject.listStats())
-        note(times, `ListContainerStats, ${count} running`, subject, ms)
+        const list = await elapsed(() => subject.list())
+        measured.add(`ListContainers, ${count} running`, 'ms', subject.name, list)
+        const stats = await elapsed(() => subject.listStats())
+        measured.add(`ListContainerStats, ${count} running`, 'ms', subject.name, stats)
       }
     }
-    print(times, subjects, 'ms', 2)
-    const memory: Times = new Map()
     for (const [subject, pods] of all) {
       const { daemonBytes, podBytes } = memoryOf(subject.socket, pods)
-      note(memory, 'memory of each idle pod (PSS)', subject, podBytes / 1024)
-      note(memory, `the daemon at ${count} pods (PSS)`, subject, daemonBytes / 1024)
+      measured.add('memory of each idle pod (PSS)', 'KiB', subject.name, podBytes / 1024)
+      const daemon = `the daemon at ${count} pods (PSS)`
+      measured.add(daemon, 'MB', subject.name, daemonBytes / 1e6)
     }
-    print(memory, subjects, 'KiB', 0)
   } finally {
     for (const [subject, pods] of all) {
       while (pods.length > 0)
@@ -136,42 +133,9 @@ async function loaded(
   }
 }
 
-async function elapsed(act: () => Promise<unknown>): Promise<number> {
-  const begin = performance.now()
-  await act()
-  return performance.now() - begin
-}
-
-function note(times: Times, work: string, { name }: CriSubject, value: number): void {
-  const of = times.get(work) ?? new Map<string, number[]>()
-  times.set(work, of)
-  of.set(name, [...(of.get(name) ?? []), value])
-}
-
 function turned<T>(all: readonly T[], by: number): T[] {
   const at = by % all.length
   return [...all.slice(at), ...all.slice(0, at)]
 }
 
-/** A line for each work: the medians with the middle half of all values, and what berth's is of the best other one. */
-function print(times: Times, subjects: readonly CriSubject[], unit: string, digits: number): void {
-  const [berth, ...peers] = subjects.map(({ name }) => name)
-  process.stdout.write(`\n| ${unit} | ${[berth, ...peers].join(' | ')} | of the best other |\n`)
-  process.stdout.write(`| --- |${' ---: |'.repeat(subjects.length + 1)}\n`)
-  for (const [work, of] of times) {
-    const values = subjects.map(({ name }) => (of.get(name) ?? []).sort((a, b) => a - b))
-    const cells = values.map((sorted) => {
-      const at = (part: number) => quantile(sorted, part).toFixed(digits)
-      return sorted.length > 2 ? `${at(0.5)} (${at(0.25)} to ${at(0.75)})` : at(0.5)
-    })
-    const [own = Number.NaN, ...others] = values.map((sorted) => quantile(sorted, 0.5))
-    const ratio = others.length === 0 ? '' : `${(own / Math.min(...others)).toFixed(2)}x`
-    process.stdout.write(`| ${[work, ...cells, ratio].join(' | ')} |\n`)
-  }
-}
-
-function quantile(sorted: readonly number[], part: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? Number.NaN
-}
-
-await main()
+await inWorld(import.meta.url, main, values.peer.length === 0)

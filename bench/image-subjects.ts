@@ -1,11 +1,11 @@
 /** The programs that pull: the commands of each, and where what they have pulled is thrown away. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { REPOSITORY } from '../test/lib/images.ts'
+import { has } from './engines.ts'
 import type { BenchImage } from './image-maker.ts'
-
-const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url))
+import { TOOLS } from './report.ts'
 
 export interface PullSubject {
   readonly name: string
@@ -145,7 +145,7 @@ function umoci(directory: string, registry: string): PullSubject {
 function floor(directory: string): PullSubject {
   const own = join(directory, 'floor')
   return {
-    name: 'gunzip | tar x',
+    name: TOOLS,
     missing: undefined,
     pull: (images, which) =>
       images.map(({ blobs, tags }) => {
@@ -163,8 +163,4 @@ function floor(directory: string): PullSubject {
       }),
     reset: () => rmSync(own, { recursive: true, force: true }),
   }
-}
-
-function has(program: string): boolean {
-  return (process.env['PATH'] ?? '').split(delimiter).some((d) => existsSync(join(d, program)))
 }

@@ -2,13 +2,13 @@
  * How long it takes to pull images and unpack them: berth against containerd, podman, skopeo with umoci, and the system's own tools.
  *
  *   sudo node dist/bench/images.js [--scale 0.1] [--rounds 3] [--kinds nine,one,tiny] [--compressions gzip,zstd]
- *        [--states cold,half] [--subjects berth,podman] [--containerd SOCKET] [--work DIR]
+ *        [--states cold,half] [--subjects berth,podman] [--containerd SOCKET] [--work DIR] [--json FILE]
  *
  * A docker-registry on 127.0.0.1 serves images made of this machine's /usr: `nine` layers (1.5 GB unpacked), `one` layer (500 MB packed),
  * and `tiny`, 20 images of 50 layers each. `--scale` shrinks them, `--work` keeps them for the next run. All subjects take turns within each
  * round. CPU seconds are of all processes of the subject, its daemon's too; memory is the most that they had resident at one time.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import {
   mkdirSync,
   mkdtempSync,
@@ -17,26 +17,19 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
-  writeFileSync,
 } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { dockerRegistry } from '../test/lib/docker-registry.ts'
 import { type BenchImage, type Compression, type Kind, makeImages } from './image-maker.ts'
 import { type PullSubject, pullSubjects } from './image-subjects.ts'
+import { Measured, report } from './report.ts'
+import { ENVIRONMENT, inWorld } from './world.ts'
 
 const ROUNDS = 3
 const COMMAND_LIMIT_MS = 300_000
 const SAMPLE_MS = 20
-
-/** As for a person's own call: with NODE_EXTRA_CA_CERTS, for one, Node reads a hundred certificates before it runs anything. */
-const ENVIRONMENT = Object.fromEntries(
-  ['PATH', 'HOME', 'LANG', 'TERM', 'TMPDIR'].flatMap((name) => {
-    const value = process.env[name]
-    return value === undefined ? [] : [[name, value]]
-  }),
-)
 
 interface Cost {
   readonly seconds: number
@@ -121,100 +114,40 @@ function cpuSecondsOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / 100
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
-}
-
 async function compare(
+  measured: Measured,
   title: string,
   state: string,
   images: readonly BenchImage[],
   subjects: readonly PullSubject[],
   rounds: number,
 ): Promise<void> {
-  const measured = subjects.map((subject) => ({ subject, costs: [] as Cost[], failure: '' }))
+  const left = [...subjects]
   for (let i = 0; i < rounds; ++i) {
-    for (const one of measured) {
-      if (one.failure !== '') continue
-      const { subject } = one
+    for (const subject of [...left]) {
       try {
         subject.reset()
         if (state === 'half') await measure(subject.pull(images, 'half'), subject)
         // What others have left to write is not this one's.
         await run('sync')
-        one.costs.push(await measure(subject.pull(images, 'all'), subject))
+        const cost = await measure(subject.pull(images, 'all'), subject)
+        measured.add(title, 's', subject.name, cost.seconds)
+        measured.add(`${title}: CPU`, 's', subject.name, cost.cpuSeconds)
+        measured.add(`${title}: memory`, 'MB', subject.name, cost.memoryBytes / 1e6)
       } catch (error) {
-        one.failure = error instanceof Error ? error.message : String(error)
+        process.stdout.write(`${subject.name}: left out of ${title}: ${String(error)}\n`)
+        for (const work of [title, `${title}: CPU`, `${title}: memory`])
+          measured.drop(work, subject.name)
+        left.splice(left.indexOf(subject), 1)
       } finally {
         subject.reset()
       }
     }
   }
-  const middle = (costs: readonly Cost[]): number => median(costs.map(({ seconds }) => seconds))
-  const berth = middle(measured.find(({ subject }) => subject.name === 'berth')?.costs ?? [])
-  const bytes = images.reduce((sum, { layerBytes }) => sum + layerBytes, 0)
-  process.stdout.write(`\n${title}, ${(bytes / 1e6).toFixed(0)} MB, ${rounds} rounds\n`)
-  process.stdout.write(row('', 'median', 'fastest', 'CPU', 'memory', 'berth is'))
-  for (const { subject, costs, failure } of measured) {
-    if (failure !== '') {
-      process.stdout.write(`  ${subject.name}: failed: ${failure}\n`)
-      continue
-    }
-    const cpu = median(costs.map(({ cpuSeconds }) => cpuSeconds))
-    const memory = median(costs.map(({ memoryBytes }) => memoryBytes))
-    process.stdout.write(
-      row(
-        subject.name,
-        `${middle(costs).toFixed(2)} s`,
-        `${Math.min(...costs.map(({ seconds }) => seconds)).toFixed(2)} s`,
-        `${cpu.toFixed(2)} s`,
-        `${(memory / 1e6).toFixed(0)} MB`,
-        `${(berth / middle(costs)).toFixed(2)}x`,
-      ),
-    )
-  }
-}
-
-function row(name: string, ...columns: string[]): string {
-  return `  ${name.padEnd(18)}${columns.map((column) => column.padStart(12)).join('')}\n`
 }
 
 function run(program: string): Promise<void> {
   return new Promise((resolve) => spawn(program).once('exit', () => resolve()))
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
-
-async function startRegistry(directory: string): Promise<{ host: string; process: ChildProcess }> {
-  const port = await freePort()
-  const host = `127.0.0.1:${port}`
-  const config = join(directory, 'registry.yml')
-  writeFileSync(
-    config,
-    `version: 0.1\nlog: {level: error}\nstorage:\n  filesystem: {rootdirectory: ${directory}/registry}\nhttp: {addr: ${host}}\n`,
-  )
-  const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' })
-  const failed = new Promise<never>((_, reject) => child.once('error', reject))
-  for (let i = 0; i < 100; i++) {
-    const isUp = await Promise.race([
-      failed,
-      fetch(`http://${host}/v2/`).then(
-        ({ ok }) => ok,
-        () => false,
-      ),
-    ])
-    if (isUp) return { host, process: child }
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-  child.kill()
-  throw new Error('docker-registry does not answer')
 }
 
 async function main(): Promise<void> {
@@ -228,6 +161,7 @@ async function main(): Promise<void> {
       subjects: { type: 'string' },
       containerd: { type: 'string' },
       work: { type: 'string' },
+      json: { type: 'string' },
     },
   })
   const scale = Number(values.scale)
@@ -235,7 +169,8 @@ async function main(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
   const work = values.work ?? join(directory, 'work')
   mkdirSync(work, { recursive: true })
-  const registry = await startRegistry(work)
+  const registry = await dockerRegistry(work, 'bench')
+  const measured = new Measured('images')
   const subjects = pullSubjects(directory, registry.host, values.containerd).filter(
     ({ name, missing }) => {
       if (
@@ -258,15 +193,16 @@ async function main(): Promise<void> {
         for (const state of values.states.split(',')) {
           if (kind === 'one' && state === 'half') continue
           const title = `${kind}, ${by}, ${state === 'half' ? 'half of the layers there' : 'cold'}`
-          await compare(title, state, images, subjects, rounds)
+          await compare(measured, title, state, images, subjects, rounds)
         }
       }
     }
+    report(measured.rows, values.json)
   } finally {
     for (const subject of subjects) subject.stop?.()
-    registry.process.kill()
+    await registry.stop()
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
   }
 }
 
-await main()
+await inWorld(import.meta.url, main)

@@ -1,60 +1,92 @@
 /**
- * How long a container takes, from the call of the program to its end: berth against runc, crun, podman and the kernel's own floor.
+ * The command line, from the call of the program to its end: berth against podman, docker, and the kernel's own floor.
  *
- *   sudo node dist/bench/run.js [ROUNDS]
+ *   sudo node dist/bench/run.js [--rounds N] [--lines MILLIONS] [--works run,stages,exec,logs] [--json FILE]
  *
- * All subjects take turns within each round, so that what else the machine does hits all alike; medians and ratios are printed. A
- * peer that is not installed is left out by name.
+ * All take turns within each round, so that what else the machine does hits all alike; medians and ratios are printed. A peer that is not installed is
+ * left out by name. For `logs` a container writes so many millions of lines of 100 bytes.
  */
 import { spawnSync } from 'node:child_process'
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-} from 'node:fs'
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { type Round, type Subject, subjects, writeRootfs } from './subjects.ts'
+import { parseArgs } from 'node:util'
+import { busyboxImage, busyboxRoot } from '../test/lib/busybox.ts'
+import { REPOSITORY, writeDockerArchive } from '../test/lib/images.ts'
+import { type Engine, engines, has, quiet } from './engines.ts'
+import { FLOOR, Measured, type Row, report } from './report.ts'
+import { ENVIRONMENT, inWorld } from './world.ts'
 
-const ROUNDS = 20
-const COMMAND_LIMIT_MS = 30_000
-const UNIFIED = '/sys/fs/cgroup/unified'
+const COMMAND_LIMIT_MS = 120_000
+const IMAGE = 'localhost/bench:latest'
+const LINE_BYTES = 100
+/** Of the file in the image; the container writes it again and again. */
+const LINES = 100_000
 
-/** Peers want a pure cgroup v2 host: on a hybrid one they get that view in a mount namespace of their own. */
-function inPureView(): boolean {
-  if (existsSync('/sys/fs/cgroup/cgroup.controllers') || !existsSync(UNIFIED)) return true
-  const self = [process.execPath, fileURLToPath(import.meta.url), ...process.argv.slice(2)]
-  const script = `mount --bind ${UNIFIED} /sys/fs/cgroup && exec "$@"`
-  const args = ['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', ...self]
-  process.exitCode = spawnSync('unshare', args, { stdio: 'inherit' }).status ?? 1
-  return false
+/** Commands, one after the other; those of `timed` together are one measurement. */
+interface Work {
+  readonly title: string
+  readonly unit: Row['unit']
+  readonly before?: (engine: Engine) => string[][]
+  readonly timed: (engine: Engine) => string[][]
+  readonly after?: (engine: Engine) => string[][]
+  /** Of the time a measurement took. */
+  readonly value: (ms: number) => number
 }
 
-/** What sudo leaves, as for a person's own call. With NODE_EXTRA_CA_CERTS, for one, Node reads a hundred certificates before it runs anything. */
-const ENVIRONMENT = Object.fromEntries(
-  ['PATH', 'HOME', 'LANG', 'TERM', 'TMPDIR'].flatMap((name) => {
-    const value = process.env[name]
-    return value === undefined ? [] : [[name, value]]
-  }),
-)
+const create = (e: Engine, ...program: string[]) => [
+  ...[...e.command, 'create', '--name', 'bench', ...e.options],
+  ...[e.image, ...program],
+]
+const remove = (e: Engine) => [...e.command, 'rm', '--force', 'bench']
+const start = (e: Engine) => [...e.command, 'start', 'bench']
 
-/** Milliseconds of all commands of the round together. */
-function measure(round: Round, env: Subject['env']): number {
+function works(times: number): Record<string, Work> {
+  const megabytes = (times * LINES * LINE_BYTES) / 1e6
+  const writer = `for i in $(seq ${times}); do cat /lines; done`
+  return {
+    run: {
+      title: 'run --rm --net none of a program that ends at once',
+      unit: 'ms',
+      timed: (e) => [[...e.command, 'run', '--rm', ...e.options, e.image, 'true']],
+      value: (ms) => ms,
+    },
+    stages: {
+      title: 'create, start, rm --force, three commands',
+      unit: 'ms',
+      timed: (e) => [create(e, 'true'), start(e), remove(e)],
+      value: (ms) => ms,
+    },
+    exec: {
+      title: 'exec of `true` in a running container',
+      unit: 'ms',
+      before: (e) => [create(e, 'sleep', '1000'), start(e)],
+      timed: (e) => [[...e.command, 'exec', 'bench', 'true']],
+      after: (e) => [remove(e)],
+      value: (ms) => ms,
+    },
+    logs: {
+      title: `log of ${(times * LINES) / 1e6} million lines of ${LINE_BYTES} bytes, from start to exit`,
+      unit: 'MB/s',
+      before: (e) => [create(e, 'sh', '-c', writer)],
+      timed: (e) => [start(e), [...e.command, 'wait', 'bench']],
+      after: (e) => [remove(e)],
+      value: (ms) => megabytes / (ms / 1000),
+    },
+  }
+}
+
+/** Milliseconds of all the commands together. */
+function timeOf(commands: readonly (readonly string[])[]): number {
   // A file, since a created container keeps its stderr: a pipe would not end with the command.
-  const errors = openSync(join(tmpdir(), `berth-bench-${process.pid}.errors`), 'w+')
+  const path = join(tmpdir(), `berth-bench-${process.pid}.errors`)
+  const errors = openSync(path, 'w+')
   try {
     const begin = performance.now()
-    for (const [program = '', ...args] of round) {
+    for (const [program = '', ...args] of commands) {
       const { status, error } = spawnSync(program, args, {
         stdio: ['ignore', 'ignore', errors],
-        env: { ...ENVIRONMENT, ...env },
+        env: ENVIRONMENT,
         timeout: COMMAND_LIMIT_MS,
       })
       if (status !== 0) {
@@ -65,107 +97,105 @@ function measure(round: Round, env: Subject['env']): number {
     return performance.now() - begin
   } finally {
     closeSync(errors)
-    rmSync(join(tmpdir(), `berth-bench-${process.pid}.errors`), { force: true })
+    rmSync(path, { force: true })
   }
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
+function once(engine: Engine, work: Omit<Work, 'title' | 'unit'>): number {
+  if (work.before) timeOf(work.before(engine))
+  const value = work.value(timeOf(work.timed(engine)))
+  if (work.after) timeOf(work.after(engine))
+  return value
 }
 
 function compare(
-  title: string,
-  kind: 'run' | 'stages',
-  all: readonly Subject[],
+  measured: Measured,
+  { title, unit, ...work }: Work,
+  all: Engine[],
   rounds: number,
+  floor?: () => number,
 ): void {
-  const measured = all.flatMap((subject) => {
-    const round = subject[kind]
-    return round
-      ? [{ name: subject.name, env: subject.env, round, times: [] as number[], failure: '' }]
-      : []
+  // The first of each finds nothing in its place yet: not measured.
+  for (let round = -1; round < rounds; round++) {
+    for (const engine of [...all]) {
+      try {
+        const value = once(engine, work)
+        if (round >= 0) measured.add(title, unit, engine.name, value)
+      } catch (error) {
+        process.stdout.write(`${engine.name}: left out: ${String(error)}\n`)
+        measured.drop(title, engine.name)
+        all.splice(all.indexOf(engine), 1)
+      }
+    }
+    const value = floor?.()
+    if (value !== undefined && round >= 0) measured.add(title, unit, FLOOR, value)
+  }
+}
+
+/** clone, overlay, pivot_root, exec, wait and unmount, in a program of a page. */
+function kernelFloor(directory: string): (() => number) | undefined {
+  if (!has('g++')) {
+    process.stdout.write(`${FLOOR}: left out: g++ is not installed\n`)
+    return undefined
+  }
+  const at = (name: string) => join(directory, 'floor', name)
+  for (const name of ['upper', 'work', 'target']) mkdirSync(at(name), { recursive: true })
+  busyboxRoot(at('root'))
+  for (const name of ['proc', 'sys', 'dev']) mkdirSync(join(at('root'), name))
+  quiet(
+    ['g++', '-O2', '-static', '-std=c++20'],
+    join(REPOSITORY, 'bench/floor.cc'),
+    '-o',
+    at('floor'),
+  )
+  const command = [at('floor'), at('root'), at('upper'), at('work'), at('target'), '/bin/true']
+  return () => timeOf([command])
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      rounds: { type: 'string', default: '20' },
+      lines: { type: 'string', default: '2' },
+      works: { type: 'string', default: 'run,stages,exec,logs' },
+      json: { type: 'string' },
+    },
   })
-  for (let i = 0; i < rounds; ++i) {
-    for (const subject of measured) {
-      if (subject.failure !== '') continue
-      try {
-        subject.times.push(measure(subject.round, subject.env))
-      } catch (error) {
-        subject.failure = error instanceof Error ? error.message : String(error)
-      }
-    }
-  }
-  const valid = measured.filter((subject) => subject.failure === '')
-  const first = valid[0]?.name === 'berth' ? undefined : valid[0]
-  const base = median(first?.times ?? [])
-  const berth = median(valid.find((subject) => subject.name === 'berth')?.times ?? [])
-  process.stdout.write(`\n${title}, ${rounds} rounds\n`)
-  process.stdout.write(row('', 'median', 'fastest', first ? `of ${first.name}` : '', 'of berth'))
-  for (const { name, times, failure } of measured) {
-    if (failure !== '') {
-      process.stdout.write(`  ${name}: failed: ${failure}\n`)
-      continue
-    }
-    const middle = median(times)
-    const ms = (value: number) => `${value.toFixed(1)} ms`
-    const ratio = (to: number) => (Number.isNaN(to) ? '' : `${(middle / to).toFixed(2)}x`)
-    process.stdout.write(row(name, ms(middle), ms(Math.min(...times)), ratio(base), ratio(berth)))
-  }
-}
-
-function row(name: string, ...columns: string[]): string {
-  return `  ${name.padEnd(16)}${columns.map((column) => column.padStart(18)).join('')}\n`
-}
-
-/** podman leaves its parent group, and those of containers whose start failed; one that is in use stays. */
-function removeGroup(directory: string): void {
-  if (!existsSync(directory)) return
-  for (const entry of readdirSync(directory, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeGroup(join(directory, entry.name))
-  }
-  try {
-    rmdirSync(directory)
-  } catch {
-    // Not empty: someone else's podman uses it.
-  }
-}
-
-/** podman leaves its storage mounted, more than once with several runtimes. */
-function unmountBelow(directory: string): void {
-  const points = readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .flatMap((line) => line.split(' ')[4] ?? [])
-  for (const point of points.reverse()) {
-    if (!point.startsWith(`${directory}/`)) continue
-    spawnSync('umount', ['--lazy', point], { stdio: 'ignore' })
-  }
-}
-
-function main(): void {
-  const rounds = Number(process.argv[2] ?? ROUNDS)
   const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
+  const ready: Engine[] = []
   try {
-    mkdirSync(join(directory, 'rootfs'))
-    writeRootfs(join(directory, 'rootfs'))
-    const ready: Subject[] = []
-    for (const subject of subjects(directory)) {
+    const archive = join(directory, 'image.tar')
+    const lines = Buffer.alloc(LINES * LINE_BYTES, `${'x'.repeat(LINE_BYTES - 1)}\n`)
+    writeDockerArchive(archive, [
+      busyboxImage(IMAGE, undefined, [{ name: 'lines', content: lines }]),
+    ])
+    for (const engine of engines(directory, IMAGE)) {
       try {
-        if (subject.missing === undefined) subject.prepare?.()
-        if (subject.missing === undefined) ready.push(subject)
-        else process.stdout.write(`skipped ${subject.name}: ${subject.missing}\n`)
+        if (engine.missing !== undefined) throw new Error(engine.missing)
+        ready.push(engine)
+        await engine.start?.()
+        quiet(engine.command, 'load', '--quiet', '--input', archive)
       } catch (error) {
-        const reason = error instanceof Error ? error.message.trim() : String(error)
-        process.stdout.write(`skipped ${subject.name}: cannot be set up: ${reason}\n`)
+        process.stdout.write(
+          `${engine.name}: left out: ${error instanceof Error ? error.message.trim() : error}\n`,
+        )
+        if (engine.missing === undefined) await ready.pop()?.stop?.()
       }
     }
-    compare('run a program that ends at once, and remove', 'run', ready, rounds)
-    compare('create, start, delete', 'stages', ready, rounds)
+    const floor = kernelFloor(directory)
+    const all = works(Math.max(1, Math.round((Number(values.lines) * 1e6) / LINES)))
+    const measured = new Measured('run')
+    for (const name of values.works.split(',')) {
+      const work = all[name]
+      if (!work) throw new Error(`--works ${name}: must be of ${Object.keys(all).join(', ')}`)
+      const rounds = Number(values.rounds)
+      compare(measured, work, [...ready], rounds, name === 'run' ? floor : undefined)
+    }
+    report(measured.rows, values.json)
   } finally {
-    unmountBelow(directory)
-    removeGroup('/sys/fs/cgroup/libpod_parent')
+    for (const engine of ready) await engine.stop?.()
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
   }
 }
 
-if (inPureView()) main()
+await inWorld(import.meta.url, main)
