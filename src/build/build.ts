@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { openSync } from 'node:fs'
 import { describe, Fault, isErrno } from '../base/fault.ts'
+import { removeAbandoned } from '../engine/builder.ts'
 import {
   collectIfNoted,
   holdImages,
@@ -60,6 +61,7 @@ export async function buildImage(engine: Engine, options: BuildOptions): Promise
   const file = dockerfileOf(context, options)
   const plan = planStages(parseDockerfile(file.text))
   const ignores = ignoreOf(context, file.path)
+  await removeAbandoned(engine)
   let made: Loaded
   {
     // Neither a base image nor a layer goes while they are built on.

@@ -1,4 +1,5 @@
 import { Fault } from '../base/fault.ts'
+import { beginBuilder } from '../engine/builder.ts'
 import { changesOf } from '../engine/changes.ts'
 import { createContainer } from '../engine/create.ts'
 import { openImages, type RunnableImage } from '../engine/images.ts'
@@ -37,7 +38,8 @@ export async function runStep(
   const { signal } = options
   signal?.throwIfAborted()
   const asked = runOptions(command, options)
-  const { id } = await createContainer(engine, asked, undefined, image)
+  using builder = await beginBuilder(engine)
+  const { id } = await createContainer(engine, asked, undefined, { image, builder: builder.name })
   const kill = (): void => {
     // It may have ended by itself just now.
     killContainer(engine, id, 'KILL').catch(() => {})
@@ -79,7 +81,6 @@ function runOptions(
     command: [...command],
     entrypoint: [],
     pull: 'never',
-    // Killed, the build leaves it for a prune.
     remove: true,
     interactive: false,
     terminal: false,

@@ -30,7 +30,7 @@ export function define(command: Command, context: Context): void {
     .addOption(formatOption())
     .addHelpText(
       'after',
-      `\nVolumes and other mounts are not in the image. A berth that is killed (SIGKILL) here leaves a running container paused.${examples(
+      `\nVolumes and other mounts are not in the image. Killed (SIGKILL), it leaves a running container paused until the next\ncommand that looks at it, such as ps.${examples(
         'berth commit web web:patched',
         `berth commit -c 'CMD ["nginx", "-g", "daemon off;"]' -m 'with my page' web web:2`,
       )}`,

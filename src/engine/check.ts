@@ -1,9 +1,10 @@
 import { describe } from '../base/fault.ts'
-import { type Checked, checkStore, type Damage } from '../image/check.ts'
+import { type Checked, checkStore, type Damage, debrisOf } from '../image/check.ts'
 import { type Repair, repairStore } from '../image/repair.ts'
 import type { Digest } from '../spec/image.ts'
 import { containerRoots, openImages, tellOfImage } from './images.ts'
 import type { Engine } from './open.ts'
+import { removeDebris } from './recover.ts'
 import type { Progress } from './types.ts'
 
 export interface EngineCheck extends Omit<Checked, 'damage'> {
@@ -13,7 +14,7 @@ export interface EngineCheck extends Omit<Checked, 'damage'> {
 
 /**
  * Checks the whole store, and repairs it where that is asked for: from what is here, and with `pull` also by fetching images again that
- * have a name. What cannot be read at all throws (DATA_LOSS of a container's record, which says what it needs).
+ * have a name; what killed commands have left of containers goes then, too. What cannot be read at all throws (DATA_LOSS of a container's record, which says what it needs).
  */
 export async function checkEngine(
   engine: Engine,
@@ -26,18 +27,20 @@ export async function checkEngine(
 ): Promise<EngineCheck> {
   const store = openImages(engine)
   const { signal, progress } = options
+  if (options.repair) await removeDebris(engine)
   const roots = () => containerRoots(engine)
   const { damage, ...checked } = await checkStore(store, { roots, progress, signal })
-  if (!options.repair || damage.length === 0) {
+  if (!options.repair || (damage.length === 0 && checked.debris === 0)) {
     return { ...checked, damage: damage.map((each) => ({ damage: each, isRepaired: false })) }
   }
   const repairs = await repairStore(store, damage, { roots, signal })
-  if (!options.pull) return { ...checked, damage: repairs }
+  const debris = debrisOf(store)
+  if (!options.pull) return { ...checked, debris, damage: repairs }
   const done: Repair[] = []
   for (const repair of repairs) {
     done.push(repair.isRepaired ? repair : await pullFor(engine, repair, options))
   }
-  return { ...checked, damage: done }
+  return { ...checked, debris, damage: done }
 }
 
 /** Fetches what the damage has cost, by the name of an image that needs it. */

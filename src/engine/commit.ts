@@ -1,4 +1,3 @@
-import { freezeCgroup, thawCgroup } from '../container/index.ts'
 import { composeImage, layersOf, makeLayer } from '../image/compose.ts'
 import { inspectImage } from '../image/inspect.ts'
 import type { Loaded } from '../image/load.ts'
@@ -7,12 +6,12 @@ import type { Digest, ImageConfig } from '../spec/image.ts'
 import { changesOf } from './changes.ts'
 import { emit } from './events.ts'
 import { findContainer } from './find.ts'
+import { whileFrozen } from './freeze.ts'
 import { collectIfNoted, holdImages, openImages, tellOfImage } from './images.ts'
 import type { Engine } from './open.ts'
 import { lockContainer, readConfig } from './record.ts'
 import { about } from './start.ts'
-import { readRunMark } from './status.ts'
-import type { Container, ContainerRecord, Progress } from './types.ts'
+import type { ContainerRecord, Progress } from './types.ts'
 
 export interface CommitOptions {
   readonly name?: string | undefined
@@ -53,9 +52,9 @@ async function committed(engine: Engine, id: string, options: CommitOptions): Pr
   const { image, config } = inspectImage(store, record.imageId as Digest)
   const changed = options.change(ranWith(config.config ?? {}, record, engine))
   const below = layersOf(store, image)
-  const layer = await frozenWhile(engine, container, options.pause, () =>
-    makeLayer(store, packUpper(changesOf(engine, record)), options),
-  )
+  const pack = () => makeLayer(store, packUpper(changesOf(engine, record)), options)
+  const isRunning = container.status.state === 'running'
+  const layer = await (options.pause && isRunning ? whileFrozen(engine, id, pack) : pack())
   const created = new Date().toISOString()
   const layers = [...below, layer]
   const step = {
@@ -76,22 +75,6 @@ async function committed(engine: Engine, id: string, options: CommitOptions): Pr
     layers,
     names: options.name === undefined ? [] : [options.name],
   })
-}
-
-async function frozenWhile<T>(
-  engine: Engine,
-  { record, status }: Container,
-  pause: boolean,
-  act: () => Promise<T>,
-): Promise<T> {
-  if (!pause || status.state !== 'running') return act()
-  const cgroup = readRunMark(engine, record.id)?.cgroup ?? ''
-  await freezeCgroup(cgroup)
-  try {
-    return await act()
-  } finally {
-    await thawCgroup(cgroup)
-  }
 }
 
 /** What the container was run with becomes the image's default, as with docker. */

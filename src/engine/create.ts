@@ -25,6 +25,12 @@ import { volumeMounts } from './volume-mounts.ts'
 /** docker's time from the stop signal to SIGKILL. */
 const STOP_TIMEOUT_S = 10
 
+/** What a build's step is made of. */
+export interface Given {
+  readonly image: RunnableImage
+  readonly builder: string
+}
+
 /**
  * Makes a container, whole or not at all: until its record is written no other command sees it. Pulls the image as `options.pull` says, but where
  * `given` takes its place: a step of a build, whose image is not there yet.
@@ -33,7 +39,7 @@ export async function createContainer(
   engine: Engine,
   asked: RunOptions,
   progress?: Progress,
-  given?: RunnableImage,
+  given?: Given,
 ): Promise<ContainerRecord> {
   judge(asked)
   const record = await createJudged(engine, asked, progress, given)
@@ -45,14 +51,14 @@ async function createJudged(
   engine: Engine,
   asked: RunOptions,
   progress: Progress | undefined,
-  given: RunnableImage | undefined,
+  given: Given | undefined,
 ): Promise<ContainerRecord> {
   const options = asked.ports.some(({ hostPort }) => hostPort === 0)
     ? { ...asked, ports: await (await import('./ports.ts')).chooseHostPorts(asked.ports) }
     : asked
   // Until the record names the image, nothing but this keeps its layers.
   using _hold = await holdImages(engine)
-  const image = given ?? (await imageToRun(engine, options, progress))
+  const image = given?.image ?? (await imageToRun(engine, options, progress))
   const command = commandOf(options, image.config)
   const stopSignal = parseSignal(options.stopSignal ?? (image.config.config?.StopSignal || 'TERM'))
 
@@ -112,6 +118,7 @@ async function createJudged(
     stopTimeoutS: options.stopTimeoutS ?? STOP_TIMEOUT_S,
     volumes: volumes.map(({ name, anonymous, target }) => ({ name, anonymous, target })),
     imageConfig: image.config.config,
+    ...(given === undefined ? {} : { builder: given.builder }),
   }
   // Before the record that vouches for it, as long-lived as that.
   writeFileAtomic(engine.at.config(id), JSON.stringify(spec), { durable: !options.remove })

@@ -1,4 +1,5 @@
 import { Fault } from '../base/fault.ts'
+import { isFrozenForAWhile } from './freeze.ts'
 import type { Engine } from './open.ts'
 import { containerIds, readRecord, resolveId, tryLockContainer } from './record.ts'
 import { containerStatus, isUnrecordedEnd } from './status.ts'
@@ -32,12 +33,13 @@ export async function listContainers(
 }
 
 /**
- * The status, after taking away what a lost container has left: its monitor was killed, and its processes would go on with nobody to tell of them. Where
- * another command holds the container that one does it.
+ * The status, after taking away what a lost container has left: its monitor was killed, and its processes would go on with nobody to tell of them. One that
+ * a killed berth has left frozen runs on. Where another command holds the container that one does it.
  */
 async function settledStatus(engine: Engine, record: ContainerRecord): Promise<ContainerStatus> {
   const status = containerStatus(engine, record)
-  if (!isUnrecordedEnd(status)) return status
+  const isLeftFrozen = status.state === 'paused' && isFrozenForAWhile(engine, record.id)
+  if (!isUnrecordedEnd(status) && !isLeftFrozen) return status
   using lock = tryLockContainer(engine, record.id)
   const current = lock && readRecord(engine, record.id)
   if (!current) return status

@@ -41,6 +41,8 @@ function paths({ root, state }: Roots) {
     /** What does not survive: the monitor's directory and the plan. */
     live: (id: string) => join(state, 'containers', id),
     plan: (id: string) => join(state, 'containers', id, 'plan'),
+    /** There while berth has frozen the container for a while, as for a commit. */
+    frozen: (id: string) => join(state, 'containers', id, 'frozen'),
     lock: (id: string) => join(state, 'locks', id),
   }
 }

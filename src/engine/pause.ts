@@ -1,6 +1,7 @@
 import { Fault } from '../base/fault.ts'
 import { freezeCgroup, thawCgroup } from '../container/index.ts'
 import { emit } from './events.ts'
+import { thawAbandoned } from './freeze.ts'
 import type { Engine } from './open.ts'
 import { lockContainer, readRecord, resolveId } from './record.ts'
 import { about } from './start.ts'
@@ -27,7 +28,9 @@ async function change(
   using _lock = await lockContainer(engine, id)
   const record: ContainerRecord | undefined = readRecord(engine, id)
   if (!record) throw new Fault('NOT_FOUND', `no container "${ref}"; \`berth ps -a\` lists them`)
+  const wasAbandoned = await thawAbandoned(engine, id)
   const { state } = containerStatus(engine, record)
+  if (wasAbandoned && verb === 'unpause') return
   if (state !== from)
     throw new Fault(
       'FAILED_PRECONDITION',

@@ -5,6 +5,8 @@ import { monotonicMs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { destroyCgroup } from '../container/index.ts'
 import { connectMonitor, isMonitorAlive } from '../container/monitor.ts'
+import { removeAbandoned } from './builder.ts'
+import { thawAbandoned } from './freeze.ts'
 import { releaseAbandonedRanges } from './idmap.ts'
 import { detachContainer } from './network.ts'
 import type { Engine } from './open.ts'
@@ -23,8 +25,8 @@ import type { ContainerRecord } from './types.ts'
 
 /**
  * Takes away what an ended container has left: the monitor that still holds its network, or after a monitor that was killed its processes and cgroup,
- * and writes the exit record that nobody wrote, unless the container is being removed. The caller holds the container's lock. With a live container or
- * nothing left it does nothing.
+ * and writes the exit record that nobody wrote, unless the container is being removed. A live one that a killed berth has left frozen runs on. The caller
+ * holds the container's lock. With nothing left it does nothing.
  */
 export async function recover(
   engine: Engine,
@@ -35,7 +37,10 @@ export async function recover(
   if (existsSync(live)) {
     if (isMonitorAlive(live)) {
       const status = containerStatus(engine, record)
-      if (status.state === 'running' || status.state === 'paused') return
+      if (status.state === 'running' || status.state === 'paused') {
+        await thawAbandoned(engine, record.id)
+        return
+      }
       await detachContainer(engine, record.id, { namespaceGone: false })
       await endMonitor(live, record.id, {
         ...options,
@@ -96,11 +101,11 @@ async function monitorGone(live: string, id: string, patienceMs: number): Promis
 }
 
 /**
- * What killed commands left half made anywhere below the roots: containers without record, names and id ranges without container, state without
- * monitor. Returns the ids of containers taken away.
+ * What killed commands left half made anywhere below the roots: containers without record, or of a build that is gone, names and id ranges without
+ * container, state without monitor. Returns the ids of containers taken away.
  */
 export async function removeDebris(engine: Engine): Promise<string[]> {
-  const removed: string[] = []
+  const removed = await removeAbandoned(engine)
   for (const id of containerIds(engine)) {
     using _lock = await lockContainer(engine, id)
     const record = readRecord(engine, id)

@@ -32,6 +32,8 @@ export interface ContainerRecord {
     readonly target: string
   }[]
   readonly imageConfig: ImageConfig['config']
+  /** Of a step of a build: the lock that the build holds as long as it lives (builder.ts). */
+  readonly builder?: string
 }
 
 /** created: never started. stopped is docker's "exited". stopping and removing are not states here: they are moments. */

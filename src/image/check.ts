@@ -85,8 +85,19 @@ export async function checkStore(
     if (problem !== undefined) damage.push({ kind: 'fixup', hex, problem })
   }
   await checkRoots(store, options.roots, damage)
-  const debris = store.blobs.partial().files + store.layers.temporary()
-  return { damage, unverified, debris, images: records.length, blobs, layers: names.length }
+  return {
+    damage,
+    unverified,
+    debris: debrisOf(store),
+    images: records.length,
+    blobs,
+    layers: names.length,
+  }
+}
+
+/** Directories and files of work that was cut off. */
+export function debrisOf(store: ImageStore): number {
+  return store.blobs.partial().files + store.layers.temporary()
 }
 
 async function checkRoots(

@@ -369,9 +369,23 @@ test('stopped by a signal, killed, and twice at once', async () => {
   const killed = await begin()
   killed.child.kill('SIGKILL')
   await killed.ended
-  const [id = ''] = (await berth.ok(['ps', '-aq', '--no-trunc'])).split('\n')
-  await berth.ok(['kill', id])
+  assert.match(await berth.ok(['ps', '-q']), /^[0-9a-f]{12}$/)
+  // A label alone makes no container a step of a build.
+  const mine = await berth.ok(['create', '--name', 'mine', '-l', 'berth.build=step', 'busybox'])
+  await berth.ok(['system', 'check', '--repair', '-q'])
+  assert.is(await berth.ok(['ps', '-aq', '--no-trunc']), mine)
+  await berth.ok(['rm', 'mine'])
+
+  // The container of one that lives stays.
+  const [dead, living] = [await begin(), await begin()]
+  dead.child.kill('SIGKILL')
+  await dead.ended
   await berth.ok(['container', 'prune', '-f'])
+  const running = (await berth.ok(['ps', '-aq'])).split('\n')
+  assert.is(running.length, 1)
+  living.child.kill('SIGKILL')
+  await living.ended
+  await built('FROM scratch\nCOPY . /', here('empty'))
   assert.is(await berth.ok(['ps', '-aq']), '')
 
   const both = await Promise.all(

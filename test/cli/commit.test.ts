@@ -155,15 +155,33 @@ test('a running container stands still meanwhile, and runs on however the commit
   const state = async () =>
     (JSON.parse(await berth.ok(['inspect', 'busy'])) as { State: { Status: string } }[])[0]?.State
       .Status
+  const [id = ''] = (await berth.ok(['ps', '-q', '--no-trunc'])).split('\n')
+  const mark = readFileSync(join(berth.root, 'containers', id, 'run.json'), 'utf8')
+  const { cgroup } = JSON.parse(mark) as { cgroup: string }
+  const isFrozen = () => readFileSync(join(cgroup, 'cgroup.freeze'), 'utf8').trim() === '1'
   const commit = berth.spawn(['commit', 'busy', 'busy:1'])
   const ended = new Promise((resolve) => commit.on('close', resolve))
   await eventually('it is frozen', async () => (await state()) === 'paused')
   commit.kill('SIGTERM')
   assert.is.not(await ended, 0)
   assert.is(await state(), 'running')
+  // Killed, it cannot let it run on: the next command does, whatever that is.
+  for (const next of [['ps'], ['unpause', 'busy'], ['system', 'check', '--repair', '-q']]) {
+    const killed = berth.spawn(['commit', 'busy', 'busy:1'])
+    const gone = new Promise((resolve) => killed.on('close', resolve))
+    await eventually('it is frozen', async () => (await state()) === 'paused')
+    killed.kill('SIGKILL')
+    await gone
+    assert.is(isFrozen(), true)
+    await berth.ok(next)
+    assert.is(isFrozen(), false, next.join(' '))
+  }
   await berth.ok(['commit', '-q', '--no-pause', 'busy', 'busy:2'])
   await berth.ok(['pause', 'busy'])
   await berth.ok(['commit', '-q', 'busy', 'busy:3'])
+  // Its user's pause is nobody else's to end.
+  assert.is(await state(), 'paused')
+  await berth.ok(['system', 'check', '--repair', '-q'])
   assert.is(await state(), 'paused')
   await berth.ok(['rm', '-f', 'busy'])
 })

@@ -1,12 +1,11 @@
-/** kill -9 at a hundred points of what brings images into the store: see killAtPoints. */
+/** kill -9 at a hundred points, or BERTH_CRASH_KILLS, of what brings images into the store: see killAtPoints. */
 import { test } from 'uvu'
 import { needs } from '../lib/needs.ts'
-import { endKilling, killAtPoints, measure } from '../lib/store-kill.ts'
+import { endKilling, KILLS, killAtPoints, measure } from '../lib/store-kill.ts'
 
 needs('root')
 
 const WORKS = ['pull', 'pull', 'pull', 'load', 'import', 'commit', 'commit'] as const
-const KILLS = 100
 
 test('each work is measured, and leaves good trees', () => measure(WORKS))
 

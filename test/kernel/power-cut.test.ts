@@ -1,4 +1,7 @@
-/** The power goes while images are pulled, loaded and removed; after the next boot the store is whole and the pull completes. In User Mode Linux. */
+/**
+ * The power goes while images are pulled, loaded, committed, removed and collected; after the next boot the store is whole and the pull completes. In User
+ * Mode Linux. BERTH_POWER_CUTS is how often.
+ */
 import { execFileSync } from 'node:child_process'
 import { rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,7 +20,7 @@ if (!machine) {
   process.exit(0)
 }
 
-const CUTS = 5
+const CUTS = Number(process.env['BERTH_POWER_CUTS'] ?? 5)
 const SEED = Number(process.env['BERTH_TEST_SEED'] ?? 4)
 const DISK_BYTES = 256 * 2 ** 20
 const BOOT_MS = 120_000

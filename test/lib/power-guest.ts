@@ -8,24 +8,19 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { describe } from '../../src/base/fault.ts'
-import {
-  checkStore,
-  loadArchive,
-  openStore,
-  pruneImages,
-  pullImage,
-  removeImage,
-} from '../../src/image/index.ts'
+import { checkStore, openStore, pruneImages, pullImage } from '../../src/image/index.ts'
 import { storeContent } from './image-store.ts'
 import { writeLayout } from './images.ts'
 import { Random } from './random.ts'
 import { TestRegistry } from './registry.ts'
 import { pushImage } from './registry-image.ts'
+import { workOn } from './store-works.ts'
 
 export const MARK = 'result: '
 const DISK = '/run/power-disk'
-const EARLIEST_MS = 1000
-const LATEST_MS = 7000
+const EARLIEST_MS = 200
+const LATEST_MS = 4000
+const WORKS = ['pull', 'pull', 'pull', 'load', 'commit', 'commit', 'rmi', 'gc', 'prune'] as const
 const ROOTS = () => ({ images: [], layers: [], chains: [] })
 
 export interface Seen {
@@ -84,13 +79,9 @@ async function main(seed: number): Promise<void> {
   )
   for (;;) {
     const name = images[random.between(0, 1)]?.name ?? ''
-    const what = random.between(0, 5)
+    const work = WORKS[random.between(0, WORKS.length - 1)] ?? 'pull'
     try {
-      if (what < 3) await pullImage(store, name)
-      else if (what === 3) await loadArchive(store, layout)
-      else if (what === 4)
-        await removeImage(store, name, { force: true, users: () => [], roots: ROOTS })
-      else await pruneImages(store, { all: true, roots: ROOTS })
+      await workOn(store, work, work === 'load' ? layout : name)
     } catch (error) {
       if (!describe(error).includes('there is no image')) throw error
     }

@@ -24,6 +24,8 @@ import { testDirectory } from './traces.ts'
 /** Stores that are worked on side by side: one for each of two cores. */
 const LANES = 2
 const SEED = Number(process.env['BERTH_TEST_SEED'] ?? 4)
+/** How often a file kills. */
+export const KILLS = Number(process.env['BERTH_CRASH_KILLS'] ?? 100)
 const ROOTS = () => ({ images: [], layers: [], chains: [] })
 
 const directory = testDirectory()

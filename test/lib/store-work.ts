@@ -3,24 +3,12 @@
  * calls that the work took.
  */
 import { createInterface } from 'node:readline'
-import { composeImage, layersOf, makeLayer } from '../../src/image/compose.ts'
-import {
-  collect,
-  holdContent,
-  importImage,
-  inspectImage,
-  loadArchive,
-  openStore,
-  pruneImages,
-  pullImage,
-  removeImage,
-  tagImage,
-} from '../../src/image/index.ts'
+import { openStore } from '../../src/image/index.ts'
 import { dieAt } from './faults.ts'
-import { tar } from './images.ts'
+import { type Work, workOn } from './store-works.ts'
 
 export interface Order {
-  readonly work: 'pull' | 'load' | 'import' | 'commit' | 'tag' | 'rmi' | 'gc' | 'prune'
+  readonly work: Work
   readonly root: string
   /** A name, or of a load the layout's path. */
   readonly name: string
@@ -28,54 +16,11 @@ export interface Order {
   readonly dieAt: number
 }
 
-const ROOTS = () => ({ images: [], layers: [], chains: [] })
-
-async function* chunks(bytes: Buffer): AsyncGenerator<Uint8Array> {
-  yield bytes
-}
-
-async function act({ work, root, name }: Order): Promise<unknown> {
-  const store = openStore(root, { durable: false })
-  switch (work) {
-    case 'pull':
-      return pullImage(store, name)
-    case 'load':
-      return loadArchive(store, name)
-    case 'import': {
-      const archive = tar([{ name: 'imported', content: name }])
-      const source = chunks(archive)
-      return importImage(store, source, {
-        name: 'q.io/imported:1',
-        created: '2020-01-01T00:00:00Z',
-      })
-    }
-    // What a commit does to the store; the upper directory it packs is another matter.
-    case 'commit': {
-      using _hold = await holdContent(store)
-      const { image, config } = inspectImage(store, name)
-      const archive = tar([{ name: 'committed', content: 'x'.repeat(100_000) }])
-      const layer = await makeLayer(store, chunks(archive))
-      const layers = [...layersOf(store, image), layer]
-      const diffIds = layers.map(({ diffId }) => diffId)
-      const made = { ...config, rootfs: { type: 'layers', diff_ids: diffIds } }
-      return composeImage(store, { config: made, layers, names: ['q.io/committed:1'] })
-    }
-    case 'tag':
-      return tagImage(store, name, 'q.io/tagged:1')
-    case 'rmi':
-      return removeImage(store, name, { force: true, users: () => [], roots: ROOTS })
-    case 'gc':
-      return collect(store, { roots: ROOTS, wait: true, partials: true })
-    case 'prune':
-      return pruneImages(store, { all: true, roots: ROOTS })
-  }
-}
-
 process.stdout.write('ready\n')
 for await (const line of createInterface({ input: process.stdin })) {
   const order = JSON.parse(line) as Order
   const { calls } = dieAt(order.dieAt)
-  await act(order)
+  await workOn(openStore(order.root, { durable: false }), order.work, order.name)
   const count = calls()
   process.stdout.write(`${count}\n`)
 }
