@@ -73,6 +73,7 @@ const info = entry('info', 'about this berth and its host', () => import('./info
 const config = entry('config', 'the configuration of the daemon', () => import('./config.ts'))
 const serve = entry('serve', 'answer the CRI: the runtime of a kubelet', () => import('./serve.ts'))
 const oci = entry('oci', 'an OCI runtime, with the command line of runc', () => import('./oci.ts'))
+const pods = entry('pods', 'list pods and their containers', () => import('./pods.ts'))
 const debug = entry('debug', 'what the running daemon is doing', () => import('./debug.ts'))
 const version = entry('version', 'versions', () => import('./version.ts'))
 
@@ -126,6 +127,7 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
       serve,
       config,
       debug,
+      pods,
       oci,
       {
         name: 'container',

@@ -36,7 +36,11 @@ export function define(command: Command, context: Context): void {
     .addOption(option('-f, --filter <key=value>', FILTERS.join(', '), parseFilter, 'many'))
     .addOption(option('-n, --last <n>', 'the newest n, whatever their state', parseInteger(1, 1e6)))
     .option('-l, --latest', 'the newest, whatever its state')
-    .addHelpText('after', examples('berth ps -a', 'berth ps -q -f status=exited'))
+    .addHelpText(
+      'after',
+      `${examples('berth ps -a', 'berth ps -q -f status=exited')}
+Those of pods, which are a kubelet's: berth pods`,
+    )
     .action(async (given: Given) => {
       checkFilters(given.filter, FILTERS)
       const last = given.latest ? 1 : given.last
@@ -77,8 +81,11 @@ export function listing(containers: readonly Container[], trunc: boolean, nowMs:
   )
 }
 
+/** What of a container's status is told in a list. */
+type Told = 'state' | 'startedNs' | 'finishedNs' | 'exitCode' | 'oomKilled'
+
 /** A container's state for people, as docker words it. */
-export function statusText(status: Container['status'], nowMs: number): string {
+export function statusText(status: Pick<Container['status'], Told>, nowMs: number): string {
   const span = (ns: string): string => humanSpan(nowMs - Number(BigInt(ns || '0') / 1_000_000n))
   switch (status.state) {
     case 'created':

@@ -7,7 +7,7 @@ import { cgroupHost } from '../cgroup/index.ts'
 import type { ContainerExit, MonitorStatus } from '../container/monitor.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { containersParent } from './cgroup.ts'
-import type { Container } from './model.ts'
+import type { Pod } from './model.ts'
 import type { Node } from './node.ts'
 import type { ContainerRecord, PodRecord } from './types.ts'
 
@@ -119,12 +119,15 @@ const STATUS = shape({
     Object.values(value).every(shape({ pid: isNumber, state: isText, startedNs: isTime })),
 })
 
-export function readPodRecord(node: Node, id: string): PodRecord | undefined {
+/** Who knows where the files are. */
+type Placed = Pick<Node, 'at'>
+
+export function readPodRecord(node: Placed, id: string): PodRecord | undefined {
   return read<PodRecord>(node.at.podRecord(id), withId(POD_RECORD, id))
 }
 
 export function readContainerRecord(
-  node: Node,
+  node: Placed,
   pod: string,
   id: string,
 ): ContainerRecord | undefined {
@@ -177,7 +180,10 @@ export function readStatus(directory: string): MonitorStatus | undefined {
 }
 
 /** Undefined where the container was never started. Of a damaged one what counts is known without it: where the cgroup is. */
-export function readRunMark(node: Node, { pod, id }: Container): RunMark | undefined {
+export function readRunMark(
+  node: Placed,
+  { pod, id }: { readonly pod: Pick<Pod, 'id' | 'record'>; readonly id: string },
+): RunMark | undefined {
   try {
     return mustReadRunMark(node, pod.id, id)
   } catch (error) {
@@ -191,7 +197,7 @@ export function readRunMark(node: Node, { pod, id }: Container): RunMark | undef
 }
 
 /** The same, but DATA_LOSS where it is damaged: a path that is no cgroup of the container would be somebody else's. */
-export function mustReadRunMark(node: Node, pod: string, id: string): RunMark | undefined {
+export function mustReadRunMark(node: Placed, pod: string, id: string): RunMark | undefined {
   const { root } = cgroupHost()
   return read<RunMark>(node.at.run(pod, id), (value) => {
     if (!RUN_MARK(value)) return false

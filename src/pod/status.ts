@@ -48,7 +48,10 @@ function reasonOf(exit: ContainerExit): string {
 }
 
 /** The record of an end that nobody has seen. */
-export function lostExit(container: Container, mark: RunMark): ContainerExit {
+export function lostExit(
+  container: Pick<Container, 'id' | 'record'>,
+  mark: RunMark,
+): ContainerExit {
   return {
     id: container.id,
     code: UNKNOWN_EXIT,
