@@ -7,7 +7,7 @@
  *
  * BERTH_VM_KERNEL=package or =newer in the environment takes that kernel and no other; BERTH_VM_INIT=systemd has systemd as its PID 1.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import {
   closeSync,
   existsSync,
@@ -26,6 +26,7 @@ import { homedir, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { PrivateApt, run } from './apt.ts'
 import { REPOSITORY } from './files.ts'
 import type { Ended } from './verdict.ts'
 
@@ -208,26 +209,8 @@ export function fetchMachine(release = 'forky'): void {
   const directory = cacheDirectory()
   const work = `${directory}.new`
   rmSync(work, { recursive: true, force: true })
-  for (const name of ['apt/lists/partial', 'apt/archives/partial', 'root', 'old']) {
-    mkdirSync(join(work, name), { recursive: true })
-  }
-  writeFileSync(
-    join(work, 'apt/sources.list'),
-    `deb [${debianKeys()}] ${debianArchive()} ${release} main\n`,
-  )
-  const own = [
-    `Dir::Etc::sourcelist=${work}/apt/sources.list`,
-    'Dir::Etc::sourceparts=-',
-    `Dir::State::lists=${work}/apt/lists`,
-    `Dir::Cache=${work}/apt`,
-    'APT::Sandbox::User=root',
-    // A release that is not out yet may have a Release file past its date on a mirror.
-    'Acquire::Check-Valid-Until=false',
-    'Acquire::Languages=none',
-    'APT::Get::List-Cleanup=false',
-  ].flatMap((option) => ['-o', option])
-  run(work, 'apt-get', ...own, '-qq', 'update')
-  run(work, 'apt-get', ...own, '-qq', 'download', 'user-mode-linux', 'libc6')
+  for (const name of ['root', 'old']) mkdirSync(join(work, name), { recursive: true })
+  new PrivateApt(work, 'deb', release).get('download', 'user-mode-linux', 'libc6')
   for (const file of debs(work)) run(work, 'dpkg-deb', '-x', file, 'root')
 
   // By its own loader (`ld.so linux`) it would not find itself again when it re-executes.
@@ -269,29 +252,6 @@ function multiarch(directory: string): string {
   const name = readdirSync(directory).find((n) => n.endsWith('-linux-gnu'))
   if (!name) throw new Error(`no library folder in ${directory}`)
   return name
-}
-
-function debianArchive(): string {
-  const format = '$(CREATED_BY)|$(ORIGIN)|$(CODENAME)|$(REPO_URI)'
-  const lines = run('/', 'apt-get', 'indextargets', '--format', format).split('\n')
-  for (const line of lines) {
-    const [by, origin, codename = '', uri = ''] = line.split('|')
-    // Updates and security are other archives, without all packages.
-    if (by === 'Packages' && origin === 'Debian' && !codename.includes('-')) return uri
-  }
-  throw new Error('apt knows no Debian archive: install the package user-mode-linux by hand')
-}
-
-function debianKeys(): string {
-  return 'signed-by=/usr/share/keyrings/debian-archive-keyring.gpg'
-}
-
-function run(cwd: string, program: string, ...args: string[]): string {
-  return execFileSync(program, args, {
-    cwd,
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -202,11 +202,15 @@ void Finish(Child* child) {
   // root is the one who may not (NFS).
   long entered = Call(SYS_chdir, process.cwd);
   if (entered < 0 && errno != EACCES && errno != EPERM) Must(entered, "cwd", "cannot enter %s", process.cwd);
+  // Before the filter, which may forbid getcwd.
+  if (entered >= 0) CheckCwd(process.cwd);
   // Without no_new_privs loading a filter needs CAP_SYS_ADMIN, so it happens before that is dropped (seccomp(2)).
   if (!process.no_new_privileges) LoadFilter(*child, texts.notify);
   DropPrivileges(process);
-  if (entered < 0) Must(Call(SYS_chdir, process.cwd), "cwd", "cannot enter %s", process.cwd);
-  CheckCwd(process.cwd);
+  if (entered < 0) {
+    Must(Call(SYS_chdir, process.cwd), "cwd", "cannot enter %s", process.cwd);
+    CheckCwd(process.cwd);
+  }
   ::umask(process.umask);
   if (process.no_new_privileges) Must(Call(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "process", "no_new_privs");
   // Not dumpable is no protection against a process with CAP_SYS_PTRACE in our user namespace (ptrace(2)). So what a

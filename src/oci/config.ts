@@ -30,6 +30,10 @@ export function parseDocument(name: string, text: string): unknown {
   try {
     return withoutNulls(JSON.parse(exact(text), revive))
   } catch (error) {
+    // What is nested too deep exhausts the stack.
+    if (error instanceof RangeError) {
+      throw new Fault('RESOURCE_EXHAUSTED', `${name} is nested too deep`, { cause: error })
+    }
     if (!(error instanceof SyntaxError)) throw error
     throw new Fault('INVALID_ARGUMENT', `${name} is no JSON: ${error.message}`)
   }

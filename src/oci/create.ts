@@ -18,6 +18,7 @@ import { documentText, readDocument } from './config.ts'
 import { runHooks } from './hooks.ts'
 import { Launch } from './launch.ts'
 import { claim, type OciRecord, type Place, placeOf, removePlace, writeRecord } from './record.ts'
+import { asSpec } from './shape.ts'
 import { processTimes, stateOf } from './status.ts'
 
 export interface CreateRequest {
@@ -112,11 +113,8 @@ async function untilReady(launch: Launch, spec: Spec, record: OciRecord): Promis
 }
 
 export function readSpec(bundle: string): Spec {
-  const spec = readDocument(join(bundle, 'config.json'))
-  if (typeof spec !== 'object' || spec === null || Array.isArray(spec)) {
-    throw new Fault('INVALID_ARGUMENT', `${join(bundle, 'config.json')} is no JSON object`)
-  }
-  return spec as Spec
+  const path = join(bundle, 'config.json')
+  return asSpec(path, readDocument(path))
 }
 
 /** A terminal needs somebody who holds it: us, or who listens at the socket. */
@@ -171,6 +169,7 @@ async function planOf(
     hookDirectory: bundle,
     hostNamespaces: namespacesOfHost(spec),
     keepKeyring: request.keepKeyring,
+    labelsWhereEnabled: true,
     warn,
     ...(seccomp ? { seccomp } : {}),
   })

@@ -83,6 +83,7 @@ async function planOf(request: ExecRequest, spec: Spec, firstPid: number) {
     containerId: '',
     stdin: false,
     createCwd: true,
+    labelsWhereEnabled: true,
     warn: request.warn,
     ...(seccomp ? { seccomp } : {}),
   }).process

@@ -3,12 +3,12 @@ import { join, resolve } from 'node:path'
 import { Command, CommanderError } from 'commander'
 import { describe, Fault } from '../base/fault.ts'
 import { packageVersion } from '../engine/version.ts'
-import type { Process, Resources } from '../spec/runtime.ts'
 import { parseDocument, readDocument } from './config.ts'
 import type { CreateRequest } from './create.ts'
 import { Log, write } from './output.ts'
 import type { ProcessOptions } from './process.ts'
 import { type Place, placeOf, readRecord } from './record.ts'
+import { asProcess, asResources } from './shape.ts'
 import type { UpdateOptions } from './update.ts'
 import { OCI_VERSION } from './version.ts'
 
@@ -284,11 +284,12 @@ function execution(root: Command, context: Context, place: (id: string) => Place
       ])
       if (given.cgroup) throw new Fault('UNIMPLEMENTED', '--cgroup is not supported')
       const options = { ...given, noNewPrivs: given.newPrivs === false }
-      const file = options.process === undefined ? undefined : readDocument(options.process)
+      const { process: path } = options
+      const file = path === undefined ? undefined : asProcess(path, readDocument(path))
       const foreground = !options.detach
       const { pid, launch } = await execInContainer(place(id), {
         root: globals(root).root,
-        processOf: (own) => (file as Process | undefined) ?? processOf(own, program, options),
+        processOf: (own) => file ?? processOf(own, program, options),
         ...callerOf(options),
         foreground,
         ignorePaused: options.ignorePaused ?? false,
@@ -379,9 +380,10 @@ function changing(root: Command, context: Context, place: (id: string) => Place)
       const changes =
         file === undefined
           ? resourcesOf(options)
-          : ((file === '-'
-              ? parseDocument('stdin', readFileSync(0, 'utf8'))
-              : readDocument(file)) as Resources)
+          : asResources(
+              file,
+              file === '-' ? parseDocument('stdin', readFileSync(0, 'utf8')) : readDocument(file),
+            )
       await updateContainer(place(id), changes, context.warn)
     })
 }

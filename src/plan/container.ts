@@ -64,6 +64,10 @@ export function planContainer(
   if (!linux) throw invalid('linux', 'is missing: berth runs Linux containers')
   if (!spec.process) throw invalid('process', 'is missing')
   refuseUnsupported(spec, linux, place.hookDirectory !== undefined)
+  if (linux.mountLabel && facts.selinux) throw unsupported('linux.mountLabel')
+  if (linux.mountLabel) {
+    warn('linux.mountLabel has no effect: this host has not enabled SELinux, which reads it')
+  }
 
   const namespaces = planNamespaces(linux, facts, place.hostNamespaces ?? new Set())
   const idMappings = planIdMappings(linux, namespaces)
@@ -167,7 +171,6 @@ function refuseUnsupported(spec: Spec, linux: Linux, hooks: boolean): void {
   }
   if (linux.intelRdt !== undefined && linux.intelRdt !== null) throw unsupported('linux.intelRdt')
   if (Object.keys(linux.netDevices ?? {}).length > 0) throw unsupported('linux.netDevices')
-  if (linux.mountLabel) throw unsupported('linux.mountLabel')
 }
 
 function nameOf(field: string, name: string | undefined): string | undefined {

@@ -69,7 +69,7 @@ export function planUser(process: Process): {
   umask: number
 } {
   // The specification knows `username` for Windows only; who uses it here has looked it up already.
-  const { uid, gid, umask = 0o022, additionalGids } = process.user ?? {}
+  const { uid = 0, gid = 0, umask = 0o022, additionalGids } = process.user ?? {}
   return {
     uid: integer('process.user.uid', uid, 0, ID_MAX),
     gid: integer('process.user.gid', gid, 0, ID_MAX),

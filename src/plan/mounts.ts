@@ -164,7 +164,7 @@ function planMount(field: string, mount: Mount, context: MountContext): MountPla
   }
   switch (kind) {
     case 'bind':
-      refuseData(field, 'bind mount', options, context)
+      warnOfData(field, 'bind mount', options, context)
       return {
         ...plan,
         source: sourceOf(field, mount, context),
@@ -173,7 +173,7 @@ function planMount(field: string, mount: Mount, context: MountContext): MountPla
         ...(idmap === undefined ? {} : { idmap }),
       }
     case 'remount':
-      refuseData(field, 'remount', options, context)
+      warnOfData(field, 'remount', options, context)
       return plan
     case 'new':
       if (type === 'overlay' && options.data.some((option) => option.startsWith(LAYER))) {
@@ -288,14 +288,13 @@ function idmapOf(
   throw invalid(field, 'idmap needs uidMappings and gidMappings, or a user namespace')
 }
 
-function refuseData(field: string, what: string, options: Options, { warn }: MountContext): void {
-  const [unknown] = options.data
-  if (unknown !== undefined) {
-    throw invalid(`${field}.options`, `${show(unknown)} is no option of a ${what}`)
-  }
-  for (const name of options.superblock) {
-    if (SUPERBLOCK_OFF.has(name)) continue
-    warn(`${field}.options: ${name} has no effect on a ${what}: it belongs to the file system`)
+/** mount(2) takes no notice of them: a bind mount is another view of a file system that has its options already. */
+function warnOfData(field: string, what: string, options: Options, { warn }: MountContext): void {
+  const changing = options.superblock.filter((name) => !SUPERBLOCK_OFF.has(name))
+  for (const name of [...changing, ...options.data]) {
+    warn(
+      `${field}.options: ${show(name)} has no effect on a ${what}: it belongs to the file system`,
+    )
   }
 }
 

@@ -27,6 +27,8 @@ export interface ProcessPlace {
   readonly createCwd?: boolean | undefined
   /** Stays in the caller's session keyring. */
   readonly keepKeyring?: boolean | undefined
+  /** Labels of a security module that this host has not enabled are left out with a warning: whoever wrote the configuration knows the host. */
+  readonly labelsWhereEnabled?: boolean | undefined
   readonly warn?: ((text: string) => void) | undefined
 }
 
@@ -62,7 +64,7 @@ export function planProcess(
     rlimits: planRlimits(process.rlimits, facts),
     ...(place.seccomp ? { seccomp: place.seccomp } : {}),
     ...(oomScoreAdj === undefined ? {} : { oomScoreAdj: checkOomScore(oomScoreAdj, facts) }),
-    ...labels(process, facts),
+    ...labels(process, facts, place.labelsWhereEnabled ? warn : undefined),
     ...planScheduling(process, spec.linux),
     ...(place.keepKeyring ? { keepKeyring: true } : {}),
   }
@@ -100,22 +102,26 @@ function checkOomScore(value: number, facts: HostFacts): number {
   return value
 }
 
-function labels(process: Process, facts: HostFacts): { apparmor?: string; selinux?: string } {
-  const apparmor = text('process.apparmorProfile', process.apparmorProfile ?? '', LABEL_BYTES_MAX)
+function labels(
+  process: Process,
+  facts: HostFacts,
+  leaveOut: ((text: string) => void) | undefined,
+): { apparmor?: string; selinux?: string } {
+  const profile = text('process.apparmorProfile', process.apparmorProfile ?? '', LABEL_BYTES_MAX)
   const selinux = text('process.selinuxLabel', process.selinuxLabel ?? '', LABEL_BYTES_MAX)
   // Without AppArmor everything is unconfined already.
-  const wanted = apparmor !== '' && !(apparmor === 'unconfined' && !facts.apparmor)
-  if (wanted && !facts.apparmor) {
-    throw impossible(
-      'process.apparmorProfile',
-      `${show(apparmor)} needs AppArmor, which this host has not enabled`,
-    )
+  const apparmor = profile === 'unconfined' && !facts.apparmor ? '' : profile
+  const isTaken = (field: string, label: string, module: string, isEnabled: boolean): boolean => {
+    if (label === '' || isEnabled) return label !== ''
+    const reason = `${show(label)} needs ${module}, which this host has not enabled`
+    if (!leaveOut) throw impossible(field, reason)
+    leaveOut(`${field}: ${reason}`)
+    return false
   }
-  if (selinux !== '' && !facts.selinux) {
-    throw impossible(
-      'process.selinuxLabel',
-      `${show(selinux)} needs SELinux, which this host has not enabled`,
-    )
+  return {
+    ...(isTaken('process.apparmorProfile', apparmor, 'AppArmor', facts.apparmor)
+      ? { apparmor }
+      : {}),
+    ...(isTaken('process.selinuxLabel', selinux, 'SELinux', facts.selinux) ? { selinux } : {}),
   }
-  return { ...(wanted ? { apparmor } : {}), ...(selinux !== '' ? { selinux } : {}) }
 }

@@ -5,7 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withBerth } from '../lib/berth.ts'
 import { needs } from '../lib/needs.ts'
-import { violations } from '../lib/schemas.ts'
+import { imageSchemas } from '../lib/schemas.ts'
 
 needs('root', 'overlay', 'cgroup2')
 
@@ -20,15 +20,15 @@ function judged(layout: string): { said: string[]; images: number } {
   const blob = ({ digest }: Described): unknown => json(`blobs/${digest.replace(':', '/')}`)
   const index = json('index.json') as { manifests: Described[] }
   const said = [
-    ...violations('image-layout-schema', json('oci-layout')),
-    ...violations('image-index-schema', index),
+    ...imageSchemas.violations('image-layout-schema', json('oci-layout')),
+    ...imageSchemas.violations('image-index-schema', index),
   ]
   for (const entry of index.manifests) {
     const manifest = blob(entry) as { config: Described; layers: Described[] }
     said.push(
-      ...violations('content-descriptor', entry),
-      ...violations('image-manifest-schema', manifest),
-      ...violations('config-schema', blob(manifest.config)),
+      ...imageSchemas.violations('content-descriptor', entry),
+      ...imageSchemas.violations('image-manifest-schema', manifest),
+      ...imageSchemas.violations('config-schema', blob(manifest.config)),
     )
   }
   return { said, images: index.manifests.length }

@@ -7,7 +7,7 @@ import { type ImageStore, importImage, loadArchive } from '../../src/image/index
 import { privateStore } from '../lib/image-store.ts'
 import { tar, writeDockerArchive } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
-import { violations } from '../lib/schemas.ts'
+import { imageSchemas } from '../lib/schemas.ts'
 
 needs('root')
 
@@ -20,8 +20,8 @@ function judged(store: ImageStore): string[] {
   const json = (digest: string): unknown =>
     JSON.parse(store.blobs.read(digest as typeof image.id, 1 << 20).toString())
   return [
-    ...violations('image-manifest-schema', json(image.manifest)),
-    ...violations('config-schema', json(image.id)),
+    ...imageSchemas.violations('image-manifest-schema', json(image.manifest)),
+    ...imageSchemas.violations('config-schema', json(image.id)),
   ]
 }
 

@@ -3,9 +3,10 @@ import * as assert from 'uvu/assert'
 import { Fault } from '../../../src/base/fault.ts'
 import { parseConfig, parseDocument } from '../../../src/image/manifest.ts'
 import { MEDIA_TYPES } from '../../../src/spec/image.ts'
-import { isSchema, SCHEMAS, violations } from '../../lib/schemas.ts'
+import { imageSchemas } from '../../lib/schemas.ts'
 
-for (const name of SCHEMAS) test(`${name} is a schema`, () => assert.ok(isSchema(name)))
+for (const name of imageSchemas.names)
+  test(`${name} is a schema`, () => assert.ok(imageSchemas.isSchema(name)))
 
 const D = `sha256:${'1'.repeat(64)}`
 const LONG = `sha512:${'2'.repeat(128)}`
@@ -125,7 +126,7 @@ const valid: [kind: Kind, what: string, document: object][] = [
 ]
 for (const [kind, what, document] of valid) {
   test(`${kind}: a document ${what} is valid and berth reads it`, () => {
-    assert.equal(violations(kind, document), [])
+    assert.equal(imageSchemas.violations(kind, document), [])
     assert.is(refusal(kind, document), undefined)
   })
 }
@@ -283,26 +284,26 @@ const invalid: [kind: Kind, what: string, document: object, schema: RegExp, bert
 for (const [kind, what, document, schema, berth] of invalid) {
   test(`${kind}: a document ${what} is invalid, and berth refuses it`, () => {
     const sent: unknown = JSON.parse(JSON.stringify(document))
-    assert.match(violations(kind, sent).join('; '), schema)
+    assert.match(imageSchemas.violations(kind, sent).join('; '), schema)
     assert.match(refusal(kind, sent) ?? 'berth reads it', berth)
   })
 }
 
 test('berth reads an image without layers, which docker makes, though the schema asks for one', () => {
   const document = { ...manifest, layers: [] }
-  assert.match(violations('image-manifest-schema', document).join(), /fewer than 1/)
+  assert.match(imageSchemas.violations('image-manifest-schema', document).join(), /fewer than 1/)
   assert.is(refusal('image-manifest-schema', document), undefined)
 })
 
 test('berth reads an image of no layers without diff_ids, though the schema asks for them', () => {
   const document = { ...image, rootfs: { type: 'layers' } }
-  assert.match(violations('config-schema', document).join(), /diff_ids/)
+  assert.match(imageSchemas.violations('config-schema', document).join(), /diff_ids/)
   assert.is(refusal('config-schema', document), undefined)
 })
 
 test('berth verifies sha256 and sha512 only, though the schema allows any algorithm', () => {
   const document = { ...manifest, config: { ...config, digest: 'multihash+base58:QmRZxt2b1FVZ' } }
-  assert.equal(violations('image-manifest-schema', document), [])
+  assert.equal(imageSchemas.violations('image-manifest-schema', document), [])
   assert.match(refusal('image-manifest-schema', document) ?? '', /no valid digest/)
 })
 

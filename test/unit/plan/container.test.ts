@@ -39,6 +39,20 @@ test('a default configuration needs no warning and can be encoded', () => {
   assert.equal(plan.process.umask, 0o022)
 })
 
+test('labels of a module that the host has not enabled are left out, told, where the caller wants it so', () => {
+  const change = spec({
+    process: { ...(spec().process as Process), apparmorProfile: 'x', selinuxLabel: 'y' },
+  })
+  change.linux = { ...change.linux, mountLabel: 'z' }
+  const { plan, warnings } = planContainer(change, FACTS, { ...PLACE, labelsWhereEnabled: true })
+  assert.is(plan.process.apparmor, undefined)
+  assert.is(plan.process.selinux, undefined)
+  assert.equal(
+    warnings.map((warning) => warning.split(/[: ]/)[0]),
+    ['linux.mountLabel', 'process.apparmorProfile', 'process.selinuxLabel'],
+  )
+})
+
 test('facts of this machine are enough for a default configuration', () => {
   const facts = hostFacts()
   assert.ok(facts.namespaces.has('mount'))
