@@ -107,7 +107,7 @@ test('configurations changed at random are refused where the schema says so, and
   ].map((text) => JSON.parse(text) as object)
   const chance = new Chance(20261)
   let refused = 0
-  for (let round = 0; round < 6000; round++) {
+  for (let round = 0; round < 2000; round++) {
     const { document, what } = new Changes(chance).of(chance.of(seeds))
     const text = JSON.stringify(document)
     const broken = runtimeSchemas.violations('config-schema', JSON.parse(withoutNull(text)))
@@ -121,8 +121,8 @@ test('configurations changed at random are refused where the schema says so, and
       assert.unreachable(`valid after ${what}, but: ${said}`)
     }
   }
-  assert.ok(refused > 500, `only ${refused} were refused`)
-  assert.ok(refused < 5500, `${refused} were refused`)
+  assert.ok(refused > 200, `only ${refused} were refused`)
+  assert.ok(refused < 1800, `${refused} were refused`)
 })
 
 /** Go writes null for what is not given, and berth reads it so; the schema does not know it. */
