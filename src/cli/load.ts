@@ -11,6 +11,7 @@ interface Given {
   input?: string
   name?: string
   platform?: string
+  signaturePolicy?: string
   quiet?: true
   format: Format
 }
@@ -24,21 +25,25 @@ export function define(command: Command, context: Context): void {
       option('--name <name>', 'for an archive of one image, in place of its own names', plain),
     )
     .addOption(option('--platform <os/arch>', 'of an image for several', plain))
+    .option('--signature-policy <file>', 'in place of /etc/berth/policy.json')
     .option('-q, --quiet', 'no progress')
     .addOption(formatOption())
     .addHelpText(
       'after',
-      `\nTakes what docker save, podman save, skopeo copy and buildah push write, plain or compressed.${examples('docker save debian | berth load', 'berth load -i image.tar', 'berth load -i layout/ --name app:1')}`,
+      `\nTakes what docker save, podman save, skopeo copy and buildah push write, plain or compressed. What policy.json says of docker-archive, oci-archive and oci counts, as for podman:\nan archive carries no signature.${examples('docker save debian | berth load', 'berth load -i image.tar', 'berth load -i layout/ --name app:1')}`,
     )
     .action(async (given: Given) => {
       const source = given.input === undefined ? stdin('the archive') : given.input
       const { store, familiar, changed } = await openImages(context)
       const { loadArchive } = await import('../image/load.ts')
+      const { readPolicy } = await import('../image/policy.ts')
+      const policy = readPolicy(given.signaturePolicy)
       const view = progressView(given.quiet === true)
       try {
         const loaded = await loadArchive(store, source, {
           name: given.name,
           platform: given.platform,
+          policy,
           progress: view.report,
         })
         view.finish()

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { realpathSync, statSync } from 'node:fs'
 import { Fault } from '../base/fault.ts'
 import { detectCompression, MAGIC_BYTES } from '../layer/compress.ts'
 import {
@@ -27,8 +28,10 @@ import {
   parseDocument,
 } from './manifest.ts'
 import { choosePlatform, formatPlatform, parsePlatform } from './platform.ts'
+import { type Policy, requirementsForArchive } from './policy.ts'
 import { atOnce, checkConfigPlatform, imageRecord, pairLayers } from './pull.ts'
 import { DEFAULT_TAG, formatReference, parseReference } from './reference.ts'
+import { refuseArchive } from './signatures.ts'
 import { holdContent, type ImageStore, type Progress, shortId, storeLayer } from './store.ts'
 
 /** Images of one archive. */
@@ -42,6 +45,8 @@ export interface LoadOptions {
   platform?: string | undefined
   /** For an archive of one image: this name in place of those the archive declares. */
   name?: string | undefined
+  /** What archives must fulfil; none where it is missing. */
+  policy?: Policy | undefined
   progress?: Progress | undefined
   signal?: AbortSignal | undefined
 }
@@ -78,6 +83,7 @@ export async function loadArchive(
   const asked = options.name === undefined ? undefined : tagName(options.name)
   using _hold = await holdContent(store, signal)
   await using files = await openFiles(store.blobs, source, signal)
+  if (options.policy !== undefined) await checkPolicy(options.policy, source, files)
   const candidates = await findImages(files, wanted, store.warn)
   if (asked !== undefined && candidates.length !== 1) {
     throw new Fault(
@@ -105,6 +111,18 @@ export async function loadArchive(
     loaded.push({ id: record.id, names })
   }
   return loaded
+}
+
+async function checkPolicy(
+  policy: Policy,
+  source: string | AsyncIterable<Uint8Array>,
+  files: Files,
+): Promise<void> {
+  const path = typeof source === 'string' ? realpathSync(source) : undefined
+  const isFolder = path !== undefined && statSync(path).isDirectory()
+  const isDocker = (await files.size('manifest.json')) !== undefined
+  const transport = isFolder ? 'oci' : isDocker ? 'docker-archive' : 'oci-archive'
+  refuseArchive(requirementsForArchive(policy, transport, path), files.what)
 }
 
 /** A full tagged name; a digest in it would claim what the archive's own manifest decides. */

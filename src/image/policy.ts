@@ -1,4 +1,5 @@
 /** The signature policy: the format of containers-policy.json(5), for the transports that berth has. */
+import { dirname, normalize } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
 import { type IdentityRule, parseIdentityRule } from './identity.ts'
@@ -29,8 +30,15 @@ export interface Policy {
   readonly file: string
   readonly byDefault: readonly Requirement[]
   /** Scopes of the transport `docker`, which is every registry; "" is its own default. */
-  readonly registries: ReadonlyMap<string, readonly Requirement[]>
+  readonly registries: Scopes
+  readonly archives: Readonly<Record<ArchiveTransport, Scopes>>
 }
+
+type Scopes = ReadonlyMap<string, readonly Requirement[]>
+
+/** What `load` reads: an archive with a manifest.json, an archived OCI layout, and a folder with one. */
+export const ARCHIVE_TRANSPORTS = ['docker-archive', 'oci-archive', 'oci'] as const
+export type ArchiveTransport = (typeof ARCHIVE_TRANSPORTS)[number]
 
 /** The requirements, and which entry of the policy they are: `registry.example/team`, or `default`. */
 export interface Chosen {
@@ -56,24 +64,48 @@ export function parsePolicy(text: string, file: string): Policy {
   const fields = parseObject(Buffer.from(text), POLICY_BYTES_MAX, what)
   onlyKeys(fields, ['default', 'transports'], what)
   const transports = table(fields['transports'] ?? {}, `transports of ${what}`)
-  // Those of other transports, such as podman's storage, say nothing about registries.
-  const docker = table(transports['docker'] ?? {}, `transports.docker of ${what}`)
-  const scopes = Object.entries(docker)
+  // Those of other transports, such as podman's storage, say nothing about what berth reads.
+  const scopes = (transport: string): Scopes => scopesIn(transports[transport], transport, what)
+  const archives = {
+    'docker-archive': scopes('docker-archive'),
+    'oci-archive': scopes('oci-archive'),
+    oci: scopes('oci'),
+  }
+  for (const transport of ARCHIVE_TRANSPORTS) {
+    for (const scope of archives[transport].keys()) checkArchiveScope(transport, scope, what)
+  }
+  return {
+    file,
+    byDefault: requirements(fields['default'], `default of ${what}`),
+    registries: scopes('docker'),
+    archives,
+  }
+}
+
+function scopesIn(value: unknown, transport: string, what: string): Scopes {
+  const scopes = Object.entries(table(value ?? {}, `transports.${transport} of ${what}`))
   if (scopes.length > SCOPES_MAX) {
     throw new Fault(
       'RESOURCE_EXHAUSTED',
       `${what} has ${scopes.length} scopes; the limit is ${SCOPES_MAX}`,
     )
   }
-  return {
-    file,
-    byDefault: requirements(fields['default'], `default of ${what}`),
-    registries: new Map(
-      scopes.map(([scope, value]) => [
-        scope,
-        requirements(value, `the scope ${JSON.stringify(scope)} of ${what}`),
-      ]),
-    ),
+  return new Map(
+    scopes.map(([scope, value]) => [
+      scope,
+      requirements(value, `the scope ${JSON.stringify(scope)} of ${what}`),
+    ]),
+  )
+}
+
+/** A scope that could never match would protect nothing. */
+function checkArchiveScope(transport: ArchiveTransport, scope: string, what: string): void {
+  if (scope === '') return
+  const text = `the scope ${JSON.stringify(scope)} of transports.${transport} of ${what}`
+  if (transport === 'docker-archive') throw bad(text, 'only "" is known there')
+  if (scope.includes(':')) throw bad(text, 'berth knows no scope of one image in a layout')
+  if (scope !== normalize(scope) || !scope.startsWith('/') || /.\/$/.test(scope)) {
+    throw bad(text, 'it must be an absolute path in its shortest form')
   }
 }
 
@@ -164,6 +196,23 @@ export function requirementsFor(policy: Policy, reference: Reference): Chosen {
   return {
     requirements: (found !== undefined && policy.registries.get(found)) || policy.byDefault,
     scope: found === undefined ? 'default' : found || 'docker',
+    file: policy.file,
+  }
+}
+
+/** The same of what `load` reads: the file or folder itself (`path` has no links in it; undefined: a stream), the folders above, the transport's default, the default of all. */
+export function requirementsForArchive(
+  policy: Policy,
+  transport: ArchiveTransport,
+  path: string | undefined,
+): Chosen {
+  const known = policy.archives[transport]
+  const paths: string[] = []
+  for (let at = path; at !== undefined; at = at === '/' ? undefined : dirname(at)) paths.push(at)
+  const found = [...paths, ''].find((scope) => known.has(scope))
+  return {
+    requirements: (found !== undefined && known.get(found)) || policy.byDefault,
+    scope: found === undefined ? 'default' : found || transport,
     file: policy.file,
   }
 }

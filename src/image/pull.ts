@@ -95,7 +95,7 @@ export function choosePolicy(reference: Reference, file: string | undefined): Ch
   const policy = readPolicy(file)
   if (policy === undefined) return undefined
   const chosen = requirementsFor(policy, reference)
-  refuseByPolicy(chosen, reference)
+  refuseByPolicy(chosen, formatReference(reference))
   return chosen
 }
 

@@ -38,20 +38,31 @@ interface Signature {
 }
 
 /** The error that kubelet knows by its first word. */
-function failed(reference: Reference, why: string): Fault {
-  const name = formatReference(reference)
+function failed(name: string, why: string): Fault {
   return new Fault('FAILED_PRECONDITION', `SignatureValidationFailed: ${name} is refused: ${why}`)
 }
 
 /** Refuses what no signature could make good, before anything is asked of a registry. */
-export function refuseByPolicy(chosen: Chosen, reference: Reference): void {
+export function refuseByPolicy(chosen: Chosen, image: string): void {
   const where = `"${chosen.scope}" of ${chosen.file}`
   for (const requirement of chosen.requirements) {
-    if (requirement.type === 'reject') throw failed(reference, `${where} rejects it`)
+    if (requirement.type === 'reject') throw failed(image, `${where} rejects it`)
     if (requirement.type === 'unsupported') {
-      throw failed(reference, `${where} asks for ${requirement.what}, which berth cannot verify`)
+      throw failed(image, `${where} asks for ${requirement.what}, which berth cannot verify`)
     }
   }
+}
+
+/** An archive carries no signatures: of what asks for one nothing is loaded. */
+export function refuseArchive(chosen: Chosen, what: string): void {
+  refuseByPolicy(chosen, what)
+  if (chosen.requirements.some(({ type }) => type === 'sigstoreSigned'))
+    throw unsigned(chosen, what)
+}
+
+function unsigned(chosen: Chosen, what: string, reasons = ''): Fault {
+  const asks = `"${chosen.scope}" of ${chosen.file} asks for`
+  return failed(what, reasons || `it has no signature, which ${asks}`)
 }
 
 /**
@@ -66,7 +77,7 @@ export async function checkSignatures(
   signal?: AbortSignal,
 ): Promise<AcceptedSignature[]> {
   const { reference, digests } = image
-  refuseByPolicy(chosen, reference)
+  refuseByPolicy(chosen, formatReference(reference))
   const needed = chosen.requirements.filter((entry) => entry.type === 'sigstoreSigned')
   if (needed.length === 0) return []
   const what = `the signature policy ${chosen.file}`
@@ -88,10 +99,7 @@ export async function checkSignatures(
     if (accepted.every((entry) => entry !== undefined)) return accepted
   }
   const why = [...reasons].slice(0, SHOWN_MAX).join('; ')
-  throw failed(
-    reference,
-    why || `it has no signature, which "${chosen.scope}" of ${chosen.file} asks for`,
-  )
+  throw unsigned(chosen, formatReference(reference), why)
 }
 
 /** Reasons in one message. */

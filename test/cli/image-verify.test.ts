@@ -6,6 +6,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { withBerth } from '../lib/berth.ts'
 import { CriDaemon, failure } from '../lib/cri.ts'
+import { writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
 import { TestRegistry } from '../lib/registry.ts'
 import { pushImage } from '../lib/registry-image.ts'
@@ -38,6 +39,39 @@ function policyIn(directory: string): string {
   writeFileSync(file, JSON.stringify({ default: [{ type: 'reject' }], transports: { docker } }))
   return file
 }
+
+test('load asks the policy, too: an archive has no signature', () =>
+  withBerth(async (berth) => {
+    const here = (name: string) => join(berth.directory, name)
+    writeLayout(here('layout'), [{ name: 'q.io/a:1', layers: [[{ name: 'a', content: 'a' }]] }])
+    const load = (from: string, policy: string) => [
+      ...['load', '-q', '--signature-policy', policy, '-i', here(from)],
+    ]
+    const written = (transports: object): string => {
+      const text = JSON.stringify({ default: [{ type: 'reject' }], transports })
+      writeFileSync(here('p.json'), text)
+      return here('p.json')
+    }
+    // What says something of registries alone rejects the rest.
+    const policy = policyIn(berth.directory)
+    await berth.refused(load('layout', policy), /SignatureValidationFailed: .*"default".*rejects/)
+    assert.is(await berth.ok(['images', '-q']), '')
+    const accept = [{ type: 'insecureAcceptAnything' }]
+    await berth.ok(load('layout', written({ oci: { [berth.directory]: accept } })))
+    await berth.ok(['save', '-q', '-o', here('docker.tar'), 'q.io/a:1'])
+    await berth.ok(['save', '-q', '--format', 'oci-archive', '-o', here('oci.tar'), 'q.io/a:1'])
+    await berth.refused(
+      load('oci.tar', written({ 'docker-archive': { '': accept } })),
+      /rejects it/,
+    )
+    await berth.ok(load('docker.tar', written({ 'docker-archive': { '': accept } })))
+    const signedOnly = [{ type: 'sigstoreSigned', keyPath: here('cosign.pub') }]
+    await berth.refused(
+      load('docker.tar', written({ 'docker-archive': { '': signedOnly } })),
+      /SignatureValidationFailed: .*it has no signature, which "docker-archive" of/,
+    )
+    await berth.refused(load('docker.tar', here('none')), /there is no signature policy/)
+  }))
 
 test('image verify says by which signature an image would be pulled, and fetches nothing of it', () =>
   withBerth(async (berth) => {

@@ -3,7 +3,13 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Fault } from '../../../src/base/fault.ts'
 import { matchesIdentity, parseIdentityRule } from '../../../src/image/identity.ts'
-import { parsePolicy, readPolicy, requirementsFor } from '../../../src/image/policy.ts'
+import {
+  type ArchiveTransport,
+  parsePolicy,
+  readPolicy,
+  requirementsFor,
+  requirementsForArchive,
+} from '../../../src/image/policy.ts'
 import { parseNamed, parseReference } from '../../../src/image/reference.ts'
 import { isSignedBy, parsePayload, parsePublicKey } from '../../../src/image/sigstore.ts'
 
@@ -58,6 +64,59 @@ for (const [image, scope] of scopes) {
       chosen.requirements[0]?.type,
       scope === 'default' ? 'reject' : 'insecureAcceptAnything',
     )
+  })
+}
+
+// -- archives ------------------------------------------------------------------------------------------
+
+const archives = parsePolicy(
+  JSON.stringify({
+    default: reject,
+    transports: {
+      'docker-archive': { '': accept },
+      'oci-archive': { '/srv/images': accept, '/srv/images/bad.tar': reject },
+      oci: { '/': accept },
+    },
+  }),
+  'p',
+)
+const read: [transport: ArchiveTransport, path: string | undefined, scope: string, type: string][] =
+  [
+    ['docker-archive', '/a.tar', 'docker-archive', 'insecureAcceptAnything'],
+    ['docker-archive', undefined, 'docker-archive', 'insecureAcceptAnything'],
+    ['oci-archive', '/srv/images/a.tar', '/srv/images', 'insecureAcceptAnything'],
+    ['oci-archive', '/srv/images/deep/a.tar', '/srv/images', 'insecureAcceptAnything'],
+    ['oci-archive', '/srv/images/bad.tar', '/srv/images/bad.tar', 'reject'],
+    ['oci-archive', '/srv/images2/a.tar', 'default', 'reject'],
+    ['oci-archive', undefined, 'default', 'reject'],
+    ['oci', '/x', '/', 'insecureAcceptAnything'],
+  ]
+for (const [transport, path, scope, type] of read) {
+  test(`the policy for ${transport} ${path ?? 'from a pipe'} is that of ${scope}`, () => {
+    const chosen = requirementsForArchive(archives, transport, path)
+    assert.equal([chosen.scope, chosen.requirements[0]?.type], [scope, type])
+  })
+}
+
+for (const [transport, scope] of [
+  ['docker-archive', '/a.tar'],
+  ['oci-archive', 'a.tar'],
+  ['oci-archive', '/a/../b.tar'],
+  ['oci', '/a/'],
+  ['oci', '/a:b'],
+] as const) {
+  test(`the scope ${scope} of ${transport} would protect nothing and is refused`, () => {
+    const text = JSON.stringify({
+      default: accept,
+      transports: { [transport]: { [scope]: reject } },
+    })
+    try {
+      parsePolicy(text, 'p')
+    } catch (error) {
+      assert.is((error as Fault).code, 'INVALID_ARGUMENT')
+      return
+    }
+    assert.unreachable('it was accepted')
   })
 }
 
