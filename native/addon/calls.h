@@ -65,6 +65,11 @@ Napi::Value ZstdDecoder(const Napi::CallbackInfo& info);
 Napi::Value Decode(const Napi::CallbackInfo& info);
 Napi::Value DecoderState(const Napi::CallbackInfo& info);
 
+// ahead.cc
+Napi::Value OpenAhead(const Napi::CallbackInfo& info);
+Napi::Value DecodeAhead(const Napi::CallbackInfo& info);
+Napi::Value EndAhead(const Napi::CallbackInfo& info);
+
 // tree.cc
 Napi::Value CreateFile(const Napi::CallbackInfo& info);
 void SetAttributes(const Napi::CallbackInfo& info);

@@ -71,6 +71,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<ZstdDecoder>(exports, "zstdDecoder");
   Export<Decode>(exports, "decode");
   Export<DecoderState>(exports, "decoderState");
+  Export<OpenAhead>(exports, "openAhead");
+  Export<DecodeAhead>(exports, "decodeAhead");
+  Export<EndAhead>(exports, "endAhead");
   return exports;
 }
 

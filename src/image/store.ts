@@ -10,6 +10,7 @@ import { BlobStore, type Ingest } from './blobs.ts'
 import { Catalog } from './catalog.ts'
 import { Channel } from './channel.ts'
 import { algorithmOf } from './digest.ts'
+import { Gathered } from './gather.ts'
 import { LAYER_BYTES_MAX } from './manifest.ts'
 
 /** Told of long work, in words for people: the same shape as the engine's. */
@@ -245,7 +246,7 @@ async function fetchOnce(
   // Where all threads are at work, the bytes go to the disk and are unpacked from there: a transfer waits for no other image's.
   using thread = takeThread()
   if (thread === undefined) channel.leave()
-  const report = (): void => progress({ id, phase, done: ingest.offset, total: descriptor.size })
+  const total = descriptor.size
   let resumed = 0
   let isStopped = false
   const feed = async (): Promise<void> => {
@@ -253,13 +254,21 @@ async function fetchOnce(
       for await (const chunk of ingest.resume()) await channel.push(chunk)
       signal?.throwIfAborted()
       resumed = ingest.offset
-      report()
-      await options.feed(ingest.offset, async (chunk) => {
-        if (isStopped) throw new Stopped()
+      progress({ id, phase, done: resumed, total })
+      const gathered = new Gathered(total - resumed, async (chunk) => {
         await ingest.write(chunk)
-        report()
         await channel.push(chunk)
       })
+      try {
+        await options.feed(resumed, async (chunk) => {
+          if (isStopped) throw new Stopped()
+          await gathered.add(chunk)
+          progress({ id, phase, done: ingest.offset + gathered.held, total })
+        })
+      } finally {
+        // Where a transfer ends early, its next attempt goes on behind all that has come.
+        if (!isStopped) await gathered.flush()
+      }
       ingest.verify()
       channel.end()
     } catch (error) {

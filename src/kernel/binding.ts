@@ -192,11 +192,40 @@ export interface Binding {
   ): (typeof VERDICT)[keyof typeof VERDICT]
   /** The library at work, whether the stream may end here, and what is damaged. */
   decoderState(decoder: Decoder): { library: string; isWhole: boolean; reason: string }
+  /**
+   * A decoder (as gzipDecoder's and zstdDecoder's) at work on a thread beside the caller's, which also hashes what it makes. It fills two
+   * outputs of so many bytes in turn: the caller uses one while the thread fills the other. Undefined where the libraries for it are missing.
+   */
+  openAhead(
+    kind: 'gzip' | 'zstd',
+    extra: boolean,
+    windowLog: number,
+    outputBytes: number,
+  ): { ahead: Ahead; outputs: readonly [Buffer, Buffer] } | undefined
+  /**
+   * Takes more input, if given, and fills an output as far as it goes: `made` bytes, `left` of the input. One call at a time. Where the output
+   * is not full, more input is wanted.
+   */
+  decodeAhead(
+    ahead: Ahead,
+    input: Uint8Array | undefined,
+    which: 0 | 1,
+  ): Promise<{
+    verdict: (typeof VERDICT)[keyof typeof VERDICT]
+    made: number
+    left: number
+  }>
+  /** As decoderState, with the digest of all that was made ('' where it failed). Once, after the last call. */
+  endAhead(ahead: Ahead): { library: string; isWhole: boolean; reason: string; sha256: string }
 }
 
 declare const decoder: unique symbol
 /** Of the thread that opened it. */
 export type Decoder = { readonly [decoder]: never }
+
+declare const ahead: unique symbol
+/** Of Binding.openAhead. */
+export type Ahead = { readonly [ahead]: never }
 
 /** Of Binding.decode. */
 export const VERDICT = { good: 0, damaged: 1, window: 2, dictionary: 3, noMemory: 4 } as const

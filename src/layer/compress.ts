@@ -3,6 +3,7 @@ import { Decompress } from 'fzstd'
 import { Fault, isErrno } from '../base/fault.ts'
 import { binding, type Decoder, VERDICT } from '../kernel/binding.ts'
 import type { LayerLimits } from './limits.ts'
+import type { PlainHash } from './plain-hash.ts'
 import { damaged } from './tar-header.ts'
 import { type FramePart, ZstdFrames } from './zstd-frames.ts'
 
@@ -39,10 +40,14 @@ function unsupported(name: string): Fault {
 /**
  * The decompressed bytes of a stream of any supported compression (several gzip members or zstd frames in a row included). A bomb is
  * RESOURCE_EXHAUSTED as soon as its ratio shows, a cut or damaged stream DATA_LOSS. A chunk is the consumer's until it asks for the next.
+ *
+ * With `hash` the next chunk is made on a thread of its own while the consumer works on one, where the libraries for it are there; that thread
+ * then hashes too, in the consumer's place. For large streams: two cores are busy, and each chunk changes between them.
  */
 export async function* decompress(
   source: AsyncIterable<Uint8Array>,
   limits: LayerLimits,
+  hash?: PlainHash,
 ): AsyncGenerator<Buffer> {
   const iterator = source[Symbol.asyncIterator]()
   let start: Buffer = Buffer.alloc(0)
@@ -54,7 +59,9 @@ export async function* decompress(
   const meter = new Meter(limits)
   const input = counted(start, iterator, meter)
   const kind = detectCompression(start)
-  const output = kind === 'none' ? input : kind === 'gzip' ? gunzip(input) : unzstd(input, limits)
+  const output =
+    decodedAhead(input, kind, limits, hash) ??
+    (kind === 'none' ? input : kind === 'gzip' ? gunzip(input) : unzstd(input, limits))
   for await (const chunk of output) {
     meter.out(chunk.length)
     yield chunk
@@ -117,6 +124,8 @@ class Meter {
 
 /** Decompressed bytes at a time. */
 const OUTPUT_BYTES = 512 * 1024
+/** The same where two threads take turns: what 512 KiB usually expand to, so that they wait for each other seldom. */
+const AHEAD_BYTES = 2 * 1024 * 1024
 
 /**
  * Whether libraries that are not part of Node are used where the machine has them: ISA-L for gzip, libzstd for zstd. Both are several times
@@ -145,22 +154,79 @@ async function* decoded(
     let rest = chunk
     for (;;) {
       const verdict = binding.decode(decoder, rest, output, counts)
-      if (verdict !== VERDICT.good) throw refusal(verdict, decoder, name)
+      if (verdict !== VERDICT.good) {
+        throw refusal(verdict, binding.decoderState(decoder).reason, name)
+      }
       const [taken = 0, made = 0] = counts
       if (made > 0) yield output.subarray(0, made)
       rest = taken === rest.length ? NOTHING : rest.subarray(taken)
       if (made < output.length && rest.length === 0) break
     }
   }
-  if (binding.decoderState(decoder).isWhole) return
-  throw damaged(
+  if (!binding.decoderState(decoder).isWhole) throw cutOff(name)
+}
+
+/** Undefined where it cannot be done: then it is done without. */
+function decodedAhead(
+  input: AsyncIterable<Buffer>,
+  kind: Compression,
+  limits: LayerLimits,
+  hash: PlainHash | undefined,
+): AsyncGenerator<Buffer> | undefined {
+  if (hash === undefined || kind === 'none') return undefined
+  const opened = binding.openAhead(kind, mayUseLibraries(), windowLogOf(limits), AHEAD_BYTES)
+  if (opened === undefined) return undefined
+  hash.leave()
+  return runAhead(input, kind, opened, hash)
+}
+
+async function* runAhead(
+  input: AsyncIterable<Buffer>,
+  kind: 'gzip' | 'zstd',
+  { ahead, outputs }: NonNullable<ReturnType<typeof binding.openAhead>>,
+  hash: PlainHash,
+): AsyncGenerator<Buffer> {
+  let ready: Buffer | undefined
+  let which: 0 | 1 = 0
+  for await (const chunk of input) {
+    let fresh: Buffer | undefined = chunk
+    for (;;) {
+      const job = binding.decodeAhead(ahead, fresh, which)
+      // It is awaited below, perhaps after more than one turn of the event loop.
+      job.catch(() => undefined)
+      try {
+        if (ready !== undefined) yield ready
+      } finally {
+        // Also where the consumer asks for no more: the thread is never left behind.
+        await job
+      }
+      const { verdict, made, left } = await job
+      if (verdict !== VERDICT.good) throw refusal(verdict, binding.endAhead(ahead).reason, kind)
+      ready = made > 0 ? outputs[which].subarray(0, made) : undefined
+      which = which === 0 ? 1 : 0
+      fresh = undefined
+      if (made < AHEAD_BYTES && left === 0) break
+    }
+  }
+  if (ready !== undefined) yield ready
+  const { isWhole, sha256 } = binding.endAhead(ahead)
+  if (!isWhole) throw cutOff(kind)
+  hash.set(sha256)
+}
+
+function cutOff(name: 'gzip' | 'zstd'): Fault {
+  return damaged(
     name === 'gzip'
       ? 'its gzip stream: unexpected end of file'
       : 'its zstd stream ends in the middle of a frame',
   )
 }
 
-function refusal(verdict: number, decoder: Decoder, name: string): Fault {
+function windowLogOf(limits: LayerLimits): number {
+  return Math.floor(Math.log2(limits.windowBytes))
+}
+
+function refusal(verdict: number, reason: string, name: string): Fault {
   switch (verdict) {
     case VERDICT.window:
       return new Fault(
@@ -175,7 +241,7 @@ function refusal(verdict: number, decoder: Decoder, name: string): Fault {
     case VERDICT.noMemory:
       return new Fault('RESOURCE_EXHAUSTED', 'there is no memory to decompress the archive')
     default:
-      return damaged(`its ${name} stream: ${binding.decoderState(decoder).reason}`)
+      return damaged(`its ${name} stream: ${reason}`)
   }
 }
 
@@ -229,8 +295,7 @@ async function* through(
 type CreateZstd = (options: { chunkSize: number; params: Record<number, number> }) => zlib.Gunzip
 
 async function* unzstd(input: AsyncIterable<Buffer>, limits: LayerLimits): AsyncGenerator<Buffer> {
-  const windowLog = Math.floor(Math.log2(limits.windowBytes))
-  const library = binding.zstdDecoder(mayUseLibraries(), windowLog)
+  const library = binding.zstdDecoder(mayUseLibraries(), windowLogOf(limits))
   if (library) {
     yield* decoded(input, library, 'zstd')
     return

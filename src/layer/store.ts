@@ -44,11 +44,9 @@ export interface LayerInfo {
 
 /** A directory being filled: ROOT/layers/tmp/NAME, locked by its living writer. */
 export interface LayerWork {
+  /** It becomes the layer, with nothing in it but the tree and its record. */
   readonly directory: string
-  /** What becomes the layer. */
   readonly tree: string
-  /** For what is removed while unpacking. */
-  readonly trash: string
   /** Removes what is left and gives up the lock; after publishing nothing is left. */
   discard(): Promise<void>
 }
@@ -175,10 +173,11 @@ export class LayerStore {
       // Locked before it exists: the collector takes what it can lock for the debris of a dead process.
       const lock = tryLockFile(lockPath, { exclusive: true })
       if (!lock) continue
-      const work = { directory, tree: join(directory, 'tree'), trash: join(directory, 'trash') }
+      const work = { directory, tree: join(directory, 'tree') }
       const discard = async (): Promise<void> => {
         try {
-          await this.#removeTemporary(name)
+          // Where it has become a layer nothing is left.
+          if (existsSync(directory)) await this.#removeTemporary(name)
           rmSync(lockPath, { force: true })
         } finally {
           lock.release()
@@ -186,7 +185,7 @@ export class LayerStore {
       }
       try {
         mkdirSync(work.directory, { mode: 0o700 })
-        for (const path of [work.tree, work.trash]) mkdirSync(path)
+        mkdirSync(work.tree)
         // mkdir's mode goes through the umask; the root of an image without an entry for it is 0755.
         chmodSync(work.tree, 0o755)
       } catch (error) {
@@ -205,7 +204,6 @@ export class LayerStore {
   }
 
   async publishAt(work: LayerWork, meta: object, target: string): Promise<void> {
-    rmSync(work.trash, { recursive: true, force: true })
     writeFileAtomic(join(work.directory, 'meta.json'), `${JSON.stringify(meta)}\n`)
     if (this.durable) await syncTogether(work.directory)
     // A directory without a good meta.json is no layer: it makes room.

@@ -1,15 +1,19 @@
 /** The thread that unpacks layers, one after the other: bytes → digest → decompression → diff id → tar → files. */
 import { createHash, type Hash } from 'node:crypto'
-import { closeSync, createReadStream, openSync } from 'node:fs'
+import { closeSync, openSync, read as readCallback } from 'node:fs'
+import { promisify } from 'node:util'
 import { parentPort } from 'node:worker_threads'
 import { describe, Fault } from '../base/fault.ts'
 import { binding } from '../kernel/binding.ts'
 import { decompress } from './compress.ts'
+import { PlainHash } from './plain-hash.ts'
 import { TarReader } from './tar-reader.ts'
 import { TreeWriter } from './tree-writer.ts'
 import type { FromWorker, ToWorker, UnpackJob, UnpackResult } from './unpack.ts'
 
 const READ_BYTES = 1024 * 1024
+/** A smaller layer is done before a second thread would help. */
+const AHEAD_BYTES_MIN = 1024 * 1024
 
 const port = parentPort
 if (!port) throw new Error('unpack-worker.js runs as a worker thread')
@@ -39,6 +43,18 @@ async function* received(): AsyncGenerator<Uint8Array> {
     const chunk = queue.shift()
     if (chunk === undefined) return
     yield chunk
+  }
+}
+
+/** Not the synchronous read: in between, an abort is heard. Not a stream of Node's, which costs more than a small layer. */
+const read = promisify(readCallback)
+
+async function* readAll(fd: number, bytes: number): AsyncGenerator<Uint8Array> {
+  for (;;) {
+    const buffer = Buffer.allocUnsafeSlow(bytes)
+    const { bytesRead } = await read(fd, buffer, 0, buffer.length, null)
+    if (bytesRead === 0) return
+    yield buffer.subarray(0, bytesRead)
   }
 }
 
@@ -73,15 +89,17 @@ class Digest {
 
 async function unpack(job: UnpackJob): Promise<UnpackResult> {
   const treeFd = openSync(job.tree, 'r')
-  const trashFd = openSync(job.trash, 'r')
-  const file =
-    job.path === undefined ? undefined : createReadStream(job.path, { highWaterMark: READ_BYTES })
+  const trashFd = openSync(job.directory, 'r')
+  const file = job.path === undefined ? undefined : openSync(job.path, 'r')
   const writer = new TreeWriter(treeFd, { format: 'layer', limits: job.limits, trashFd })
   try {
     const reader = new TarReader(writer, job.limits)
     const compressed = new Digest(job.wantsDigest)
-    const plain = new Digest(true)
-    for await (const chunk of decompress(compressed.through(file ?? received()), job.limits)) {
+    const plain = new PlainHash()
+    const pieceBytes = job.bytes === 0 ? READ_BYTES : Math.min(READ_BYTES, job.bytes)
+    const source = compressed.through(file === undefined ? received() : readAll(file, pieceBytes))
+    const ahead = job.bytes >= AHEAD_BYTES_MIN ? plain : undefined
+    for await (const chunk of decompress(source, job.limits, ahead)) {
       plain.update(chunk)
       reader.push(chunk)
     }
@@ -90,15 +108,15 @@ async function unpack(job: UnpackJob): Promise<UnpackResult> {
     const usage = await binding.treeUsage(treeFd)
     return {
       ...summary,
-      diffId: plain.text(),
+      diffId: plain.digest(),
       digest: compressed.text(),
       compressedBytes: compressed.bytes,
       size: usage.bytes,
       inodes: usage.inodes,
     }
   } finally {
-    // A decoder that fails leaves its source as it is, and a thread's end closes no file.
-    if (file) await new Promise<void>((resolve) => file.close(() => resolve()))
+    // A thread's end closes no file.
+    if (file !== undefined) closeSync(file)
     writer.close()
     closeSync(treeFd)
     closeSync(trashFd)

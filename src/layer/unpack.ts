@@ -2,8 +2,9 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { Fault, type FaultCode } from '../base/fault.ts'
 import { LAYER_LIMITS, type LayerLimits } from './limits.ts'
-import type { LayerInfo, LayerStore } from './store.ts'
+import type { LayerInfo, LayerStore, LayerWork } from './store.ts'
 import type { TreeSummary } from './tree-writer.ts'
+import { WriteBehind } from './write-behind.ts'
 
 export interface UnpackOptions {
   readonly store: LayerStore
@@ -38,11 +39,14 @@ export interface UnpackResult extends TreeSummary {
 }
 
 export interface UnpackJob {
+  /** Of the layer's tree, and of the directory around it: there goes what is removed while unpacking. */
   readonly tree: string
-  readonly trash: string
+  readonly directory: string
   /** Undefined: chunks come as messages. */
   readonly path: string | undefined
   readonly limits: LayerLimits
+  /** Compressed bytes, as far as they are known; else 0. */
+  readonly bytes: number
   /** Whether to tell the digest of the compressed bytes: a second hash over all of them. */
   readonly wantsDigest: boolean
 }
@@ -82,8 +86,6 @@ async function unpackNew(options: UnpackOptions): Promise<LayerInfo> {
   const work = options.store.begin()
   try {
     const result = await runWorker(work, options)
-    check(result, options)
-    options.onUnpacked?.()
     const info = infoOf(result, options)
     await options.store.publish(work, info)
     return info
@@ -98,8 +100,6 @@ async function unpackUnknown(options: UnpackOptions): Promise<LayerInfo> {
   const work = store.begin()
   try {
     const result = await runWorker(work, options)
-    check(result, options)
-    options.onUnpacked?.()
     using _lock = await store.lock(result.diffId)
     const known = store.get(result.diffId)
     if (known) return known
@@ -190,10 +190,21 @@ async function waitForThread(signal: AbortSignal | undefined): Promise<Disposabl
   return heldThread()
 }
 
-async function runWorker(
-  work: { tree: string; trash: string },
-  options: UnpackOptions,
-): Promise<UnpackResult> {
+/** All is unpacked and verified when this returns. */
+async function runWorker(work: LayerWork, options: UnpackOptions): Promise<UnpackResult> {
+  const behind = options.store.durable ? new WriteBehind(work.directory) : undefined
+  const onProgress = (bytes: number): void => {
+    behind?.reached(bytes)
+    options.onProgress?.(bytes)
+  }
+  const result = await withThread(work, { ...options, onProgress })
+  check(result, options)
+  options.onUnpacked?.()
+  await behind?.end()
+  return result
+}
+
+async function withThread(work: LayerWork, options: UnpackOptions): Promise<UnpackResult> {
   if (options.thread) return converse(work, options)
   using _thread = await waitForThread(options.signal)
   return await converse(work, options)
@@ -202,17 +213,15 @@ async function runWorker(
 /** Compressed bytes on their way to the worker. */
 const AHEAD_BYTES_MAX = 8 * 1024 * 1024
 
-async function converse(
-  work: { tree: string; trash: string },
-  options: UnpackOptions,
-): Promise<UnpackResult> {
+async function converse(work: LayerWork, options: UnpackOptions): Promise<UnpackResult> {
   const { source, signal, onProgress } = options
   signal?.throwIfAborted()
   const job: UnpackJob = {
     tree: work.tree,
-    trash: work.trash,
+    directory: work.directory,
     path: typeof source === 'string' ? source : undefined,
     limits: { ...LAYER_LIMITS, ...options.limits },
+    bytes: options.size ?? 0,
     wantsDigest: options.digest !== undefined || options.blob === undefined,
   }
   const worker = takeWorker()

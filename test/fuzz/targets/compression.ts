@@ -1,6 +1,7 @@
 import { gzipSync } from 'node:zlib'
 import { decompress, detectCompression } from '../../../src/layer/compress.ts'
 import { LAYER_LIMITS } from '../../../src/layer/limits.ts'
+import { PlainHash } from '../../../src/layer/plain-hash.ts'
 import { ZstdFrames } from '../../../src/layer/zstd-frames.ts'
 import { claim, orFault, orFaultLater, same, type Target } from '../target.ts'
 import { ZSTD_SEEDS } from '../zstd-seeds.ts'
@@ -45,6 +46,7 @@ export const zstdFrames: Target = {
 async function unpacked(
   input: Buffer,
   pieceBytes: number,
+  hash?: PlainHash,
 ): Promise<{ value: string } | { code: string }> {
   const pieces = async function* (): AsyncGenerator<Buffer> {
     for (let at = 0; at < input.length; at += pieceBytes) {
@@ -53,7 +55,9 @@ async function unpacked(
   }
   return orFaultLater(async () => {
     const chunks: Buffer[] = []
-    for await (const chunk of decompress(pieces(), LIMITS)) chunks.push(Buffer.from(chunk))
+    for await (const chunk of decompress(pieces(), LIMITS, hash)) {
+      chunks.push(Buffer.from(chunk))
+    }
     return Buffer.concat(chunks).toString('base64')
   })
 }
@@ -63,6 +67,8 @@ export const compression: Target = {
     const bytes = input.subarray(1)
     const whole = await unpacked(bytes, Math.max(bytes.length, 1))
     same(whole, await unpacked(bytes, 1 + (input[0] ?? 0)), 'whole, and in pieces')
+    const ahead = await unpacked(bytes, Math.max(bytes.length, 1), new PlainHash())
+    same(whole, ahead, 'on the thread of its reader, and on one of its own')
     const isPlain = orFault(() => detectCompression(bytes))
     if ('value' in isPlain && isPlain.value === 'none' && 'value' in whole) {
       same(whole.value, bytes.toString('base64'), 'what is not compressed')

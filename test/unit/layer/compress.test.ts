@@ -1,15 +1,19 @@
+import { createHash, randomBytes } from 'node:crypto'
 import { gzipSync } from 'node:zlib'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { decompress, detectCompression } from '../../../src/layer/compress.ts'
 import { LAYER_LIMITS, type LayerLimits } from '../../../src/layer/limits.ts'
+import { PlainHash } from '../../../src/layer/plain-hash.ts'
 import { chunked, failure } from '../../lib/archive.ts'
 
-/** Whether the machine's fast libraries decode, or what comes with Node and with berth. */
-const MODES = ['yes', 'no'] as const
+/** Whether the machine's fast libraries decode, or what comes with Node and with berth; and both on a thread of its own. */
+const MODES = ['yes', 'no', 'yes, ahead', 'no, ahead'] as const
+let isAhead = false
 
-function use(libraries: (typeof MODES)[number]): void {
-  process.env['BERTH_SYSTEM_LIBRARIES'] = libraries
+function use(mode: (typeof MODES)[number]): void {
+  process.env['BERTH_SYSTEM_LIBRARIES'] = mode.startsWith('yes') ? 'yes' : 'no'
+  isAhead = mode.endsWith('ahead')
 }
 
 async function all(
@@ -18,10 +22,15 @@ async function all(
 ): Promise<string> {
   const parts: Buffer[] = []
   const source = chunked(bytes, options.chunk ?? Math.max(1, bytes.length))
-  for await (const chunk of decompress(source, { ...LAYER_LIMITS, ...options.limits })) {
+  const hash = new PlainHash()
+  const limits = { ...LAYER_LIMITS, ...options.limits }
+  for await (const chunk of decompress(source, limits, isAhead ? hash : undefined)) {
+    hash.update(chunk)
     parts.push(Buffer.from(chunk))
   }
-  return Buffer.concat(parts).toString('latin1')
+  const whole = Buffer.concat(parts)
+  assert.is(hash.digest(), `sha256:${createHash('sha256').update(whole).digest('hex')}`)
+  return whole.toString('latin1')
 }
 
 /** A zstd frame of one stored block, made by hand (RFC 8878). */
@@ -204,6 +213,23 @@ for (const c of bad.flatMap((c) => MODES.map((mode) => ({ ...c, mode })))) {
     assert.match(message, c.text)
   })
 }
+
+test('ahead, more comes out whole than is made at a time, and may be left at any chunk', async () => {
+  use('yes, ahead')
+  const some = Buffer.concat([randomBytes(700_000), Buffer.alloc(9_000_000, 'some text, ')])
+  const packed = gzipSync(some)
+  assert.is(await all(packed, { chunk: 300_000 }), some.toString('latin1'))
+  assert.is(await all(packed), some.toString('latin1'))
+  for (let wanted = 0; wanted < 7; wanted++) {
+    const hash = new PlainHash()
+    let taken = 0
+    for await (const _chunk of decompress(chunked(packed, 100_000), LAYER_LIMITS, hash)) {
+      if (taken++ === wanted) break
+    }
+    // Nobody takes the digest of a part for the whole's.
+    assert.throws(() => hash.digest(), /could not be hashed/)
+  }
+})
 
 test('an error of the source is the error of the stream', async () => {
   const source = async function* (): AsyncGenerator<Buffer> {

@@ -1,4 +1,6 @@
 import { createHash, randomFillSync } from 'node:crypto'
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
 import { constants, gzipSync } from 'node:zlib'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -149,6 +151,39 @@ test('values of a wrong type are refused', () => {
     () => binding.decode(decoder as Decoder, none, none, new Float64Array(1)),
     /Float64Array of two/,
   )
+})
+
+test('ahead, one call at a time: what the thread works on is not touched meanwhile', async () => {
+  const opened = binding.openAhead('gzip', true, 27, 1 << 20)
+  if (!opened) throw new Error('no decoder')
+  const { ahead, outputs } = opened
+  const input = gzipSync('some text')
+  const job = binding.decodeAhead(ahead, input, 1)
+  input.fill(0)
+  assert.throws(() => binding.decodeAhead(ahead, undefined, 0), /at work/)
+  assert.throws(() => binding.endAhead(ahead), /at work/)
+  assert.equal(await job, { verdict: VERDICT.good, made: 9, left: 0 })
+  assert.is(outputs[1].toString('latin1', 0, 9), 'some text')
+  assert.is(binding.endAhead(ahead).isWhole, true)
+  assert.throws(() => binding.openAhead('gzip', true, 27, 0), /outputBytes/)
+  assert.throws(() => binding.decodeAhead(ahead, undefined, 2 as 1), /which/)
+})
+
+test('a thread that ends while its decoder is at work takes nothing with it', async () => {
+  const script = `
+    const { binding } = await import(process.argv[1])
+    const { gzipSync } = await import('node:zlib')
+    const { ahead } = binding.openAhead('gzip', true, 27, 64 << 20)
+    binding.decodeAhead(ahead, gzipSync(Buffer.alloc(32 << 20), { level: 1 }), 0)
+    process.exit()`
+  const url = new URL('../../../src/kernel/binding.js', import.meta.url).href
+  for (let i = 0; i < 3; i++) {
+    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`), {
+      argv: [url],
+    })
+    const [code] = await once(worker, 'exit')
+    assert.is(code, 0)
+  }
 })
 
 test.run()
