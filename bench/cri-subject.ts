@@ -115,12 +115,15 @@ export class CriSubject {
       config,
       runtimeHandler: this.#handler,
     })
+    // The kubelet has made it by then, and conmon does not.
+    mkdirSync(join(this.#logs, name, 'main'), { recursive: true })
     const { containerId } = await this.#client.call('CreateContainer', {
       podSandboxId,
       sandboxConfig: config,
       config: {
         metadata: { name: 'main', attempt: 0 },
-        image: { image: this.#image },
+        // CRI-O takes none without the name that the pod's author wrote.
+        image: { image: this.#image, userSpecifiedImage: this.#image },
         command: ['sleep', '100000'],
         labels: { 'io.kubernetes.container.name': 'main' },
         logPath: 'main/0.log',
