@@ -16,7 +16,7 @@ import { accountFiles } from './account-files.ts'
 import { containersParent } from './cgroup.ts'
 import { within } from './check.ts'
 import type { UsableImage } from './image-use.ts'
-import { imageNames, imageVolume, useImage } from './images.ts'
+import { imageVolume, shownNames, useImage } from './images.ts'
 import { Container, type Pod } from './model.ts'
 import { mustAnswer } from './mount-source.ts'
 import { containerMounts } from './mounts.ts'
@@ -85,8 +85,7 @@ async function makeOfImage(
 ): Promise<string> {
   const { at, engine } = node
   const id = newId()
-  const names = imageNames(engine, image.id)
-  const imageRef = names?.repoTags[0] ?? names?.repoDigests[0] ?? image.id
+  const shown = shownNames(engine, image.id, config.image?.userSpecifiedImage ?? '')
   const absolute = image.lower.map((path) => join(engine.root, path))
   const imageConfig = image.config.config
   const context = config.linux?.securityContext ?? null
@@ -134,7 +133,7 @@ async function makeOfImage(
     },
     config,
     image: imageConfig,
-    imageRef: config.image?.userSpecifiedImage || imageRef,
+    imageRef: config.image?.userSpecifiedImage || shown.imageRef,
     account,
     resources,
     namespaces,
@@ -168,8 +167,7 @@ async function makeOfImage(
     createdNs: String(nowNs()),
     config,
     imageId: image.id,
-    imageRef,
-    imageDigestRef: names?.repoDigests[0] ?? image.id,
+    ...shown,
     lower: image.lower,
     user: { uid: account.uid, gid: account.gid, groups: account.groups },
     stopSignal: signal,

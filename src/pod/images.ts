@@ -9,6 +9,12 @@ import { openImages, tellOfImage } from '../engine/images.ts'
 import type { Engine } from '../engine/open.ts'
 import type { Image } from '../image/catalog.ts'
 import { readConfig } from '../image/inspect.ts'
+import {
+  formatReference,
+  parseReference,
+  type Reference,
+  repositoryOf,
+} from '../image/reference.ts'
 import type { ImageStore } from '../image/store.ts'
 import type { Digest } from '../spec/image.ts'
 import { collectSoon } from './image-collect.ts'
@@ -94,13 +100,24 @@ export function imageStatus(
   })
 }
 
-/** An image's names alone, as a list shows them; undefined where it is missing or damaged. */
-export function imageNames(
+/**
+ * What a container's status calls its image, by tag and by digest: of several names the one that was `written` in the pod, for its author may not
+ * know the others. `written` is only shown: what is no name is no error.
+ */
+export function shownNames(
   engine: Engine,
   id: string,
-): Pick<ImageView, 'repoTags' | 'repoDigests'> | undefined {
-  const image = find(engine, openImages(engine), id)
-  return image && { repoTags: image.names, repoDigests: image.repoDigests }
+  written: string,
+): { imageRef: string; imageDigestRef: string } {
+  const { names = [], repoDigests = [] } = find(engine, openImages(engine), id) ?? {}
+  let asked: Reference | undefined
+  try {
+    asked = parseReference(written)
+  } catch {}
+  const name = asked && names.find((each) => each === formatReference(asked))
+  const digest = asked && repoDigests.find((each) => each.startsWith(`${repositoryOf(asked)}@`))
+  const imageDigestRef = digest ?? repoDigests[0] ?? id
+  return { imageRef: name ?? names[0] ?? imageDigestRef, imageDigestRef }
 }
 
 function find(engine: Engine, store: ImageStore, ref: string): Image | undefined {

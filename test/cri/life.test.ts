@@ -400,6 +400,35 @@ test('the lists in streams hold the same', async () => {
   await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
 })
 
+test('the status of a container calls its image as the pod does, whatever else it is called', async () => {
+  const other = 'docker.io/library/z:1'
+  await daemon.berth.ok(['tag', HELLO, other])
+  const { image } = await daemon.call('ImageStatus', { image: { image: HELLO } })
+  assert.equal(image?.repoTags.toSorted(), [other, HELLO])
+  const pod = await runPod(daemon)
+  const calledWhen = async (userSpecifiedImage: string) => {
+    const config = containerConfig(['probe', 'exit', '0'], {
+      image: { image: image?.id ?? '', userSpecifiedImage },
+    })
+    const { containerId } = await daemon.call('CreateContainer', {
+      podSandboxId: pod.id,
+      config,
+      sandboxConfig: pod.config,
+    })
+    return (await statusOf(daemon, containerId)).image?.image
+  }
+  assert.equal(
+    [await calledWhen(HELLO), await calledWhen('z:1'), await calledWhen(other)],
+    [HELLO, other, other],
+  )
+  const first = await calledWhen('')
+  for (const unknown of ['Not A Name', 'localhost/hello:2', image?.id ?? '']) {
+    assert.is(await calledWhen(unknown), first)
+  }
+  await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+  await daemon.berth.ok(['rmi', other])
+})
+
 test.after.each(async () => {
   // What a failed claim has left must not fail the next one.
   const { items } = await daemon.call('ListPodSandbox').catch(() => ({ items: [] }))
