@@ -37,6 +37,7 @@ Napi::Value OpenTree(const Napi::CallbackInfo& info);
 void MountSetattr(const Napi::CallbackInfo& info);
 void MoveMount(const Napi::CallbackInfo& info);
 void Unmount(const Napi::CallbackInfo& info);
+Napi::Value MountNamespaces(const Napi::CallbackInfo& info);
 
 // process.cc
 Napi::Value Spawn(const Napi::CallbackInfo& info);

@@ -43,6 +43,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<MountSetattr>(exports, "mountSetattr");
   Export<MoveMount>(exports, "moveMount");
   Export<Unmount>(exports, "unmount");
+  Export<MountNamespaces>(exports, "mountNamespaces");
 
   Export<Spawn>(exports, "spawn");
   Export<Pipe>(exports, "pipe");

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -20,6 +21,16 @@ namespace {
 
 // AT_RECURSIVE of linux/fcntl.h, which cannot be included beside fcntl.h.
 constexpr unsigned kRecursive = 0x8000;
+
+// NS_MNT_GET_INFO, NS_MNT_GET_NEXT and NS_MNT_GET_PREV of linux/nsfs.h, with its struct mnt_ns_info.
+struct MountNamespaceInfo {
+  uint32_t size;
+  uint32_t mounts;
+  uint64_t id;
+};
+constexpr unsigned long kMountNamespaceInfo = _IOR(0xb7, 10, MountNamespaceInfo);
+constexpr unsigned long kNextMountNamespace = _IOR(0xb7, 11, MountNamespaceInfo);
+constexpr unsigned long kPreviousMountNamespace = _IOR(0xb7, 12, MountNamespaceInfo);
 
 // What the file system says about the last failure; each read gives one line, such as "e overlay: …".
 std::string Complaints(int context) {
@@ -236,6 +247,30 @@ void Unmount(const Napi::CallbackInfo& info) {
   if (umount2(path.c_str(), UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0))) {
     throw SystemError(info.Env(), errno, "umount2", path.c_str());
   }
+}
+
+Napi::Value MountNamespaces(const Napi::CallbackInfo& info) {
+  Napi::Array found = Napi::Array::New(info.Env());
+  uint32_t count = 0;
+  // The kernel has them in a list: from ours on to both its ends.
+  for (const unsigned long step : {kNextMountNamespace, kPreviousMountNamespace}) {
+    Fd at(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
+    if (!at) throw SystemError(info.Env(), errno, "open", "/proc/self/ns/mnt");
+    for (;;) {
+      MountNamespaceInfo own{sizeof(MountNamespaceInfo), 0, 0};
+      if (ioctl(at.get(), kMountNamespaceInfo, &own) != 0) {
+        if (errno == ENOTTY) return info.Env().Undefined();
+        throw SystemError(info.Env(), errno, "ioctl", "/proc/self/ns/mnt");
+      }
+      found.Set(count++, Napi::BigInt::New(info.Env(), own.id));
+      const int next = ioctl(at.get(), step, nullptr);
+      if (next < 0 && errno == ENOENT) break;
+      if (next < 0 && (errno == ENOTTY || errno == EPERM)) return info.Env().Undefined();
+      if (next < 0) throw SystemError(info.Env(), errno, "ioctl", "/proc/self/ns/mnt");
+      at = Fd(next);
+    }
+  }
+  return found;
 }
 
 }  // namespace berth

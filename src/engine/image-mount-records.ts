@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny } from '../base/file.ts'
 import type { Digest } from '../spec/image.ts'
+import { isMountedHere, isOwn, type MountNamespace, mayLive } from './mount-namespaces.ts'
 import type { Engine } from './open.ts'
 import { bootId } from './status.ts'
 
@@ -14,16 +15,18 @@ export interface ImageMount {
   readonly lower: readonly string[]
 }
 
-export interface MountRecord extends ImageMount {
+/** With the mount namespace that has it. */
+export interface MountRecord extends ImageMount, MountNamespace {
   readonly version: 1
   readonly bootId: string
-  /** The mount namespace that has it, as /proc/self/ns/mnt says it. */
-  readonly namespace: string
 }
 
 /** As the collector needs it: also records whose mount is just being made or taken away. DATA_LOSS where one cannot be read. */
 export function* imageMountRecords(engine: Engine): Generator<ImageMount> {
-  for (const record of readImageMounts(engine)) if (isOfNow(record)) yield record
+  for (const record of readImageMounts(engine)) {
+    if (record.bootId !== bootId()) continue
+    if (isOwn(record) || isMounted(record)) yield record
+  }
 }
 
 /** Where they are, and the mounts. */
@@ -51,6 +54,8 @@ export function* readImageMounts(engine: Engine): Generator<MountRecord> {
   }
 }
 
-export function isOfNow(record: MountRecord): boolean {
-  return record.bootId === bootId()
+/** Whether it is mounted here, or may be in the mount namespace that has made it: nobody sees into another one. */
+export function isMounted(record: MountRecord): boolean {
+  if (record.bootId !== bootId()) return false
+  return isMountedHere(record.path) || (!isOwn(record) && mayLive(record))
 }

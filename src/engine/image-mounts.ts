@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, readlinkSync, rmdirSync, rmSync } from 'node:fs'
+import { mkdirSync, rmdirSync, rmSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
@@ -14,11 +14,12 @@ import type { Digest } from '../spec/image.ts'
 import {
   type ImageMount,
   imageMountsDirectory,
-  isOfNow,
+  isMounted,
   type MountRecord,
   readImageMounts,
 } from './image-mount-records.ts'
 import { openImages } from './images.ts'
+import { isMountedHere, ownMountNamespace } from './mount-namespaces.ts'
 import type { Engine } from './open.ts'
 import { bootId } from './status.ts'
 
@@ -35,7 +36,7 @@ export async function mountImage(engine: Engine, text: string): Promise<ImageMou
   const path = pathOf(engine, id)
   for (const known of settled(engine)) {
     if (known.imageId !== id) continue
-    if (known.namespace === ownNamespace()) return known
+    if (isMountedHere(path)) return known
     throw elsewhere(known)
   }
   const { lower } = await prepareChain(store.layers, readConfig(store, id).rootfs.diff_ids)
@@ -48,7 +49,7 @@ export async function mountImage(engine: Engine, text: string): Promise<ImageMou
     path,
     lower: lower.map((directory) => relative(engine.root, directory)),
     bootId: bootId(),
-    namespace: ownNamespace(),
+    ...ownMountNamespace(),
   }
   mkdirSync(path, { recursive: true, mode: 0o700 })
   writeFileAtomic(`${path}.json`, JSON.stringify(record))
@@ -73,7 +74,7 @@ export async function unmountImage(
   if (mount === undefined) {
     throw new Fault('FAILED_PRECONDITION', `image ${shortId(id)} is not mounted`)
   }
-  if (mount.namespace !== ownNamespace()) throw elsewhere(mount)
+  if (!isMountedHere(mount.path)) throw elsewhere(mount)
   try {
     binding.unmount(mount.path, options.force)
   } catch (error) {
@@ -102,10 +103,6 @@ function lockMounts(engine: Engine): Promise<Disposable> {
   return lockFile(join(engine.at.locks, 'image-mounts'), { exclusive: true })
 }
 
-function ownNamespace(): string {
-  return readlinkSync('/proc/self/ns/mnt')
-}
-
 function elsewhere({ imageId, path }: MountRecord): Fault {
   return new Fault(
     'FAILED_PRECONDITION',
@@ -113,26 +110,13 @@ function elsewhere({ imageId, path }: MountRecord): Fault {
   )
 }
 
-/** The records that count; those without a mount, of a kill or of the boot before, are taken away. Under the lock. */
+/** The records that count; those without a mount, of a kill, an ended namespace or the boot before, are taken away. Under the lock. */
 function settled(engine: Engine): MountRecord[] {
-  const mounted = new Set(mountPoints())
   return [...readImageMounts(engine)].filter((record) => {
-    const isOurs = record.namespace === ownNamespace()
-    // What another namespace has mounted cannot be seen from here.
-    if (isOfNow(record) && (!isOurs || mounted.has(record.path))) return true
+    if (isMounted(record)) return true
     forget(record.path)
     return false
   })
-}
-
-function mountPoints(): string[] {
-  return readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .map((line) => (line.split(' ')[4] ?? '').replace(/\\(\d{3})/g, octal))
-}
-
-function octal(_: string, digits: string): string {
-  return String.fromCharCode(Number.parseInt(digits, 8))
 }
 
 function forget(path: string): void {

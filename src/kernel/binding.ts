@@ -90,6 +90,11 @@ export interface Binding {
   moveMount(fd: number, path: string): void
   /** umount2(2) of what is mounted at the path itself; EBUSY where it is in use and not `lazy`. */
   unmount(path: string, lazy: boolean): void
+  /**
+   * All mount namespaces that we may manage, our own first, also those without a process: by numbers that no other has until a reboot. Undefined before Linux
+   * 6.12 and for who may not know (NS_MNT_GET_NEXT of linux/nsfs.h).
+   */
+  mountNamespaces(): bigint[] | undefined
 
   // -- processes -------------------------------------------------------------------------------------------
   /**
