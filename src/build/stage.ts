@@ -154,12 +154,16 @@ export class Stage {
     })
   }
 
-  /** A step whose layer is taken from the cache, or made. `key` is all it depends on besides what was before it. */
+  /**
+   * A step whose layer is taken from the cache, or made. `key` is all it depends on besides what was before it, `isStill` whether that is so after the layer
+   * was made.
+   */
   async #layer(
     step: Instruction,
     text: string,
     key: readonly string[],
     make: () => Promise<ImageLayer | undefined>,
+    isStill: () => Promise<boolean> = async () => true,
   ): Promise<void> {
     const { engine, store, options, report } = this.#context
     const name = this.#chain(text, ...key, String(options.epochNs))
@@ -173,7 +177,11 @@ export class Stage {
     const layer = await make()
     if (!layer) return this.#tell(text, true)
     const created = dateOf(options.epochNs)
-    writeCachedStep(engine, name, { version: 1, layer, created })
+    if (await isStill()) writeCachedStep(engine, name, { version: 1, layer, created })
+    else {
+      engine.warn(`what ${text} has copied was changed meanwhile: the step is not kept`)
+      this.#chain(layer.diffId)
+    }
     this.#add(text, layer, created)
   }
 
@@ -303,22 +311,30 @@ export class Stage {
         for (const each of found) if (await isArchive(each)) archives.push(each)
       }
       const text = `${step.keyword} ${step.flags.map(({ name, value }) => `--${name}=${value} `).join('')}${step.text}`
-      // What is there, not when it was put there.
-      const content = createHash('sha256')
-      const { signal } = this.#context.options
-      for await (const chunk of copyLayer({ ...options, items, time: () => 0n, nowNs: 0n })) {
-        signal?.throwIfAborted()
-        content.update(chunk)
-      }
-      const key = [content.digest('hex'), String(archives.length), asked.target]
-      await this.#layer(step, text, key, () =>
+      const content = await this.#contentOf({ ...options, items })
+      const key = [content, String(archives.length), asked.target]
+      const make = () =>
         archives.length === 0
           ? this.#makeLayer(copyLayer({ ...options, items }))
-          : this.#addArchives(items, archives, options),
-      )
+          : this.#addArchives(items, archives, options)
+      // Somebody may write to the context while it is read; of stages and images nobody does.
+      const isStill = async () =>
+        asked.from !== undefined || (await this.#contentOf({ ...options, items })) === content
+      await this.#layer(step, text, key, make, isStill)
     } finally {
       tree.close()
     }
+  }
+
+  /** Digest of what is there, not of when it was put there. */
+  async #contentOf(options: CopyOptions): Promise<string> {
+    const content = createHash('sha256')
+    const { signal } = this.#context.options
+    for await (const chunk of copyLayer({ ...options, time: () => 0n, nowNs: 0n })) {
+      signal?.throwIfAborted()
+      content.update(chunk)
+    }
+    return content.digest('hex')
   }
 
   /** Archives are unpacked beside and copied from there. */

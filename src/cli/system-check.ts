@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { EngineCheck } from '../engine/check.ts'
 import type { Damage } from '../image/check.ts'
 import { type Context, print } from './context.ts'
+import { interruptible } from './interrupt.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { progressView } from './progress.ts'
 
@@ -31,7 +32,9 @@ export function define(command: Command, context: Context): void {
       const view = progressView(given.quiet === true)
       try {
         const { repair = false, pull = false } = given
-        const checked = await api.checkEngine(engine, { repair, pull, progress: view.report })
+        const checked = await interruptible((signal) =>
+          api.checkEngine(engine, { repair, pull, progress: view.report, signal }),
+        )
         view.finish()
         if (checked.damage.some(({ isRepaired }) => !isRepaired)) context.exit(1)
         await (given.format === 'json' ? printJson(checked) : print(text(checked)))

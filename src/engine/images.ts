@@ -233,7 +233,8 @@ export async function pruneImages(
   isMeant?: (image: Image) => boolean,
 ): Promise<{ images: string[]; reclaimedBytes: number }> {
   const { pruneImages: pruneStore } = await import('../image/collect.ts')
-  clearBuildCache(engine)
+  // A filter chooses images; it says nothing of steps.
+  if (isMeant === undefined) clearBuildCache(engine)
   const { deleted, collected } = await pruneStore(openImages(engine), {
     all,
     isMeant,

@@ -15,8 +15,10 @@ import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { buildImage } from '../../src/build/build.ts'
 import { berthOfFile, type CommandOptions } from '../lib/berth.ts'
 import { writeBusybox } from '../lib/busybox.ts'
+import { engineOf } from '../lib/engine.ts'
 import { eventually } from '../lib/eventually.ts'
 import { documentsOf } from '../lib/layout-of.ts'
 import { needs } from '../lib/needs.ts'
@@ -171,8 +173,37 @@ test('an unchanged step is taken from the cache; content, arguments and --no-cac
   assert.is((await again()).anew, 3 + 0)
   assert.ok((await again('--build-arg', 'VERSION=8')).anew >= 3)
   assert.is((await again('--no-cache')).anew, 8)
+  await berth.ok(['image', 'prune', '-f', '--filter', 'label=nobody-has-it'])
+  assert.is((await again()).anew, 0)
   await berth.ok(['image', 'prune', '-f'])
   assert.is((await again()).anew, 8)
+})
+
+test('a source that changes while it is copied is not taken for what it was before', async () => {
+  const directory = context('changing', { Dockerfile: 'FROM busybox\nCOPY f /f\nRUN cat /f >/g' })
+  const file = join(directory, 'f')
+  const content = async (report: (line: string) => void) => {
+    const options = {
+      context: directory,
+      dockerfile: undefined,
+      file: undefined,
+      names: ['changing'],
+    }
+    const none = { target: undefined, platform: undefined, network: 'none', epochNs: undefined }
+    await buildImage(engineOf(berth, warnings), {
+      ...{ ...options, ...none, buildArgs: new Map(), labels: {}, pull: false, noCache: false },
+      ...{ addHosts: [], output: async () => {}, report },
+    })
+    return run('changing', 'cat', '/f', '/g')
+  }
+  const warnings: string[] = []
+  writeFileSync(file, 'before\n')
+  // Told once its digest has been taken, before it is copied.
+  const change = (line: string) => void (line.includes('COPY') && writeFileSync(file, 'after\n'))
+  assert.is(await content(change), 'after\nafter')
+  assert.match(warnings.join(), /COPY f \/f has copied was changed meanwhile/)
+  writeFileSync(file, 'before\n')
+  assert.is(await content(() => {}), 'before\nbefore')
 })
 
 test('with SOURCE_DATE_EPOCH the same input gives the same digest, whatever the clock says', async () => {

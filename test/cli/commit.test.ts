@@ -1,10 +1,11 @@
 /** `berth commit` and `berth export`: the image and the archive hold what the container sees, to umoci and GNU tar as to berth. */
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { berthOfFile } from '../lib/berth.ts'
+import { berthOfFile, finish } from '../lib/berth.ts'
 import { writeBusybox } from '../lib/busybox.ts'
 import { eventually } from '../lib/eventually.ts'
 import { documentsOf, writeLayoutOf } from '../lib/layout-of.ts'
@@ -231,6 +232,18 @@ test('an export of a running container does not follow what it puts in the way',
     execFileSync('tar', ['-tf', here('swap.tar')])
   }
   await berth.ok(['rm', '-f', 'swap'])
+})
+
+test('an export of a container that is removed meanwhile is no success', async () => {
+  // More than pipes hold.
+  const fill = 'dd if=/dev/zero of=/fill bs=1M count=8; echo end >/zlast'
+  await berth.ok(['run', '--net', 'none', '--name', 'gone', 'busybox', 'sh', '-c', fill])
+  const child = berth.spawn(['export', 'gone'])
+  await once(child.stdout, 'readable')
+  await berth.ok(['rm', 'gone'])
+  const { code, stderr } = await finish(child, 'berth export')
+  assert.is.not(code, 0)
+  assert.match(stderr, /container gone was removed while it was exported/)
 })
 
 test('nothing is left behind', nothingIsLeft)

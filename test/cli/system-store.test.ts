@@ -1,10 +1,13 @@
 /** `system check` and `system df` as a user sees them. */
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { lockFile } from '../../src/kernel/lock.ts'
 import { berthOfFile } from '../lib/berth.ts'
+import { eventually } from '../lib/eventually.ts'
 import { probeImage, writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
 
@@ -39,6 +42,32 @@ test('check: all is well; damage in use stays and is told, then it is repaired',
   assert.is((await check()).code, 0)
   await berth.refused(['system', 'check', '--pull'], /--pull is part of a repair/)
 })
+
+test('check: ctrl-C calls it off, also while it waits for another command', async () => {
+  const path = join(berth.root, 'images/content.lock')
+  using _lock = await lockFile(path, { exclusive: true })
+  const child = berth.spawn(['system', 'check', '-q'])
+  const isWaiting = (): boolean =>
+    readdirSync(`/proc/${child.pid}/fd`).some(
+      (fd) => linkOf(`/proc/${child.pid}/fd/${fd}`) === path,
+    )
+  await eventually('it waits for the lock', isWaiting)
+  const ended = once(child, 'exit')
+  child.kill('SIGINT')
+  // By itself, after it has put away what it had begun, not by the signal.
+  const [code, signal] = await ended
+  assert.is(signal, null)
+  assert.is.not(code, 0)
+})
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch {
+    // Closed meanwhile.
+    return ''
+  }
+}
 
 interface Usage {
   images: {

@@ -52,4 +52,28 @@ test('a pattern of COPY knows no double star', () => {
   assert.ok(globPattern('hom\u00fc?', { doubleStar: false }).test('homü😀'))
 })
 
+test('patterns and paths that are made to take for ever take no time', () => {
+  const text = 'a'.repeat(5000)
+  const claims: readonly [string, string, boolean][] = [
+    ['*a'.repeat(40), `${text}b`, false],
+    ['*a'.repeat(40), text, true],
+    ['**/a'.repeat(40), `${'a/'.repeat(2000)}b`, false],
+    [`${'**/*a'.repeat(20)}**`, `${'a/'.repeat(2000)}b`, true],
+  ]
+  for (const [pattern, path, isMeant] of claims) {
+    assert.is(globPattern(pattern, { doubleStar: true }).test(path), isMeant, pattern)
+  }
+})
+
+test('sets as in Go: ranges, escapes, characters outside the basic plane', () => {
+  const test = (pattern: string, path: string) =>
+    globPattern(pattern, { doubleStar: false }).test(path)
+  assert.ok(test('[a-cx]', 'b') && test('[a-cx]', 'x') && !test('[a-cx]', 'd'))
+  assert.ok(test('[\\]]', ']') && test('[\\d]', 'd') && !test('[\\d]', '5'))
+  assert.ok(test('[😀-😂]', '😁') && !test('[^😀-😂]', '😁'))
+  for (const pattern of ['[]', '[^]', '[b-a]', '[a', '[a\\', 'a\\']) {
+    assert.throws(() => test(pattern, 'a'), /valid pattern/, pattern)
+  }
+})
+
 test.run()
