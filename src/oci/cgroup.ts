@@ -1,4 +1,4 @@
-import { chownSync, readdirSync } from 'node:fs'
+import { chownSync, openSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { monotonicMs } from '../base/clock.ts'
@@ -17,8 +17,11 @@ import {
   requireSystemd,
   scopeDirectory,
 } from '../cgroup/index.ts'
+import { O_DIRECTORY, O_RDONLY } from '../kernel/constants.ts'
+import { Fd } from '../kernel/fd.ts'
 import type { DeviceRule, Resources, Spec } from '../spec/runtime.ts'
 import { type Launch, LaunchFault } from './launch.ts'
+import type { OciRecord } from './record.ts'
 
 /** In a scope: systemd itself changes only the attributes of the scope, so the limits are those of a group below. */
 const IN_SCOPE = 'container'
@@ -79,12 +82,12 @@ export async function launchInScope(
   }
 }
 
-/** Makes the container's cgroup with its limits in force, or takes an empty one that is there. */
+/** Makes the container's cgroup with its limits in force, or takes an empty one that is there; gives its inode. */
 export async function makeCgroup(
   { parent, name, directory }: GroupOf,
   spec: Spec,
   warn: (message: string) => void,
-): Promise<void> {
+): Promise<string> {
   await refuseInhabited(directory)
   const { warnings } = await createGroup(cgroupHost(), {
     parent,
@@ -93,22 +96,62 @@ export async function makeCgroup(
   })
   for (const warning of warnings) warn(warning)
   delegate(spec, directory)
+  return inodeOf(directory) ?? ''
+}
+
+function inodeOf(directory: string): string | undefined {
+  const status = statSync(directory, { bigint: true, throwIfNoEntry: false })
+  return status && String(status.ino)
+}
+
+type CgroupOfRecord = Pick<OciRecord, 'cgroup' | 'cgroupInode'>
+
+/**
+ * A container's own cgroup, held: by a path that leads to nothing else. Undefined where it is gone, or not made yet: whatever is at its path then is another
+ * container's.
+ */
+export function ownCgroup({ cgroup, cgroupInode }: CgroupOfRecord): OwnCgroup | undefined {
+  let fd: Fd
+  try {
+    fd = new Fd(openSync(cgroup, O_RDONLY | O_DIRECTORY))
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw error
+  }
+  const path = `/proc/self/fd/${fd.number}`
+  if (inodeOf(path) === cgroupInode) return { path, [Symbol.dispose]: () => fd.close() }
+  fd.close()
+  return undefined
+}
+
+interface OwnCgroup extends Disposable {
+  readonly path: string
 }
 
 /** Somebody may have made it for us; what lives in it is not ours to limit, or to kill at the end. */
 async function refuseInhabited(directory: string): Promise<void> {
-  const events = readFileIfAny(join(directory, 'cgroup.events'))
-  if (events === undefined) return
-  if (/^populated 1$/m.test(events)) {
+  if (isInhabited(directory)) {
     throw new Fault('ALREADY_EXISTS', `the container's cgroup ${directory} is not empty`)
   }
   await removeGroup(directory)
 }
 
-/** Kills what is in it, and removes it. */
-export async function destroyCgroup(directory: string): Promise<void> {
-  killGroup(directory)
-  await removeGroup(directory)
+function isInhabited(directory: string): boolean {
+  return /^populated 1$/m.test(readFileIfAny(join(directory, 'cgroup.events')) ?? '')
+}
+
+/** Kills what is in it, and removes it. Of one that was being made the record knows no inode: there is no process in it. */
+export async function destroyCgroup(record: CgroupOfRecord): Promise<void> {
+  if (record.cgroupInode === undefined) {
+    if (!isInhabited(record.cgroup)) await removeGroup(record.cgroup)
+    return
+  }
+  {
+    using own = ownCgroup(record)
+    if (!own) return
+    killGroup(own.path)
+  }
+  await removeGroup(record.cgroup)
 }
 
 /**

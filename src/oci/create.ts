@@ -57,7 +57,7 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   using _lock = await claim(root, place)
   undo.push('the state', () => removePlace(root, place))
   writeFileAtomic(place.config, documentText(spec))
-  const begun: OciRecord = {
+  let begun: OciRecord = {
     id,
     ociVersion: spec.ociVersion,
     bundle,
@@ -83,8 +83,9 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
     })
   const inScope = group.scope && (await launchInScope(begin, group.scope))
   if (inScope) undo.push('the scope', () => inScope.close())
-  await makeCgroup(group, spec, warn)
-  undo.push('the cgroup', () => destroyCgroup(plan.cgroup))
+  begun = { ...begun, cgroupInode: await makeCgroup(group, spec, warn) }
+  undo.push('the cgroup', () => destroyCgroup(begun))
+  writeRecord(place, begun)
   inScope?.goOn()
   const launch = inScope ?? begin()
   undo.push('the process', () => launch.abandon())
@@ -157,8 +158,9 @@ async function planOf(
   const { id, warn } = request
   const seccomp = await compiledSeccomp(spec.linux?.seccomp, programsOf(request.root), warn)
   using directory = new Fd(openSync(rootfs, O_PATH | O_DIRECTORY))
-  if (spec.process) spec.process = withHome(spec.process, directory)
-  const { plan } = planContainer(spec, hostFacts(), {
+  // Not in the configuration that is kept: a further process may have another user, and another HOME.
+  const whole = spec.process ? { ...spec, process: withHome(spec.process, directory) } : spec
+  const { plan } = planContainer(whole, hostFacts(), {
     id,
     cgroup,
     root: { kind: 'directory', path: rootfs },

@@ -50,7 +50,7 @@ async function deleteLocked(
     )
   }
   killContainer(record)
-  await destroyCgroup(record.cgroup)
+  await destroyCgroup(record)
   await ended(record)
   if (record.pid !== undefined) await afterStop(place, record, warn)
   removePlace(root, place)

@@ -2,6 +2,7 @@ import { constants } from 'node:os'
 import { Fault } from '../base/fault.ts'
 import { groupProcesses, killGroup } from '../cgroup/index.ts'
 import { openProcess, signalProcess } from '../kernel/process.ts'
+import { ownCgroup } from './cgroup.ts'
 import { lockContainer, type OciRecord, type Place, readKeptConfig, readRecord } from './record.ts'
 import { isAlive, statusOf } from './status.ts'
 
@@ -47,12 +48,14 @@ function signalFirst(record: OciRecord, signal: number): void {
   if (process && isAlive(record)) signalProcess(process, signal)
 }
 
-function signalAll({ cgroup }: OciRecord, signal: number): void {
+function signalAll(record: OciRecord, signal: number): void {
+  using cgroup = ownCgroup(record)
+  if (!cgroup) return
   if (signal === SIGKILL) {
-    killGroup(cgroup)
+    killGroup(cgroup.path)
     return
   }
-  for (const pid of groupProcesses(cgroup)) {
+  for (const pid of groupProcesses(cgroup.path)) {
     using process = openProcess(pid)
     if (process) signalProcess(process, signal)
   }

@@ -1,16 +1,19 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { inspect } from 'node:util'
 import { Command, CommanderError } from 'commander'
 import { describe, Fault } from '../base/fault.ts'
 import { packageVersion } from '../engine/version.ts'
 import { parseDocument, readDocument } from './config.ts'
 import type { CreateRequest } from './create.ts'
 import { Log, write } from './output.ts'
+import { preservedCount } from './preserve.ts'
 import type { ProcessOptions } from './process.ts'
 import { type Place, placeOf, readRecord } from './record.ts'
 import { asProcess, asResources } from './shape.ts'
 import type { UpdateOptions } from './update.ts'
 import { OCI_VERSION } from './version.ts'
+import { goWords } from './words.ts'
 
 export const DEFAULT_ROOT = '/run/berth-oci'
 
@@ -45,44 +48,31 @@ interface ExecOptions extends ProcessOptions, Omit<CreateOptions, 'pivot' | 'new
   readonly cgroup?: string
 }
 
-/** Go's flags, which engines write: a switch may have a value. */
-const SWITCHES =
-  'systemd-cgroup debug no-pivot no-new-keyring detach tty no-new-privs force all stats keep ignore-paused'
-    .split(' ')
-    .join('|')
-const SWITCH = new RegExp(`^--?(${SWITCHES})=(true|false)$`)
-
-function normalized(args: readonly string[]): string[] {
-  return args.flatMap((arg) => {
-    const [, name, value] = SWITCH.exec(arg) ?? []
-    if (name === undefined) return [arg]
-    return value === 'true' ? [`--${name}`] : []
-  })
-}
-
 /** Runs one command line of `berth-oci`, or of `berth oci`; gives its exit code. */
 export async function runOci(args: readonly string[], name: string): Promise<number> {
   let log = new Log({ path: undefined, format: 'text', debug: false })
   let code = 0
-  const words = normalized(args)
-  const isExec = words.includes('exec')
+  const root = commands(name, {
+    log: (next) => {
+      log = next
+      log.debug(`${name} ${packageVersion()}: ${args.join(' ')}`)
+    },
+    warn: (message) => log.warn(message),
+    exit: (wanted) => {
+      code = wanted
+    },
+  })
+  const { words, command } = goWords(root, args)
   try {
-    const root = commands(name, {
-      log: (next) => {
-        log = next
-      },
-      warn: (message) => log.warn(message),
-      exit: (wanted) => {
-        code = wanted
-      },
-    })
     if (words.length === 0) root.outputHelp()
     else await root.parseAsync(words, { from: 'user' })
     return code
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0
+    log.debug(inspect(error))
+    // The last line is the reason that engines read.
     log.error(error instanceof CommanderError ? error.message : describe(error))
-    return isExec ? EXEC_FAILED : FAILED
+    return command === 'exec' ? EXEC_FAILED : FAILED
   }
 }
 
@@ -194,19 +184,13 @@ function callerOf(
   preserve: number
 } {
   if (o.pidfdSocket) throw new Fault('UNIMPLEMENTED', '--pidfd-socket is not supported')
-  const preserve = Number(o.preserveFds)
-  if (!/^\d+$/.test(o.preserveFds) || preserve > PRESERVE_MAX) {
-    throw new Fault(
-      'INVALID_ARGUMENT',
-      `--preserve-fds: ${o.preserveFds} is not 0 to ${PRESERVE_MAX}`,
-    )
-  }
   const absolute = (path: string | undefined) => (path ? resolve(path) : undefined)
-  return { consoleSocket: absolute(o.consoleSocket), pidFile: absolute(o.pidFile), preserve }
+  return {
+    consoleSocket: absolute(o.consoleSocket),
+    pidFile: absolute(o.pidFile),
+    preserve: preservedCount(o.preserveFds),
+  }
 }
-
-/** As native/init/launch.h. */
-const PRESERVE_MAX = 256
 
 function lifecycle(root: Command, context: Context, place: (id: string) => Place): void {
   creation(root.command('create <id>').summary('make a container, do not start it')).action(

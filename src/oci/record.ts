@@ -22,6 +22,8 @@ export interface OciRecord {
   readonly annotations: Readonly<Record<string, string>>
   /** Its directory on the host; known before it is made. */
   readonly cgroup: string
+  /** Its inode, once it is made: an ended container's may have been removed, and another one have taken the path. */
+  readonly cgroupInode?: string
   /** The first process and when it began (status.ts); missing until it is made. */
   readonly pid?: number
   readonly startTime?: string

@@ -242,6 +242,10 @@ test("preserved descriptors are the program's, and no other of ours", async () =
   oci.configure(bundle, 'fds', 'ls /proc/self/fd')
   // ls itself opens the last one.
   assert.is(run(redirections), '0\n1\n2\n3\n')
+  // Where the caller has none, Node has one of its own.
+  for (const given of [redirections, `4</dev/null`]) {
+    assert.throws(() => run(given, '--preserve-fds', '3'), /descriptor [35] is not open/)
+  }
 })
 
 test('a failed creation leaves nothing, and says why in the log', async () => {
