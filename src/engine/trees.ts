@@ -5,17 +5,17 @@ import { isErrno } from '../base/fault.ts'
 import { binding } from '../kernel/binding.ts'
 import { treeUsage } from '../layer/store.ts'
 
+/** What a removal adds to a name. */
+const TRASH = /\.[0-9a-f]{8}\.trash$/
+
 /** Removes a tree that a container may have filled: by fd, so neither its depth nor its names matter. Nothing there is success. */
 export async function removeTree(path: string): Promise<void> {
   const parent = openSync(dirname(path), 'r')
-  // A new name each time: that of a removal that was killed may still be there.
+  const name = basename(path)
+  // A new name each time, and no longer than the one before: that of a removal that was killed may still be there.
+  const trash = `${name.replace(TRASH, '')}.${randomBytes(4).toString('hex')}.trash`
   try {
-    await binding.removeTree(
-      parent,
-      basename(path),
-      parent,
-      `${basename(path)}.${randomBytes(4).toString('hex')}.trash`,
-    )
+    await binding.removeTree(parent, name, parent, trash)
   } catch (error) {
     if (!isErrno(error, 'ENOENT')) throw error
   } finally {

@@ -190,14 +190,15 @@ export class Networks {
     })
   }
 
-  /**
-   * At the start of a daemon: takes down what is recorded for pods that are not among `pods`, and lets plugins that can (CNI 1.1) look for more.
-   * Failures are told.
-   */
-  async collect(pods: readonly string[]): Promise<void> {
-    const { directory } = this.#options
+  /** What is recorded of others than these pods. Asked before a first pod is made: of one that is just being made there is a record, too. */
+  leftBeside(pods: readonly string[]): ReadonlySet<string> {
     const kept = new Set(pods)
-    const left = new Set(attachedContainers(directory).filter((id) => !kept.has(id)))
+    return new Set(attachedContainers(this.#options.directory).filter((id) => !kept.has(id)))
+  }
+
+  /** At the start of a daemon: takes down what is left, and lets plugins that can (CNI 1.1) look for more. Failures are told. */
+  async collect(left: ReadonlySet<string>): Promise<void> {
+    const { directory } = this.#options
     if (left.size > 0) await endOrphans((id) => left.has(id))
     for (const id of left) {
       const { counted, others } = await this.#turns.take(id, () => this.#delete(id, { netns: '' }))

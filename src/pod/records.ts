@@ -88,6 +88,7 @@ const CONTAINER_RECORD = shape({
   stopSignal: isNumber,
   logPath: isText,
   resources: isObject,
+  isUpdating: optional(isFlag),
   sharedMemory: isText,
   imageMounts: listOf(
     shape({

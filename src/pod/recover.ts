@@ -29,6 +29,7 @@ import { removeParent } from './remove.ts'
 import { CREATED, exitedStatus } from './status.ts'
 import { endMonitor, stopPod } from './stop-pod.ts'
 import type { ContainerRecord, PodRecord } from './types.ts'
+import { finishUpdate } from './update-container.ts'
 
 /** Of a pod's recovery; some milliseconds are usual. */
 const SLOW_MS = 3000
@@ -56,7 +57,9 @@ export async function recoverNode(node: Node): Promise<FileLock> {
     throw error
   }
   // Plugins take their time, and one that hangs must not keep the daemon from answering.
-  void giveBackNetworks(node)
+  void giveBackNetworks(node).catch((error) =>
+    node.warn(`networks are not collected: ${describe(error)}`),
+  )
   return lock
 }
 
@@ -71,6 +74,7 @@ async function toldIfSlow(node: Node, name: string, work: Promise<void>): Promis
 /** Of pods that are not alive, of debris and of damaged pods. */
 async function giveBackNetworks(node: Node): Promise<void> {
   const ended = [...node.pods.values()].filter(({ monitor }) => !monitor)
+  const left = node.networks.leftBeside([...node.pods.keys()])
   await Promise.all(
     ended.map(({ id }) =>
       node.networks
@@ -78,9 +82,7 @@ async function giveBackNetworks(node: Node): Promise<void> {
         .catch((error) => node.warn(`pod ${id}: ${describe(error)}`)),
     ),
   )
-  await node.networks
-    .collect([...node.pods.keys()])
-    .catch((error) => node.warn(`networks are not collected: ${describe(error)}`))
+  await node.networks.collect(left)
 }
 
 /** One pod that cannot be read keeps neither the daemon from starting nor the others from being there. */
@@ -88,8 +90,11 @@ async function recoverOrTell(node: Node, name: string): Promise<void> {
   const path = join(node.at.pods, name)
   try {
     if (!isId(name)) {
-      // What removeTree had renamed when it was killed.
-      if (name.endsWith('.trash')) await removeTree(path)
+      // What removeTree had renamed when it was killed, or failed.
+      if (name.endsWith('.trash'))
+        await removeTree(path).catch((error) =>
+          node.warn(`what is left of a removed pod stays at ${path}: ${describe(error)}`),
+        )
       return
     }
     const record = isCutOff(node.at.podRecord(name)) ? undefined : readPodRecord(node, name)
@@ -228,6 +233,7 @@ async function takeOver(
   container.cgroup = cgroup
   const startedNs = own && own.startedNs !== '0' ? own.startedNs : (mark?.startNs ?? '0')
   container.status = { ...CREATED, state: 'running', pid: own?.pid ?? 0, startedNs }
+  await finishUpdate(node, container)
   watch(node, container)
 }
 

@@ -78,10 +78,11 @@ export async function removePod(node: Node, id: string, stage = untold): Promise
     stage('files')
     for (const container of [...pod.containers.values()]) await removeKnown(node, container)
     await Promise.all(pod.removals)
+    // While the record tells of it: after a kill nobody else would know.
+    removeParent(pod.record)
     rmSync(node.at.podRecord(pod.id), { force: true })
     rmSync(node.at.monitor(pod.id), { recursive: true, force: true })
     await removeTree(node.at.pod(pod.id))
-    removeParent(pod.record)
     node.pods.delete(pod.id)
     node.rates.delete(podCgroup(pod) ?? '')
     node.emit('deleted', pod, pod.id)

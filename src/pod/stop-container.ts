@@ -32,15 +32,23 @@ async function stop(node: Node, container: Container, timeoutS: number): Promise
   const asked = container.stopping
   container.stopping = true
   const ended = container.ended()
-  // Frozen by somebody: a frozen process takes no signal but SIGKILL.
-  if (timeoutS > 0 && !asked) {
-    await thaw(container)
-    await signal(node, container, container.record.stopSignal, false)
-  }
+  if (timeoutS > 0 && !asked) await askToStop(node, container)
   if (timeoutS > 0 && (await within(ended, timeoutS * 1000))) return
   await signal(node, container, SIGKILL, true)
   if (await within(ended, KILLED_MS)) return
   throw hangs(container)
+}
+
+async function askToStop(node: Node, container: Container): Promise<void> {
+  try {
+    // Frozen by somebody: a frozen process takes no signal but SIGKILL.
+    await thaw(container)
+    await signal(node, container, container.record.stopSignal, false)
+  } catch (error) {
+    // The next call is to ask, and not only to wait for its time.
+    container.stopping = false
+    throw error
+  }
 }
 
 /** A start that is under way is over first, or is ended; a stop itself takes no turn, for another one may be in a hurry. */

@@ -52,6 +52,8 @@ export interface ContainerRecord {
   readonly logPath: string
   /** In force, or to be at the start: changed by UpdateContainerResources. */
   readonly resources: LinuxContainerResources
+  /** They are just being put in force. */
+  readonly isUpdating?: boolean
   /** Whose /dev/shm it sees. */
   readonly sharedMemory: 'pod' | 'own' | 'node' | 'target'
   /** The image of each mount that is one, by its place in `config.mounts`. */

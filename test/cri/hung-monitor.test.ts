@@ -5,7 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { isErrno } from '../../src/base/fault.ts'
 import { connectMonitor, type Monitor } from '../../src/container/monitor.ts'
-import { CriDaemon, runContainer, runPod, statusOf } from '../lib/cri.ts'
+import { CriDaemon, failure, logLines, runContainer, runPod, statusOf } from '../lib/cri.ts'
 import { eventually } from '../lib/eventually.ts'
 import { lives } from '../lib/lives.ts'
 import { needs } from '../lib/needs.ts'
@@ -57,7 +57,7 @@ test('a monitor that is frozen, with as many callers waiting as can: its pod is 
     callers.push(...(await fillBacklog(stateOf(one))))
   }
   try {
-    await daemon.start()
+    await daemon.start(60_000)
     assert.not(existsSync(join(daemon.berth.root, 'quarantine')))
     for (const { id, pod } of [frozen, thawed]) {
       assert.is((await statusOf(daemon, id)).state, 'CONTAINER_RUNNING')
@@ -80,6 +80,25 @@ test('a monitor that is frozen, with as many callers waiting as can: its pod is 
   }
   for (const { pod } of [frozen, thawed])
     await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+})
+
+test('a stop that could not be asked for is asked for by the next call, and does not only wait for its time', async () => {
+  const pod = await runPod(daemon)
+  const id = await runContainer(daemon, pod, ['probe', 'trap'])
+  const log = (await statusOf(daemon, id)).logPath
+  await eventually('it listens', () => logLines(log).length > 0)
+  const { monitor } = pids({ pod, id })
+  process.kill(monitor, 'SIGSTOP')
+  const callers = await fillBacklog(stateOf({ pod, id }))
+  const asked = failure(daemon.call('StopContainer', { containerId: id, timeout: '1000' }))
+  assert.match((await asked).text, /cannot stop/)
+  for (const caller of callers) caller.close()
+  process.kill(monitor, 'SIGCONT')
+  const again = daemon.call('StopContainer', { containerId: id, timeout: '1000' })
+  await eventually('it hears of it', () => logLines(log).some((line) => /TERM/.test(line)))
+  await daemon.call('StopContainer', { containerId: id, timeout: '0' })
+  await again
+  await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
 })
 
 test('nothing is left behind', async () => {

@@ -1,6 +1,17 @@
 /** A daemon that was ended or killed, and the next one: what that one lists is what is true. */
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type * as cri from '../../src/spec/cri.ts'
@@ -17,11 +28,11 @@ import {
 } from '../lib/cri.ts'
 import { FakeNetwork, ownNetwork } from '../lib/cri-network.ts'
 import { eventually } from '../lib/eventually.ts'
-import { cgroupRoot, needs } from '../lib/needs.ts'
+import { cgroupRoot, needing, needs } from '../lib/needs.ts'
 import { connectSpdy } from '../lib/spdy-client.ts'
 import { traces } from '../lib/traces.ts'
 
-needs('root', 'overlay', 'cgroup2')
+needs('root', 'overlay', 'cgroup2', 'program:mount')
 
 const NOT_FOUND = 5
 const daemon = new CriDaemon()
@@ -389,6 +400,92 @@ test('a stop or removal that was killed in its middle is finished', async () => 
   assert.equal(readdirSync(join(daemon.berth.root, 'pods')), [])
   assert.equal(readdirSync(join(daemon.berth.state, 'pods')), [])
   assert.equal(readdirSync(join(daemon.berth.root, 'pod-networks')), [])
+})
+
+needing(
+  test,
+  'cgroup:hugetlb',
+  'file:/sys/kernel/mm/hugepages',
+)('a change of limits that was killed in its middle is finished', async () => {
+  const [before, after] = [String(4 * 2 ** 20), String(8 * 2 ** 20)]
+  const limits = (limit: string) => ({ hugepageLimits: [{ pageSize: '2MB', limit }] })
+  const pod = await runPod(daemon)
+  const id = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+  await daemon.call('UpdateContainerResources', { containerId: id, linux: limits(before) })
+  const { info } = await daemon.call('ContainerStatus', { containerId: id, verbose: true })
+  const file = join(JSON.parse(info['info'] ?? '').cgroup, 'hugetlb.2MB.max')
+  assert.is(readFileSync(file, 'utf8').trim(), before)
+  // As it is between its first step and its second.
+  const path = join(daemon.berth.root, 'pods', pod.id, 'containers', id, 'record.json')
+  const record = JSON.parse(readFileSync(path, 'utf8'))
+  assert.is(record.isUpdating, undefined)
+  await daemon.end('SIGKILL')
+  Object.assign(record.resources, limits(after))
+  writeFileSync(path, JSON.stringify({ ...record, isUpdating: true }))
+  await daemon.start()
+  assert.is(readFileSync(file, 'utf8').trim(), after)
+  assert.is((await statusOf(daemon, id)).resources?.linux?.hugepageLimits[0]?.limit, after)
+  assert.is(JSON.parse(readFileSync(path, 'utf8')).isUpdating, undefined)
+  await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+})
+
+test('a removal that is killed while its files go leaves no cgroup that came with the pod', async () => {
+  const cgroupParent = `/berth-test-${process.pid}`
+  const pod = await runPod(daemon, { linux: { cgroupParent } })
+  await exited(daemon, await runContainer(daemon, pod, ['probe', 'true']))
+  assert.ok(existsSync(join(cgroupRoot(), cgroupParent)))
+  // What cannot be removed.
+  const pods = join(daemon.berth.root, 'pods')
+  const mounted = join(pods, pod.id, 'mount')
+  mkdirSync(mounted)
+  execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', mounted])
+  await failure(daemon.call('RemovePodSandbox', { podSandboxId: pod.id }))
+  for (let i = 0; i < 2; i++) {
+    await daemon.end('SIGKILL')
+    await daemon.start()
+    assert.equal((await daemon.call('ListPodSandbox')).items, [])
+    assert.not(existsSync(join(cgroupRoot(), cgroupParent)))
+    assert.match(daemon.log, /what is left of a removed pod stays at .*EBUSY/)
+    // Its name does not grow.
+    assert.match(readdirSync(pods).join(), new RegExp(`^${pod.id}\\.[0-9a-f]{8}\\.trash$`))
+  }
+  await daemon.end()
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+  const [, left = ''] = new RegExp(` (${pods}/\\S+/mount) `).exec(mounts) ?? []
+  execFileSync('umount', [left])
+  await daemon.start()
+  assert.equal(readdirSync(pods), [])
+})
+
+test('a pod that is made while the networks of those before are given back keeps its own', async () => {
+  const dead = await runPod(daemon, ownNetwork)
+  await daemon.end('SIGKILL')
+  const live = join(daemon.berth.state, 'pods', dead.id)
+  process.kill(JSON.parse(readFileSync(join(live, 'status.json'), 'utf8')).monitor, 'SIGKILL')
+  const records = join(daemon.berth.root, 'pod-networks')
+  // Of a pod that nobody knows.
+  const debris = join(records, `${'f'.repeat(64)}@eth0.json`)
+  copyFileSync(join(records, `${dead.id}@eth0.json`), debris)
+  const file = (name: string): string => join(daemon.berth.directory, name)
+  const until = (name: string): string => `while [ ! -e ${file(name)} ]; do sleep 0.02; done`
+  const plugin = join(network.plugins, 'fake')
+  const script = readFileSync(plugin, 'utf8')
+  const slow = script
+    .replace('\nADD)', `\nADD)\n  touch ${file('begun')}\n  ${until('add')}`)
+    .replace('\nDEL)', `\nDEL)\n  ${until('del')}`)
+  writeFileSync(plugin, slow)
+  await daemon.start()
+  const making = runPod(daemon, ownNetwork)
+  await eventually('its plugin works', () => existsSync(file('begun')))
+  writeFileSync(file('del'), '')
+  await eventually('the debris is gone', () => !existsSync(debris))
+  writeFileSync(file('add'), '')
+  const { id } = await making
+  await delay(200)
+  assert.equal([...network.leases().values()], [id])
+  assert.equal(readdirSync(records), [`${id}@eth0.json`])
+  writeFileSync(plugin, script)
+  for (const podSandboxId of [dead.id, id]) await daemon.call('RemovePodSandbox', { podSandboxId })
 })
 
 test('nothing is left behind', async () => {

@@ -319,7 +319,7 @@ test('a daemon that is killed between ADD and its record leaves nothing for the 
   assert.is(signal, 'SIGKILL')
   assert.ok(left(context, 'lost').length > 3)
   await box.end()
-  await context.networks.collect([])
+  await context.networks.collect(context.networks.leftBeside([]))
   await eventually(
     'its interfaces are gone',
     () => !left(context, 'lost').some((t) => /veth/.test(t)),

@@ -252,7 +252,8 @@ test('a pod can be deleted when its plugins are gone; the rest of the chain has 
   assert.match(node.warnings.join(), /network of pod p1 is not wholly taken down: CNI plugin "b"/)
   // Installed again by the next start, it has its turn.
   node.plugin('b')
-  await node.open().collect([])
+  const next = node.open()
+  await next.collect(next.leftBeside([]))
   assert.equal(node.calls(), ['DEL b p1', 'DEL a p1'])
   assert.equal(node.recorded(), [])
 })
@@ -267,7 +268,7 @@ test('of a network that stays uninstalled, records are dropped at the next start
   rmSync(join(node.plugins, 'a'))
   await networks.detach('p1', { netns: '' })
   assert.is(node.recorded().length, 1)
-  await networks.collect([])
+  await networks.collect(networks.leftBeside([]))
   assert.equal(node.recorded(), [])
 })
 
@@ -298,7 +299,7 @@ test('a pod that was never wholly attached can be deleted though its plugin fail
   assert.match(node.warnings.join(), /not wholly taken down/)
   node.plugin('a')
   node.plugin('b')
-  await networks.collect([])
+  await networks.collect(networks.leftBeside([]))
   assert.equal(node.recorded(), [])
 })
 
@@ -438,7 +439,8 @@ test('collect takes down the pods that are gone, and GC names those that are not
   mkdirSync(neighbour)
   writeFileSync(join(neighbour, 'c9@eth0.json'), '{}')
   node.calls()
-  await node.open({ neighbours: [neighbour] }).collect(['p2'])
+  const next = node.open({ neighbours: [neighbour] })
+  await next.collect(next.leftBeside(['p2']))
   const [del, gc, ...more] = node.bodies()
   assert.equal([del?.call, gc?.call, more], ['DEL a p1', 'GC a', []])
   assert.equal(gc?.conf['cni.dev/valid-attachments'], [
