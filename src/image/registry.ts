@@ -4,6 +4,7 @@ import type { Credentials } from './auth.ts'
 import { algorithmOf, digestIn, digestOf, hexOf, verifyBytes } from './digest.ts'
 import type { Capability, Endpoint, RepositoryName } from './endpoint.ts'
 import { type Answer, chunksOf, type Http, Retry, retrying } from './http.ts'
+import { parseObject, texts } from './json.ts'
 import { MANIFEST_BYTES_MAX, MANIFEST_MEDIA_TYPES, parseDocument } from './manifest.ts'
 import { type Reference, repositoryOf } from './reference.ts'
 import { Remote, retryOrThrow } from './remote.ts'
@@ -15,6 +16,9 @@ const REFERRERS_PAGES_MAX = 32
 /** Of the digest in the tag that stands for the API (distribution-spec, "Referrers Tag Schema"). */
 const REFERRERS_TAG_HEX_MAX = 64
 const LINK_LENGTH_MAX = 8192
+/** Tags of one repository that are pulled at a stroke, and answers that together list them. */
+const TAGS_MAX = 10_000
+const TAGS_PAGES_MAX = 1000
 /** With less of a blob an attempt has got nowhere: a server that drips and cuts is not asked for ever. */
 const PROGRESS_BYTES_MIN = 1024
 
@@ -163,6 +167,50 @@ export class Repository {
       )
     }
     return wanted
+  }
+
+  /** The tags that the registry lists, in its order; NOT_FOUND where it has no such repository. */
+  tags(signal?: AbortSignal): Promise<string[]> {
+    const what = `the tags of ${this.#name}`
+    return this.#first('resolve', what, async (remote) => {
+      const found = new Set<string>()
+      let target: string | URL | undefined = 'tags/list'
+      for (let page = 0; target !== undefined; page++) {
+        if (page >= TAGS_PAGES_MAX || found.size > TAGS_MAX) {
+          const text = `${remote.host} lists more than ${TAGS_MAX} tags, or more than ${TAGS_PAGES_MAX} pages, as ${what}`
+          throw new Fault('RESOURCE_EXHAUSTED', text)
+        }
+        const listed: { tags: readonly string[]; next: URL | undefined } = await this.#tagsPage(
+          remote,
+          target,
+          what,
+          signal,
+        )
+        for (const tag of listed.tags) found.add(tag)
+        target = listed.next
+      }
+      return [...found]
+    })
+  }
+
+  #tagsPage(
+    remote: Remote,
+    target: string | URL,
+    what: string,
+    signal: AbortSignal | undefined,
+  ): Promise<{ tags: readonly string[]; next: URL | undefined }> {
+    return retrying(
+      async () => {
+        const scope = remote.scope('pull')
+        const answer = await remote.request({ target, scope, expect: [200], what, signal })
+        if (answer instanceof Retry) return answer
+        const bytes = await remote.body(answer, MANIFEST_BYTES_MAX, what, signal)
+        if (bytes instanceof Retry) return bytes
+        const fields = parseObject(bytes, MANIFEST_BYTES_MAX, what)
+        return { tags: texts(fields, 'tags', what) ?? [], next: nextPage(answer) }
+      },
+      { signal },
+    )
   }
 
   /** The entries of an index, and where its next page is; undefined where there is none. */
