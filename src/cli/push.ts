@@ -10,6 +10,7 @@ import { progressView } from './progress.ts'
 
 interface Given {
   allTags?: true
+  allPlatforms?: true
   creds?: ReturnType<typeof parseCredentials>
   quiet?: true
   format: Format
@@ -20,6 +21,10 @@ export function define(command: Command, context: Context): void {
     .argument('<image>', 'name or id')
     .argument('[destination...]', 'names at registries, where they are not the image’s own')
     .option('-a, --all-tags', 'all tags that a repository has here')
+    .option(
+      '--all-platforms',
+      'the whole index that the image was pulled with; what is not here comes from where it was pulled',
+    )
     .addOption(
       option('--creds <user:password>', 'in place of the login kept here', parseCredentials),
     )
@@ -31,11 +36,14 @@ export function define(command: Command, context: Context): void {
         'berth push registry.example/team/app:1.0',
         'berth push app registry.example/team/app:1.0 registry.example/team/app:latest',
         'berth push --all-tags registry.example/team/app',
+        'berth push --all-platforms debian registry.example/mirror/debian',
       )}`,
     )
     .action(async (image: string, destinations: string[], given: Given) => {
       const { store, changed } = await openImages(context)
       const { destinationOf, pushImage } = await import('../image/push.ts')
+      const { pushIndex } = await import('../image/push-index.ts')
+      const push = given.allPlatforms ? pushIndex : pushImage
       const wanted = given.allTags
         ? await allTags(store, image, destinations)
         : targets(store, image, destinations)
@@ -47,7 +55,7 @@ export function define(command: Command, context: Context): void {
         await interruptible(async (signal) => {
           for (const [source, destination] of wanted) {
             const options = { credentials: given.creds, progress: view.report, signal }
-            const one = await pushImage(store, source, destination, options)
+            const one = await push(store, source, destination, options)
             pushed.push(one)
             view.finish()
             await changed('push', one.id, one.name)
@@ -69,7 +77,8 @@ export function define(command: Command, context: Context): void {
     '--remove-signatures':
       'signatures are objects of their own at the registry, and are left alone',
     '--sign-by': 'berth signs nothing; sign with cosign',
-    '--platform': 'an image here is for one platform; name the image that is for it',
+    '--platform':
+      'an image here is for one platform; name the image that is for it, or push --all-platforms',
   })
 }
 

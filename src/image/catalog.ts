@@ -178,10 +178,15 @@ export class Catalog {
 
   /**
    * The image that a person means by a full id, a name, or a unique prefix of an id, in this order (docker's), with the name where
-   * it was one and the manifest that the name stands for. NOT_FOUND, or INVALID_ARGUMENT for a prefix of several. Its record is not
+   * it was one, the manifest that the name stands for, and the index that this was chosen from. NOT_FOUND, or INVALID_ARGUMENT for a prefix of several. Its record is not
    * read: it may be damaged.
    */
-  resolve(text: string): { id: Digest; name: string | undefined; manifest?: Digest } {
+  resolve(text: string): {
+    id: Digest
+    name: string | undefined
+    manifest?: Digest
+    index?: Digest | undefined
+  } {
     const asId = digestIn(text) ?? digestIn(`sha256:${text}`)
     if (asId !== undefined) {
       if (this.#hasRecord(asId)) return { id: asId, name: undefined }
@@ -213,7 +218,7 @@ export class Catalog {
   #resolveName(
     text: string,
     isPrefix: boolean,
-  ): { id: Digest; name: string; manifest: Digest } | undefined {
+  ): { id: Digest; name: string; manifest: Digest; index: Digest | undefined } | undefined {
     let name: string
     try {
       name = formatReference(parseReference(text))
@@ -223,7 +228,7 @@ export class Catalog {
     }
     const record = this.#readName(name)
     if (record !== undefined && this.#hasRecord(record.id)) {
-      return { id: record.id, name, manifest: record.manifest }
+      return { id: record.id, name, manifest: record.manifest, index: record.index }
     }
     // A short name may also be one of this host's own, as podman has it.
     return text.includes('/') ? undefined : this.#resolveName(`localhost/${text}`, isPrefix)

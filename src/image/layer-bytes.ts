@@ -125,7 +125,11 @@ function fileChunks(path: string, offset: number): AsyncIterable<Uint8Array> {
   return createReadStream(path, { start: offset, highWaterMark: CHUNK_BYTES })
 }
 
-function storedBlob(store: ImageStore, descriptor: Descriptor, isExact: boolean): LayerBytes {
+export function storedBlob(
+  store: ImageStore,
+  descriptor: Descriptor,
+  isExact: boolean,
+): LayerBytes {
   return {
     descriptor,
     isExact,

@@ -18,6 +18,7 @@ import {
   CONFIG_BYTES_MAX,
   type Compression,
   checkRunnable,
+  INDEX_DEPTH_MAX,
   INDEX_ENTRIES_MAX,
   isArtifact,
   LAYERS_MAX,
@@ -38,7 +39,6 @@ import { holdContent, type ImageStore, type Progress, shortId, storeLayer } from
 const IMAGES_MAX = 256
 const TAGS_MAX = 256
 const LAYERS_AT_ONCE = 2
-const INDEX_DEPTH_MAX = 4
 
 export interface LoadOptions {
   /** Which image of a multi-platform layout; the host's own where it is missing. */

@@ -31,6 +31,8 @@ export const MANIFEST_BYTES_MAX = 4 * 1024 * 1024
 export const CONFIG_BYTES_MAX = 4 * 1024 * 1024
 export const LAYERS_MAX = 512
 export const INDEX_ENTRIES_MAX = 1024
+/** An index may list indexes; deeper than this nobody nests. */
+export const INDEX_DEPTH_MAX = 4
 /** Bytes of one layer as it travels: 128 GiB. */
 export const LAYER_BYTES_MAX = 128 * 1024 ** 3
 const HISTORY_MAX = 4096

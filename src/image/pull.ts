@@ -8,6 +8,7 @@ import {
   CONFIG_BYTES_MAX,
   checkRunnable,
   embeddedData,
+  INDEX_DEPTH_MAX,
   isForeignLayer,
   parseConfig,
   parseDocument,
@@ -27,8 +28,6 @@ import { holdContent, type ImageStore, type Progress, storeLayer } from './store
 
 /** Layers of one image fetched at a time (docker's and containerd's figure). */
 const LAYERS_AT_ONCE = 3
-/** An index may list indexes; deeper than this nobody nests. */
-const INDEX_DEPTH_MAX = 4
 
 export interface PullOptions extends RegistryOptions {
   /** `linux/arm64/v8`; the host's own where it is missing. */

@@ -1,11 +1,11 @@
 import { Fault } from '../base/fault.ts'
 import type { Descriptor, Digest, Manifest } from '../spec/image.ts'
-import { openRepository, type RegistryOptions } from './connect.ts'
+import { openRepository } from './connect.ts'
 import { digestOf } from './digest.ts'
-import { layersIfReadable, readManifest } from './inspect.ts'
-import { type LayerBytes, layerBytes } from './layer-bytes.ts'
-import { isForeignLayer } from './manifest.ts'
+import { readManifest } from './inspect.ts'
+import { layerBytes } from './layer-bytes.ts'
 import { atOnce, pairLayers } from './pull.ts'
+import { mountSources, type PushOptions, type PushWork, pushBlob, sendBlob } from './push-blob.ts'
 import {
   DEFAULT_TAG,
   formatReference,
@@ -13,18 +13,11 @@ import {
   type Reference,
   repositoryOf,
 } from './reference.ts'
-import { holdContent, type ImageStore, type Progress, shortId } from './store.ts'
-import { type BlobSource, Upload } from './upload.ts'
+import { holdContent, type ImageStore, shortId } from './store.ts'
+import { Upload } from './upload.ts'
 
 /** Layers of one image sent at a time. */
-const LAYERS_AT_ONCE = 3
-/** Other repositories of the registry that are asked for one blob. */
-const MOUNT_SOURCES_MAX = 3
-
-export interface PushOptions extends RegistryOptions {
-  progress?: Progress | undefined
-  signal?: AbortSignal | undefined
-}
+export const LAYERS_AT_ONCE = 3
 
 export interface Pushed {
   readonly id: Digest
@@ -75,11 +68,14 @@ export async function pushImage(
   using repository = openRepository(reference, options, store.warn)
   const upload = new Upload(repository.target, signal)
   const sent = new Map<Digest, Descriptor>()
-  const mounts = mountSources(store, reference)
-  const silent = new Set<string>()
+  const work = {
+    ...{ store, upload, options },
+    mounts: mountSources(store, reference),
+    sources: store.catalog.get(source.id).repoDigests,
+    silent: new Set<string>(),
+  }
   await atOnce(source.layers, LAYERS_AT_ONCE, signal, async (layer, each) => {
-    const work = { upload, source, layer, mounts, silent, options: { ...options, signal: each } }
-    const got = await pushLayer(store, work)
+    const got = await pushLayer({ ...work, options: { ...options, signal: each } }, layer)
     if (got !== undefined) sent.set(layer.descriptor.digest, got)
   })
   await pushConfig(store, upload, source)
@@ -110,113 +106,18 @@ function sourceOf(store: ImageStore, text: string): Source {
   return { ...document, id, digest, layers }
 }
 
-type LayerWork = {
-  readonly upload: Upload
-  readonly source: Source
-  readonly layer: { readonly descriptor: Descriptor; readonly diffId: Digest }
-  readonly mounts: ReadonlyMap<Digest, readonly string[]>
-  /** Names whose registry does not answer. */
-  readonly silent: Set<string>
-  readonly options: PushOptions
-}
-
 /** Sees to it that a layer is there. What went in its place, where that is not the layer's own blob. */
-async function pushLayer(store: ImageStore, work: LayerWork): Promise<Descriptor | undefined> {
-  const { upload, layer, mounts, options } = work
-  const { descriptor } = layer
-  const progress = options.progress ?? (() => undefined)
-  const total = descriptor.size
-  const id = shortId(descriptor.digest)
-  const tell = (phase: 'waiting' | 'exists' | 'mounted' | 'done'): void =>
-    progress({ id, phase, done: total, total })
-  progress({ id, phase: 'waiting', done: 0, total })
-  if (await upload.has(descriptor)) {
-    tell('exists')
-    return undefined
-  }
-  for (const from of mounts.get(descriptor.digest) ?? []) {
-    if (!(await upload.mount(descriptor.digest, from))) continue
-    tell('mounted')
-    return undefined
-  }
-  if (isForeignLayer(descriptor.mediaType) && !store.blobs.has(descriptor.digest)) {
-    // Its maker forbids to give it away, and whoever pulls the image gets it from him.
-    store.warn(`layer ${id} is not distributable and stays where its addresses lead`)
-    return undefined
-  }
-  if (store.blobs.size(descriptor.digest) !== total) await fetchBack(store, work)
+async function pushLayer(
+  work: PushWork,
+  layer: { readonly descriptor: Descriptor; readonly diffId: Digest },
+): Promise<Descriptor | undefined> {
+  const { store, upload, options } = work
+  if (await pushBlob(work, layer.descriptor)) return undefined
+  // Nobody has it any more: another goes in its place.
   await using bytes = await layerBytes(store, layer, options.signal)
-  if (!bytes.isExact && (await upload.has(bytes.descriptor))) {
-    tell('exists')
-    return bytes.descriptor
-  }
-  await upload.send(sourceFor(bytes, (done) => progress({ id, phase: 'uploading', done, total })))
-  tell('done')
+  // What was cooked may be there from the push before.
+  if (!(await upload.has(bytes.descriptor))) await sendBlob(work, bytes, layer.descriptor)
   return bytes.isExact ? undefined : bytes.descriptor
-}
-
-/**
- * Brings a blob that is no longer kept here back from where the image was pulled from, so that the manifest stays what it is. Where nobody has it
- * any more, another goes in its place.
- */
-async function fetchBack(store: ImageStore, work: LayerWork): Promise<void> {
-  const { source, layer, options, silent } = work
-  for (const name of store.catalog.get(source.id).repoDigests) {
-    if (silent.has(name)) continue
-    try {
-      return await fetchFrom(store, name, layer.descriptor, options)
-    } catch (error) {
-      options.signal?.throwIfAborted()
-      if (!(error instanceof Fault) || error.code === 'RESOURCE_EXHAUSTED') throw error
-      // It was asked often enough: the next layer does not wait for it again.
-      if (error.code === 'UNAVAILABLE') silent.add(name)
-    }
-  }
-}
-
-async function fetchFrom(
-  store: ImageStore,
-  name: string,
-  descriptor: Descriptor,
-  options: PushOptions,
-): Promise<void> {
-  const { signal, progress } = options
-  const { digest, size } = descriptor
-  // A login that was given is for where the image goes.
-  const from = { ...options, credentials: undefined }
-  using repository = openRepository(parseReference(name), from, store.warn)
-  await using ingest = await store.blobs.ingest(digest, { bytesMax: size, size, signal })
-  if (ingest.isStored) return
-  // What an earlier attempt left is hashed.
-  for await (const _ of ingest.resume());
-  for (;;) {
-    const resumed = ingest.offset
-    try {
-      await repository.blob(descriptor, {
-        offset: resumed,
-        consume: async (chunk) => {
-          await ingest.write(chunk)
-          progress?.({
-            id: shortId(digest),
-            phase: 'downloading',
-            done: ingest.offset,
-            total: size,
-          })
-        },
-        signal,
-      })
-      return await ingest.commit()
-    } catch (error) {
-      if (!(error instanceof Fault) || error.code !== 'DATA_LOSS') throw error
-      ingest.restart()
-      // The part of a killed process may hold what a power cut lost: then all is fetched anew.
-      if (resumed === 0) throw error
-    }
-  }
-}
-
-function sourceFor(bytes: LayerBytes, onSent: (bytes: number) => void): BlobSource {
-  return { descriptor: bytes.descriptor, chunks: (offset) => bytes.chunks(offset), onSent }
 }
 
 async function pushConfig(store: ImageStore, upload: Upload, source: Source): Promise<void> {
@@ -245,21 +146,4 @@ function manifestOf(
     `image ${shortId(source.id)} keeps its id but not its digest: the archives of ${sent.size} layers are no longer kept here, and others of the same content were pushed (berth pull --blobs fetches them)`,
   )
   return { bytes, digest: digestOf(bytes) }
-}
-
-/** Repositories of the same registry that are known to have a blob, since an image was pulled from or pushed to them. */
-function mountSources(store: ImageStore, reference: Reference): Map<Digest, string[]> {
-  const sources = new Map<Digest, string[]>()
-  for (const image of store.catalog.list(() => undefined)) {
-    const paths = image.repoDigests
-      .map((name) => parseReference(name))
-      .filter(({ domain, path }) => domain === reference.domain && path !== reference.path)
-      .map(({ path }) => path)
-    if (paths.length === 0) continue
-    for (const { digest } of layersIfReadable(store, image.manifest)) {
-      const known = new Set([...(sources.get(digest) ?? []), ...paths])
-      sources.set(digest, [...known].slice(0, MOUNT_SOURCES_MAX))
-    }
-  }
-  return sources
 }

@@ -1,14 +1,16 @@
-/** All of a repository, and all of an image: `pull --all-tags`. */
-import { mkdirSync } from 'node:fs'
+/** All of a repository, and all of an image: `pull --all-tags`, `push --all-platforms`. */
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { machinePlatform } from '../../src/image/cpu.ts'
 import { MEDIA_TYPES } from '../../src/spec/image.ts'
 import { berthOfFile } from '../lib/berth.ts'
 import { dockerRegistry } from '../lib/docker-registry.ts'
 import { writeLayout } from '../lib/images.ts'
 import { needing, needs } from '../lib/needs.ts'
-import { TestRegistry } from '../lib/registry.ts'
+import { sha256, TestRegistry } from '../lib/registry.ts'
 import { pushImage } from '../lib/registry-image.ts'
 
 needs('root')
@@ -122,6 +124,107 @@ needing(test, 'program:docker-registry')(
     }
   },
 )
+
+/** An index with an image for this machine and another, with `nested` in an index of its own, and an attestation; its digest. */
+function pushWholeIndex(registry: TestRegistry, nested: boolean): { name: string; digest: string } {
+  const own = machinePlatform().architecture
+  const other = own === 'arm64' ? 'amd64' : 'arm64'
+  const entry = (tag: string, architecture: string) => {
+    const { digest } = pushImage(registry, 'app', tag, {
+      layers: [[{ name: 'tag', content: tag }], [{ name: 'big', content: Buffer.alloc(50_000) }]],
+    })
+    const { length } = registry.content(`/v2/app/manifests/${digest}`)
+    const platform = { os: 'linux', architecture }
+    return { mediaType: MEDIA_TYPES.ociManifest, digest, size: length, platform }
+  }
+  const blob = {
+    mediaType: 'application/vnd.in-toto+json',
+    ...registry.blob('app', Buffer.from('{}')),
+  }
+  const attestation = registry.manifest(
+    'app',
+    'attestation',
+    { schemaVersion: 2, mediaType: MEDIA_TYPES.ociManifest, config: blob, layers: [blob] },
+    MEDIA_TYPES.ociManifest,
+  )
+  const index = (tag: string, manifests: object[]) => {
+    const document = { schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests }
+    return registry.manifest('app', tag, document, MEDIA_TYPES.ociIndex)
+  }
+  const foreign = entry('other', other)
+  const inner = nested ? index('inner', [foreign]) : foreign
+  const unknown = { os: 'unknown', architecture: 'unknown' }
+  const { digest } = index('whole', [
+    entry('own', own),
+    { ...inner, platform: { os: 'linux', architecture: other } },
+    { ...attestation, platform: unknown },
+  ])
+  return { name: `${registry.host}/app:whole`, digest }
+}
+
+needing(
+  test,
+  'program:docker-registry',
+  'program:skopeo',
+)('a whole index goes to another registry, with all digests, also of what is not here', () =>
+  withRegistry(async (registry) => {
+    const { name, digest } = pushWholeIndex(registry, false)
+    await berth.ok(['pull', '-q', name])
+    mkdirSync(here('registry-2'))
+    const to = await dockerRegistry(here('registry-2'), 'index')
+    try {
+      const there = `${to.host}/copy:1`
+      const blobs = () => readdirSync(join(berth.root, 'images/blobs/sha256')).sort()
+      const before = blobs()
+      await berth.ok(['push', '-q', '--all-platforms', name, there])
+      const raw = execFileSync('skopeo', [
+        ...['inspect', '--raw', '--tls-verify=false', `docker://${there}`],
+      ])
+      assert.is(sha256(raw), digest)
+      const copy = ['copy', '-q', '--all', '--preserve-digests', '--src-tls-verify=false']
+      execFileSync('skopeo', [...copy, `docker://${there}`, `oci:${here('copied')}:x`])
+      // What it fetched for that is nobody's: it went with the collection after the command.
+      assert.equal(blobs(), before)
+      const asked = registry.seen.length
+      await berth.ok(['push', '-q', '--all-platforms', name, `${to.host}/copy:2`])
+      assert.ok(registry.seen.slice(asked).every(({ path }) => !path.includes('/blobs/')))
+    } finally {
+      await to.stop()
+    }
+  }),
+)
+
+test('a whole index is pushed whole or not at all, and only where there is one', () =>
+  withRegistry(async (registry) => {
+    const { name, digest } = pushWholeIndex(registry, true)
+    await berth.ok(['pull', '-q', name])
+    await berth.refused(
+      ['push', '-q', '--all-platforms', `${registry.host}/none:1`],
+      /there is no image/,
+    )
+    const single = pushImage(registry, 'single', '1', { layers: [[{ name: 'a', content: 'a' }]] })
+    await berth.ok(['pull', '-q', single.name])
+    await berth.refused(
+      ['push', '-q', '--all-platforms', single.name],
+      /was not chosen from an index/,
+    )
+    const to = await TestRegistry.start()
+    try {
+      await berth.ok(['push', '-q', '--all-platforms', name, `${to.host}/whole:1`])
+      assert.is(sha256(to.content('/v2/whole/manifests/1')), digest)
+      registry.behave = (_, response) => {
+        response.writeHead(404).end()
+        return true
+      }
+      await berth.refused(
+        ['push', '-q', '--all-platforms', name, `${to.host}/copy:1`],
+        /manifest sha256:[0-9a-f]{64} of the index is not here, nor there: 127/,
+      )
+      assert.not.ok(to.seen.some(({ path }) => path.includes('/copy/manifests/1')))
+    } finally {
+      await to.stop()
+    }
+  }))
 
 test('nothing is left behind', nothingIsLeft)
 
