@@ -2,9 +2,11 @@ import { isIP } from 'node:net'
 import { describe, Fault } from '../base/fault.ts'
 import type { Stage } from '../base/stage.ts'
 import type { NetworkConf, PluginConf } from './conf.ts'
+import { isIdle } from './idle.ts'
 import {
   type CniCommand,
   callPlugin,
+  findPlugin,
   MissingPlugin,
   PLUGIN_DIRECTORIES,
   PluginFault,
@@ -296,7 +298,7 @@ async function deleteAll(
   return failures
 }
 
-function call(
+async function call(
   command: CniCommand,
   plugin: PluginConf,
   config: Record<string, unknown>,
@@ -304,10 +306,15 @@ function call(
   options: ChainOptions,
 ): Promise<unknown> {
   options.stage?.(`cni ${command} ${plugin.type}`)
+  const directories = options.directories ?? PLUGIN_DIRECTORIES
+  if (isIdle(command, config, attachment.args)) {
+    findPlugin(plugin.type, directories)
+    return config['prevResult']
+  }
   return callPlugin({
     command,
     type: plugin.type,
-    directories: options.directories ?? PLUGIN_DIRECTORIES,
+    directories,
     config,
     containerId: attachment.containerId,
     netns: attachment.netns,

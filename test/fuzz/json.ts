@@ -46,7 +46,7 @@ const ODD: readonly unknown[] = [
   '-1',
   '\ud800',
   'x'.repeat(300),
-  '/' + 'd/'.repeat(2100),
+  `/${'d/'.repeat(2100)}`,
   [],
   {},
   [null],

@@ -8,6 +8,8 @@ import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { addNetwork, deleteNetwork } from '../../src/network/chain.ts'
+import { isIdle } from '../../src/network/idle.ts'
 import {
   attachedContainers,
   attachedNetworks,
@@ -18,6 +20,8 @@ import {
   detachNetworks,
   type NetworkConf,
 } from '../../src/network/index.ts'
+import { callPlugin, PLUGIN_DIRECTORIES } from '../../src/network/plugin.ts'
+import { parseResult } from '../../src/network/result.ts'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
 import { enterNetworkNamespace, hear, Namespace } from '../lib/network-namespace.ts'
@@ -27,6 +31,8 @@ needs('root', 'program:unshare', 'program:nsenter', 'program:ip', 'program:iptab
 needs('file:/usr/lib/cni/bridge', 'file:/usr/lib/cni/portmap', 'file:/usr/lib/cni/firewall')
 
 enterNetworkNamespace(import.meta.url)
+
+const ARGS = ['IgnoreUnknown=1']
 
 interface Context {
   directory: string
@@ -63,7 +69,7 @@ function attach(context: Context, id: string, netns: string, capabilities: Capab
     containerId: id,
     netns,
     ifname: 'eth0',
-    args: ['IgnoreUnknown=1'],
+    args: ARGS,
     capabilities,
   }
   return attachNetwork(context.results, context.conf, attachment)
@@ -180,6 +186,31 @@ test('a fixed address and MAC are given by their capabilities', async (context) 
   assert.is(result.ips[0]?.address, '10.89.7.7/16')
   assert.match(container.run('ip', 'link', 'show', 'eth0'), /02:42:ac:11:00:07/)
   assert.equal(await detachNetworks(context.results, 'fixed'), [])
+})
+
+test('what berth does not start would have handed on what it was given, and changed nothing', async (context) => {
+  const container = await namespace(context)
+  const place = { containerId: 'one', netns: container.path, ifname: 'eth0', args: ARGS }
+  const attachment = { ...place, capabilities: {} }
+  const attached = await addNetwork(context.conf, attachment)
+  const { result, raw: prevResult, version } = attached
+  const seen = () => [
+    container.run('ip', '-d', 'addr'),
+    container.run('tc', 'qdisc'),
+    execFileSync('iptables-save', { encoding: 'utf8' }).replace(/^[#:].*$/gm, ''),
+    execFileSync('ip', ['-o', 'link'], { encoding: 'utf8' }).replace(/qlen .*$/gm, ''),
+  ]
+  const was = seen()
+  for (const type of ['portmap', 'bandwidth', 'tuning']) {
+    const config = { cniVersion: version, name: context.conf.name, type, prevResult }
+    assert.ok(isIdle('ADD', config, ARGS))
+    const call = { type, config, directories: PLUGIN_DIRECTORIES, ...place }
+    const said = await callPlugin({ command: 'ADD', ...call })
+    assert.equal(parseResult(said, version, type), result, type)
+    assert.is(await callPlugin({ command: 'DEL', ...call }), undefined)
+    assert.equal(seen(), was, type)
+  }
+  assert.equal(await deleteNetwork(context.conf, attachment, attached), [])
 })
 
 test('CHECK finds an address that is gone', async (context) => {
