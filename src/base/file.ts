@@ -7,6 +7,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
 } from 'node:fs'
 import { open } from 'node:fs/promises'
@@ -75,6 +76,8 @@ export function namesIn(directory: string): string[] {
 
 /** A text file's content, or undefined where there is none. */
 export function readFileIfAny(path: string): string | undefined {
+  // An exception costs as much as twenty of these. What else than "no such file" is wrong is thrown here too.
+  if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {

@@ -19,8 +19,8 @@ import { open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Fault, isErrno } from '../base/fault.ts'
-import { syncDirectoryAside } from '../base/file.ts'
 import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
+import { syncDirectoryTogether } from '../kernel/sync.ts'
 import type { Digest } from '../spec/image.ts'
 import {
   ALGORITHMS,
@@ -69,12 +69,7 @@ export class BlobStore {
 
   /** Bytes of the blob; undefined where the store has none. */
   size(digest: Digest): number | undefined {
-    try {
-      return statSync(this.path(digest)).size
-    } catch (error) {
-      if (isErrno(error, 'ENOENT')) return undefined
-      throw error
-    }
+    return statSync(this.path(digest), { throwIfNoEntry: false })?.size
   }
 
   has(digest: Digest): boolean {
@@ -344,13 +339,15 @@ export class Ingest {
       )
     }
     try {
-      for (let done = 0; done < chunk.length; ) {
+      const writing = write(this.#lock.fd, chunk)
+      // While the other thread writes. Where that fails, nothing more is written with this hash.
+      this.#hash.update(chunk)
+      for (let done = (await writing).bytesWritten; done < chunk.length; ) {
         done += (await write(this.#lock.fd, chunk, done)).bytesWritten
       }
     } catch (error) {
       throw diskFault(error, `blob ${this.digest}`, this.#directory)
     }
-    this.#hash.update(chunk)
     this.#offset += chunk.length
   }
 
@@ -372,7 +369,7 @@ export class Ingest {
     this.verify()
     await fsync(this.#lock.fd)
     renameSync(this.#partial, this.#path)
-    await syncDirectoryAside(this.#directory)
+    await syncDirectoryTogether(this.#directory)
     this.#end()
   }
 

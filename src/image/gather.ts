@@ -28,21 +28,20 @@ export class Gathered {
         return
       }
       this.#buffer ??= Buffer.allocUnsafeSlow(wanted)
-      const count = Math.min(chunk.length - at, this.#buffer.length - this.#held)
+      const count = Math.min(chunk.length - at, wanted - this.#held)
       this.#buffer.set(chunk.subarray(at, at + count), this.#held)
       this.#held += count
       at += count
-      if (this.#held === this.#buffer.length) await this.flush()
+      if (this.#held === wanted) await this.flush()
     }
   }
 
-  /** Hands on what is held. */
+  /** Hands on what is held; its memory is lent until then. */
   async flush(): Promise<void> {
-    if (this.#buffer === undefined) return
+    if (this.#buffer === undefined || this.#held === 0) return
     const piece = this.#buffer.subarray(0, this.#held)
-    this.#buffer = undefined
     this.#held = 0
     this.#left -= piece.length
-    if (piece.length > 0) await this.#consume(piece)
+    await this.#consume(piece)
   }
 }

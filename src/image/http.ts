@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { rootCertificates as rootCertificatesOfNode } from 'node:tls'
 import { Fault, isErrno } from '../base/fault.ts'
 import { Slots } from '../base/slots.ts'
-import { proxyFor, proxyHeaders, TunnelAgent } from './proxy.ts'
+import { proxyFor, proxyHeaders, tunnelAgent } from './proxy.ts'
 
 const REDIRECTS_MAX = 5
 /** Requests of this process to one host at once, of all pulls and pushes together: a registry is not to be run down. */
@@ -180,7 +180,7 @@ export class Http {
           }
         : {}),
     }
-    const agent = proxy === undefined ? new https.Agent(options) : new TunnelAgent(proxy, options)
+    const agent = proxy === undefined ? new https.Agent(options) : tunnelAgent(proxy, options)
     this.#secure.set(key, agent)
     return agent
   }

@@ -95,52 +95,62 @@ type Done = (error: Error | null, socket?: Duplex) => void
  * Connections by TLS through a proxy's CONNECT. A proxy that refuses is told of as that: its answer never counts as the registry's, or
  * whoever stands on the way to the proxy could ask for the registry's login.
  */
-export class TunnelAgent extends https.Agent {
-  readonly #proxy: URL
-  readonly #pending = new Set<http.ClientRequest>()
+export function tunnelAgent(proxy: URL, options: https.AgentOptions): https.Agent {
+  TunnelAgent ??= tunnelAgentClass()
+  return new TunnelAgent(proxy, options)
+}
 
-  constructor(proxy: URL, options: https.AgentOptions) {
-    super(options)
-    this.#proxy = proxy
-  }
+let TunnelAgent: ReturnType<typeof tunnelAgentClass> | undefined
 
-  override destroy(): void {
-    for (const request of this.#pending) request.destroy()
-    super.destroy()
-  }
+/** A function, not a class of the module: all that TLS needs would be loaded with it, also for those who use none. */
+function tunnelAgentClass() {
+  return class TunnelAgent extends https.Agent {
+    readonly #proxy: URL
+    readonly #pending = new Set<http.ClientRequest>()
 
-  /** Node's agent calls it for each new connection; `options` are those of the request with the agent's own. */
-  override createConnection(options: tls.ConnectionOptions, done: Done): undefined {
-    const proxy = this.#proxy
-    const { host = '', port = 443 } = options
-    const target = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`
-    const request = (proxy.protocol === 'https:' ? https : http).request({
-      host: plainHost(proxy.hostname),
-      port: proxy.port || (proxy.protocol === 'https:' ? 443 : 80),
-      method: 'CONNECT',
-      path: target,
-      headers: { host: target, ...proxyHeaders(proxy) },
-      agent: false,
-      timeout: CONNECT_MS,
-    })
-    this.#pending.add(request)
-    request.once('close', () => this.#pending.delete(request))
-    const fail = (why: string, cause?: unknown): void => {
-      const text = `the proxy ${proxy.host} gives no connection to ${target}: ${why}`
-      done(new Fault('UNAVAILABLE', text, { cause }))
+    constructor(proxy: URL, options: https.AgentOptions) {
+      super(options)
+      this.#proxy = proxy
     }
-    request.once('timeout', () => request.destroy(new Error('it does not answer')))
-    request.once('error', (error) => fail(error.message, error))
-    request.once('connect', (answer, socket, head) => {
-      if (answer.statusCode !== 200 || head.length > 0) {
-        socket.destroy()
-        fail(answer.statusCode === 200 ? 'it speaks first' : `status ${answer.statusCode}`)
-        return
+
+    override destroy(): void {
+      for (const request of this.#pending) request.destroy()
+      super.destroy()
+    }
+
+    /** Node's agent calls it for each new connection; `options` are those of the request with the agent's own. */
+    override createConnection(options: tls.ConnectionOptions, done: Done): undefined {
+      const proxy = this.#proxy
+      const { host = '', port = 443 } = options
+      const target = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`
+      const request = (proxy.protocol === 'https:' ? https : http).request({
+        host: plainHost(proxy.hostname),
+        port: proxy.port || (proxy.protocol === 'https:' ? 443 : 80),
+        method: 'CONNECT',
+        path: target,
+        headers: { host: target, ...proxyHeaders(proxy) },
+        agent: false,
+        timeout: CONNECT_MS,
+      })
+      this.#pending.add(request)
+      request.once('close', () => this.#pending.delete(request))
+      const fail = (why: string, cause?: unknown): void => {
+        const text = `the proxy ${proxy.host} gives no connection to ${target}: ${why}`
+        done(new Fault('UNAVAILABLE', text, { cause }))
       }
-      socket.setTimeout(0)
-      done(null, tls.connect({ ...options, socket }))
-    })
-    request.end()
-    return undefined
+      request.once('timeout', () => request.destroy(new Error('it does not answer')))
+      request.once('error', (error) => fail(error.message, error))
+      request.once('connect', (answer, socket, head) => {
+        if (answer.statusCode !== 200 || head.length > 0) {
+          socket.destroy()
+          fail(answer.statusCode === 200 ? 'it speaks first' : `status ${answer.statusCode}`)
+          return
+        }
+        socket.setTimeout(0)
+        done(null, tls.connect({ ...options, socket }))
+      })
+      request.end()
+      return undefined
+    }
   }
 }

@@ -4,7 +4,7 @@ import { Fault } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
 import { lockFile, tryLockFile } from '../kernel/lock.ts'
 import { LayerStore } from '../layer/store.ts'
-import { isThreadWanted, takeThread, unpackLayer } from '../layer/unpack.ts'
+import { isSmallLayer, isThreadWanted, takeThread, unpackLayer } from '../layer/unpack.ts'
 import type { Descriptor, Digest } from '../spec/image.ts'
 import { BlobStore, type Ingest } from './blobs.ts'
 import { Catalog } from './catalog.ts'
@@ -243,8 +243,9 @@ async function fetchOnce(
 ): Promise<{ resumed: number; error: unknown }> {
   const { descriptor, diffId, progress, phase, id, signal } = options
   const channel = new Channel()
-  // Where all threads are at work, the bytes go to the disk and are unpacked from there: a transfer waits for no other image's.
-  using thread = takeThread()
+  // Where all threads are at work, the bytes go to the disk and are unpacked from there: a transfer waits for no other image's. So does a
+  // layer that is not worth a thread.
+  using thread = isSmallLayer(descriptor.size) ? undefined : takeThread()
   if (thread === undefined) channel.leave()
   const total = descriptor.size
   let resumed = 0
@@ -304,7 +305,9 @@ async function fetchOnce(
   const onProgress = (done: number): void =>
     progress({ id, phase: 'unpacking', done, total: descriptor.size })
   try {
-    await unpack(store, { source: ingest.path, descriptor, diffId, signal, onProgress })
+    const onUnpacked = (): void => options.onBrought?.()
+    const source = ingest.path
+    await unpack(store, { source, descriptor, diffId, signal, onProgress, onUnpacked })
     return { resumed, error: undefined }
   } catch (late) {
     return { resumed, error: late }

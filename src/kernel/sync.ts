@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, openSync } from 'node:fs'
+import { syncDirectoryAside } from '../base/file.ts'
 import { binding } from './binding.ts'
 
 interface Turn {
@@ -7,38 +8,42 @@ interface Turn {
   next: Promise<void> | undefined
 }
 
-const turns = new Map<number, Turn>()
+/** By what is synced: a device's number, or a directory's path. */
+const turns = new Map<number | string, Turn>()
 
 /**
  * What was written to the file system of `path` before the call is on the disk when it returns (syncfs(2)). Callers of this process share:
  * those who come while one is under way all get the next, so 50 layers that end together wait for two or three, not for 50.
  */
 export async function syncTogether(path: string): Promise<void> {
+  // The fd is its caller's, who waits for it.
   const fd = openSync(path, 'r')
   try {
-    const { dev } = fstatSync(fd)
-    const running = turns.get(dev)
-    if (running === undefined) {
-      await start(dev, fd)
-      return
-    }
-    running.next ??= running.done.then(
-      () => start(dev, fd),
-      () => start(dev, fd),
-    )
-    await running.next
+    await shared(fstatSync(fd).dev, () => binding.syncfs(fd))
   } finally {
     closeSync(fd)
   }
 }
 
-/** The fd is its caller's, who waits for it. */
-function start(dev: number, fd: number): Promise<void> {
-  const done = binding.syncfs(fd)
+/** The entries of a directory that were there before the call are on the disk when it returns (fsync(2)); shared likewise. */
+export function syncDirectoryTogether(path: string): Promise<void> {
+  return shared(path, () => syncDirectoryAside(path))
+}
+
+function shared(key: number | string, sync: () => Promise<void>): Promise<void> {
+  const running = turns.get(key)
+  if (running === undefined) return start(key, sync)
+  const next = (): Promise<void> => start(key, sync)
+  running.next ??= running.done.then(next, next)
+  return running.next
+}
+
+function start(key: number | string, sync: () => Promise<void>): Promise<void> {
+  const done = sync()
   const turn: Turn = { done, next: undefined }
-  turns.set(dev, turn)
+  turns.set(key, turn)
   const end = (): void => {
-    if (turns.get(dev) === turn) turns.delete(dev)
+    if (turns.get(key) === turn) turns.delete(key)
   }
   done.then(end, end)
   return done

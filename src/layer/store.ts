@@ -9,19 +9,12 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
-import {
-  namesIn,
-  readFileIfAny,
-  readJsonIfAny,
-  syncDirectoryAside,
-  TEMPORARY,
-  writeFileAtomic,
-} from '../base/file.ts'
+import { namesIn, readFileIfAny, readJsonIfAny, TEMPORARY, writeFileAtomic } from '../base/file.ts'
 import { binding } from '../kernel/binding.ts'
 import { lockFile, tryLockFile } from '../kernel/lock.ts'
-import { syncTogether } from '../kernel/sync.ts'
+import { syncDirectoryTogether, syncTogether } from '../kernel/sync.ts'
 import type { ByteName } from './bytes.ts'
 
 /** What is known of an unpacked layer: ROOT/layers/sha256/HEX/meta.json. */
@@ -209,7 +202,7 @@ export class LayerStore {
     // A directory without a good meta.json is no layer: it makes room.
     await this.#moveAway(target)
     renameSync(work.directory, target)
-    if (this.durable) await syncDirectoryAside(join(target, '..'))
+    if (this.durable) await syncDirectoryTogether(dirname(target))
   }
 
   /** Nothing there is success. The caller vouches that no container and no image needs it. */

@@ -1,9 +1,10 @@
+import { closeSync, openSync, readSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { Fault, type FaultCode } from '../base/fault.ts'
 import { LAYER_LIMITS, type LayerLimits } from './limits.ts'
 import type { LayerInfo, LayerStore, LayerWork } from './store.ts'
-import type { TreeSummary } from './tree-writer.ts'
+import { type UnpackJob, type UnpackResult, unpackJob } from './unpack-job.ts'
 import { WriteBehind } from './write-behind.ts'
 
 export interface UnpackOptions {
@@ -28,31 +29,13 @@ export interface UnpackOptions {
   readonly onUnpacked?: (() => void) | undefined
 }
 
-/** From the worker, about what it read and made. */
-export interface UnpackResult extends TreeSummary {
-  readonly diffId: string
-  /** '' where the job does not want it. */
-  readonly digest: string
-  readonly compressedBytes: number
-  readonly size: number
-  readonly inodes: number
-}
-
-export interface UnpackJob {
-  /** Of the layer's tree, and of the directory around it: there goes what is removed while unpacking. */
-  readonly tree: string
-  readonly directory: string
+export interface WorkerJob extends UnpackJob {
   /** Undefined: chunks come as messages. */
   readonly path: string | undefined
-  readonly limits: LayerLimits
-  /** Compressed bytes, as far as they are known; else 0. */
-  readonly bytes: number
-  /** Whether to tell the digest of the compressed bytes: a second hash over all of them. */
-  readonly wantsDigest: boolean
 }
 
 export type ToWorker =
-  | { readonly kind: 'job'; readonly job: UnpackJob }
+  | { readonly kind: 'job'; readonly job: WorkerJob }
   | { readonly kind: 'chunk'; readonly bytes: Uint8Array }
   | { readonly kind: 'end' }
   | { readonly kind: 'abort' }
@@ -79,13 +62,26 @@ export async function unpackLayer(options: UnpackOptions): Promise<LayerInfo> {
   const known = store.get(diffId)
   if (known) return known
   using _lock = await store.lock(diffId, options.signal)
-  return store.get(diffId) ?? (await unpackNew(options))
+  const made = store.get(diffId)
+  if (made) return made
+  if (isSmallLayer(options.size) && typeof options.source === 'string') {
+    const info = await unpackNew(options, unpackHere(options.source))
+    if (info) return info
+  }
+  const info = await unpackNew(options, runWorker)
+  if (info) return info
+  throw new Fault('INTERNAL', 'a layer was neither unpacked nor refused')
 }
 
-async function unpackNew(options: UnpackOptions): Promise<LayerInfo> {
+/** Undefined where `unpack` gives up. */
+async function unpackNew(
+  options: UnpackOptions,
+  unpack: (work: LayerWork, options: UnpackOptions) => Promise<UnpackResult | undefined>,
+): Promise<LayerInfo | undefined> {
   const work = options.store.begin()
   try {
-    const result = await runWorker(work, options)
+    const result = await unpack(work, options)
+    if (result === undefined) return undefined
     const info = infoOf(result, options)
     await options.store.publish(work, info)
     return info
@@ -190,6 +186,74 @@ async function waitForThread(signal: AbortSignal | undefined): Promise<Disposabl
   return heldThread()
 }
 
+/**
+ * A layer of at most so many compressed bytes is unpacked by the caller's own thread, which has more work with handing it to another. What
+ * holds more than it looks like is left to the other one after all: nobody's thread is kept longer than some milliseconds.
+ */
+const SMALL_BYTES = 64 * 1024
+const SMALL_LIMITS = { entries: 64, totalBytes: 1024 * 1024 }
+
+/** Whether a layer of this compressed size takes no thread, if it is in a file. */
+export function isSmallLayer(bytes: number | undefined): boolean {
+  return bytes !== undefined && bytes <= SMALL_BYTES
+}
+
+function unpackHere(path: string) {
+  return async (work: LayerWork, options: UnpackOptions): Promise<UnpackResult | undefined> => {
+    const { signal } = options
+    const { limits, ...job } = jobOf(work, options)
+    const source = async function* (): AsyncGenerator<Uint8Array> {
+      yield startOf(path, SMALL_BYTES + 1)
+    }
+    let result: UnpackResult
+    try {
+      result = await unpackJob(
+        { ...job, limits: least(limits, SMALL_LIMITS) },
+        source(),
+        (bytes) => {
+          signal?.throwIfAborted()
+          takenBytes += bytes
+        },
+      )
+    } catch (error) {
+      if (error instanceof Fault && error.code === 'RESOURCE_EXHAUSTED') return undefined
+      throw error
+    }
+    options.onProgress?.(result.compressedBytes)
+    check(result, options)
+    options.onUnpacked?.()
+    return result
+  }
+}
+
+function startOf(path: string, bytesMax: number): Buffer {
+  const fd = openSync(path, 'r')
+  try {
+    const buffer = Buffer.allocUnsafe(bytesMax)
+    return buffer.subarray(0, readSync(fd, buffer))
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function least(limits: LayerLimits, others: Partial<LayerLimits>): LayerLimits {
+  const least = { ...limits, ...others }
+  for (const key of Object.keys(others) as (keyof LayerLimits)[]) {
+    least[key] = Math.min(limits[key], least[key])
+  }
+  return least
+}
+
+function jobOf(work: LayerWork, options: UnpackOptions): UnpackJob {
+  return {
+    tree: work.tree,
+    directory: work.directory,
+    limits: { ...LAYER_LIMITS, ...options.limits },
+    bytes: options.size ?? 0,
+    wantsDigest: options.digest !== undefined || options.blob === undefined,
+  }
+}
+
 /** All is unpacked and verified when this returns. */
 async function runWorker(work: LayerWork, options: UnpackOptions): Promise<UnpackResult> {
   const behind = options.store.durable ? new WriteBehind(work.directory) : undefined
@@ -216,14 +280,8 @@ const AHEAD_BYTES_MAX = 8 * 1024 * 1024
 async function converse(work: LayerWork, options: UnpackOptions): Promise<UnpackResult> {
   const { source, signal, onProgress } = options
   signal?.throwIfAborted()
-  const job: UnpackJob = {
-    tree: work.tree,
-    directory: work.directory,
-    path: typeof source === 'string' ? source : undefined,
-    limits: { ...LAYER_LIMITS, ...options.limits },
-    bytes: options.size ?? 0,
-    wantsDigest: options.digest !== undefined || options.blob === undefined,
-  }
+  const path = typeof source === 'string' ? source : undefined
+  const job: WorkerJob = { ...jobOf(work, options), path }
   const worker = takeWorker()
   let isReusable = false
   const send = (message: ToWorker): void => worker.postMessage(message)

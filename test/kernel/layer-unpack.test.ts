@@ -17,7 +17,9 @@ import { create } from 'tar'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { binding } from '../../src/kernel/binding.ts'
+import { isThreadWanted, takeThread, type UnpackOptions } from '../../src/layer/unpack.ts'
 import { archive, chunked, failure, padded, Scratch } from '../lib/archive.ts'
+import { eventually } from '../lib/eventually.ts'
 
 function xattr(path: string, name: string): Buffer | undefined {
   const fd = openSync(path, 'r')
@@ -258,6 +260,55 @@ test('what is wrong in digest, size or diff id never becomes visible', async () 
     assert.match(message, text)
   }
   assert.equal(scratch.store.list(), [])
+  assert.equal(readdirSync(join(scratch.store.directory, 'tmp')), [])
+})
+
+/** As a stored blob: a file, its size and digests. */
+function stored(directory: string, plain: Buffer) {
+  const bytes = gzipSync(plain)
+  const source = join(directory, sha256(bytes).slice(7))
+  writeFileSync(source, bytes)
+  return { source, size: bytes.length, digest: sha256(bytes), diffId: sha256(plain) }
+}
+
+test('a small layer in a file takes no thread, unless there is more in it than it looks like', async () => {
+  using scratch = new Scratch()
+  const take = (): Disposable[] => {
+    const thread = takeThread()
+    return thread ? [thread, ...take()] : []
+  }
+  let threads = take()
+  const unpack = (of: Partial<UnpackOptions>) => scratch.unpack(Buffer.alloc(0), of)
+  const small = stored(scratch.directory, archive({ name: 'f', content: 'x', mtime: 7 }))
+  const wrong = `sha256:${'0'.repeat(64)}`
+  for (const [options, text] of [
+    [{ digest: wrong }, /its digest is/],
+    [{ size: small.size + 1 }, /its size is/],
+    [{ diffId: wrong }, /its diff id is/],
+  ] as const) {
+    assert.match((await failure(unpack({ ...small, ...options }))).message, text)
+  }
+  const seen: string[] = []
+  const info = await unpack({
+    ...small,
+    onProgress: (bytes) => seen.push(`${bytes}`),
+    onUnpacked: () => seen.push('unpacked'),
+  })
+  assert.equal(seen, [`${small.size}`, 'unpacked'])
+  assert.is(readFileSync(join(scratch.store.treePath(info.diffId), 'f'), 'utf8'), 'x')
+  // 65 entries, and 2 MiB of zeros in 2 KiB.
+  const many = archive(...Array.from({ length: 65 }, (_, i) => ({ name: `f${i}`, content: 'x' })))
+  for (const plain of [many, archive({ name: 'zeros', content: Buffer.alloc(2 << 20) })]) {
+    const large = stored(scratch.directory, plain)
+    const unpacked = unpack(large)
+    await eventually('it waits for a thread', isThreadWanted)
+    assert.is(scratch.store.has(large.diffId), false)
+    for (const thread of threads) thread[Symbol.dispose]()
+    const { inodes } = await unpacked
+    threads = take()
+    assert.is(inodes, plain === many ? 66 : 2)
+  }
+  for (const thread of threads) thread[Symbol.dispose]()
   assert.equal(readdirSync(join(scratch.store.directory, 'tmp')), [])
 })
 
