@@ -87,7 +87,7 @@ async function signal(
 ): Promise<void> {
   const { pod, id, cgroup } = container
   try {
-    if (!pod.monitor) return
+    if (!pod.monitor) throw new Fault('UNAVAILABLE', 'its monitor was given up, or has just died')
     // A connection of its own: on the pod's it would wait for whatever is being made there.
     using monitor = await connectMonitor(node.at.monitor(pod.id))
     await unlessHung(

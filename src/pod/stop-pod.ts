@@ -40,8 +40,8 @@ async function stopContainers(node: Node, pod: Pod): Promise<void> {
   if (!failed) return
   const { monitor } = pod
   const { reason } = failed as PromiseRejectedResult
-  if (!monitor || (await askMonitor(monitor))) throw reason
-  // It hangs. The whole pod is to end, so it can go: how its containers ended is then not known.
+  if (monitor && (await askMonitor(monitor))) throw reason
+  // It hangs, or a stop before this one has given it up. The whole pod is to end, so it can go: how its containers ended is then not known.
   await endPodMonitor(node, pod)
   await losePod(node, pod)
 }

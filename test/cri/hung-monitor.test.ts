@@ -1,5 +1,5 @@
 /** A monitor that hangs so long that nobody can reach it any more: its socket takes as many callers as may wait, and no more. */
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -49,22 +49,30 @@ async function fillBacklog(directory: string): Promise<Monitor[]> {
 test('a monitor that is frozen, with as many callers waiting as can: its pod is not taken for damaged, and can be used or ended', async () => {
   await daemon.loadHello()
   await daemon.start()
-  const [frozen, thawed] = [await running(), await running()]
+  const [frozen, thawed, stuck] = [await running(), await running(), await running()]
   await daemon.end('SIGKILL')
   const callers: Monitor[] = []
-  for (const one of [frozen, thawed]) {
+  for (const one of [frozen, thawed, stuck]) {
     process.kill(pids(one).monitor, 'SIGSTOP')
     callers.push(...(await fillBacklog(stateOf(one))))
   }
   try {
     await daemon.start(60_000)
     assert.not(existsSync(join(daemon.berth.root, 'quarantine')))
-    for (const { id, pod } of [frozen, thawed]) {
+    for (const { id, pod } of [frozen, thawed, stuck]) {
       assert.is((await statusOf(daemon, id)).state, 'CONTAINER_RUNNING')
       const { status } = await daemon.call('PodSandboxStatus', { podSandboxId: pod.id })
       assert.is(status?.state, 'SANDBOX_READY')
     }
     const { monitor, container } = pids(frozen)
+    // As one that waits for a disk: no SIGKILL ends it.
+    const { monitor: unkillable } = pids(stuck)
+    const status = join(stateOf(stuck), 'status.json')
+    writeFileSync(
+      status,
+      readFileSync(status, 'utf8').replace(`"monitor":${unkillable}`, '"monitor":0'),
+    )
+    const refused = failure(daemon.call('StopPodSandbox', { podSandboxId: stuck.pod.id }))
     const stop = daemon.call('StopPodSandbox', { podSandboxId: frozen.pod.id })
     process.kill(pids(thawed).monitor, 'SIGCONT')
     await eventually('its end is heard of again', async () => {
@@ -75,10 +83,15 @@ test('a monitor that is frozen, with as many callers waiting as can: its pod is 
     assert.not(lives(monitor))
     assert.not(lives(container))
     assert.is((await statusOf(daemon, frozen.id)).exitCode, 255)
+    assert.match((await refused).text, /does not end/)
+    process.kill(unkillable, 'SIGKILL')
+    await eventually('the disk answers', () => !lives(unkillable))
+    await daemon.call('StopPodSandbox', { podSandboxId: stuck.pod.id })
+    assert.is((await statusOf(daemon, stuck.id)).exitCode, 255)
   } finally {
     for (const caller of callers) caller.close()
   }
-  for (const { pod } of [frozen, thawed])
+  for (const { pod } of [frozen, thawed, stuck])
     await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
 })
 
