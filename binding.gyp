@@ -26,6 +26,13 @@
       "ldflags": ["-static", "-Wl,--gc-sections"]
     },
     {
+      "target_name": "berth-front",
+      "type": "executable",
+      "sources": ["<!@(ls native/front/*.cc)"],
+      "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"],
+      "ldflags": ["-static", "-s", "-Wl,--gc-sections"]
+    },
+    {
       "target_name": "berth-pause",
       "type": "executable",
       "sources": ["<!@(ls native/pause/*.cc)"],

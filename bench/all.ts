@@ -25,6 +25,7 @@ interface Suite {
 
 const SUITES: readonly Suite[] = [
   { name: 'run', quick: ['--rounds', '5', '--lines', '1'], whole: ['--rounds', '20'] },
+  { name: 'oci', quick: ['--rounds', '10'], whole: ['--rounds', '40'] },
   { name: 'cri', quick: ['--rounds', '5', '--pods', '0'], whole: ['--rounds', '20'] },
   { name: 'scale', quick: ['--pods', '1,100,300', '--rounds', '5'], whole: ['--rounds', '10'] },
   {

@@ -70,6 +70,15 @@ export const REQUIRED: readonly Required[] = [
     value: ratio('oci', 'run', 'berth-oci, daemon'),
   },
   {
+    what: 'berth-oci create, start, delete, without, of runc',
+    unit: 'x',
+    most: 1.5,
+    value: (rows) => {
+      const { 'berth-oci': own, runc } = find(rows, 'oci', 'create')?.of ?? {}
+      return own && runc && median(own) / median(runc)
+    },
+  },
+  {
     what: 'pod and container to running, host network',
     unit: 'x',
     most: 0.1,

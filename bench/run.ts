@@ -6,18 +6,17 @@
  * All take turns within each round, so that what else the machine does hits all alike; medians and ratios are printed. A peer that is not installed is
  * left out by name. For `logs` a container writes so many millions of lines of 100 bytes.
  */
-import { spawnSync } from 'node:child_process'
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { busyboxImage, busyboxRoot } from '../test/lib/busybox.ts'
 import { REPOSITORY, writeDockerArchive } from '../test/lib/images.ts'
+import { timeOf } from './commands.ts'
 import { type Engine, engines, has, quiet } from './engines.ts'
 import { FLOOR, Measured, type Row, report } from './report.ts'
-import { ENVIRONMENT, inWorld } from './world.ts'
+import { inWorld } from './world.ts'
 
-const COMMAND_LIMIT_MS = 120_000
 const IMAGE = 'localhost/bench:latest'
 const LINE_BYTES = 100
 /** Of the file in the image; the container writes it again and again. */
@@ -73,31 +72,6 @@ function works(times: number): Record<string, Work> {
       after: (e) => [remove(e)],
       value: (ms) => megabytes / (ms / 1000),
     },
-  }
-}
-
-/** Milliseconds of all the commands together. */
-function timeOf(commands: readonly (readonly string[])[]): number {
-  // A file, since a created container keeps its stderr: a pipe would not end with the command.
-  const path = join(tmpdir(), `berth-bench-${process.pid}.errors`)
-  const errors = openSync(path, 'w+')
-  try {
-    const begin = performance.now()
-    for (const [program = '', ...args] of commands) {
-      const { status, error } = spawnSync(program, args, {
-        stdio: ['ignore', 'ignore', errors],
-        env: ENVIRONMENT,
-        timeout: COMMAND_LIMIT_MS,
-      })
-      if (status !== 0) {
-        const text = error?.message ?? readFileSync(`/proc/self/fd/${errors}`, 'utf8').trim()
-        throw new Error(`${[program, ...args].join(' ')}: ${text}`)
-      }
-    }
-    return performance.now() - begin
-  } finally {
-    closeSync(errors)
-    rmSync(path, { force: true })
   }
 }
 

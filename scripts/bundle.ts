@@ -83,7 +83,11 @@ await build({
 
 await build({
   ...common,
-  entryPoints: DAEMON.map((name) => `src/cli/${name}.ts`),
+  entryPoints: {
+    ...Object.fromEntries(DAEMON.map((name) => [name, `src/cli/${name}.ts`])),
+    // A thread of the daemon.
+    front: 'src/main-front.ts',
+  },
   format: 'cjs',
   outExtension: { '.js': '.cjs' },
   external: ['fzstd', 'tar'],

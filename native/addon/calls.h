@@ -56,6 +56,12 @@ Napi::Value NetnsStats(const Napi::CallbackInfo& info);
 Napi::Value ConnectIn(const Napi::CallbackInfo& info);
 void NotifySocket(const Napi::CallbackInfo& info);
 
+// socket.cc
+Napi::Value ListenUnix(const Napi::CallbackInfo& info);
+Napi::Value AcceptUnix(const Napi::CallbackInfo& info);
+void ShutdownSocket(const Napi::CallbackInfo& info);
+Napi::Value SendDescriptors(const Napi::CallbackInfo& info);
+
 // system.cc
 Napi::Value PollPriority(const Napi::CallbackInfo& info);
 void RawOutput(const Napi::CallbackInfo& info);

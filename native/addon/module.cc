@@ -59,6 +59,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<ConnectIn>(exports, "connectIn");
   Export<NotifySocket>(exports, "notifySocket");
 
+  Export<ListenUnix>(exports, "listenUnix");
+  Export<AcceptUnix>(exports, "acceptUnix");
+  Export<ShutdownSocket>(exports, "shutdownSocket");
+  Export<SendDescriptors>(exports, "sendDescriptors");
+
   Export<PollPriority>(exports, "pollPriority");
   Export<RawOutput>(exports, "rawOutput");
 

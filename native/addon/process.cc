@@ -32,6 +32,8 @@ struct Launch {
   int* fds;
   int count;
   bool group;
+  // nullptr: where we are.
+  const char* directory;
   const char* failed_call = nullptr;
   int failed_errno = 0;
 };
@@ -51,10 +53,8 @@ int Child(void* argument) {
   standard.sa_handler = SIG_DFL;
   for (int signal = 1; signal < NSIG; signal++) sigaction(signal, &standard, nullptr);
 
-  if (launch->group) {
-    setpgid(0, 0);
-    if (chdir("/") != 0) fail("chdir");
-  }
+  if (launch->group) setpgid(0, 0);
+  if (launch->directory != nullptr && chdir(launch->directory) != 0) fail("chdir");
 
   // First all out of the way, above the numbers that are given out.
   const int file = launch->path != nullptr ? -1 : fcntl(launch->file, F_DUPFD_CLOEXEC, launch->count);
@@ -129,6 +129,7 @@ Napi::Value Spawn(const Napi::CallbackInfo& info) {
   const std::vector<char*> arg_pointers = Pointers(args);
   const std::vector<char*> env_pointers = Pointers(environment);
   const Napi::Value file = options.Get("file");
+  const std::string directory = options.Has("directory") ? Text(options.Get("directory"), "directory").str() : "";
   const std::string path = file.IsString() ? Text(file, "file").str() : "";
   Launch launch{file.IsString() ? path.c_str() : nullptr,
                 file.IsString() ? -1 : Int(file, "file"),
@@ -136,7 +137,8 @@ Napi::Value Spawn(const Napi::CallbackInfo& info) {
                 env_pointers.data(),
                 fds.data(),
                 static_cast<int>(fds.size()),
-                options.Has("group") && Bool(options.Get("group"), "group")};
+                options.Has("group") && Bool(options.Get("group"), "group"),
+                options.Has("directory") ? directory.c_str() : nullptr};
   const Stack stack;
   if (!stack) throw SystemError(env, errno, "mmap");
 

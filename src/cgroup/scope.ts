@@ -132,6 +132,7 @@ async function runClient(
     env: [],
     fds: [held.number, nothing.number, complaint.number],
     group: true,
+    directory: '/',
   })
   const late = setTimeout(() => process.kill(pid, 'SIGKILL'), leftMs)
   const { code } = await status.finally(() => clearTimeout(late))

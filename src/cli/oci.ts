@@ -8,8 +8,11 @@ export function define(command: Command, context: Context): void {
     .allowUnknownOption()
     .passThroughOptions()
     .action(async (args: string[]) => {
-      const { runOci } = await import('../oci/program.ts')
-      context.exit(await runOci(args, 'berth oci'))
+      const [{ runOci }, { ownCaller }] = await Promise.all([
+        import('../oci/program.ts'),
+        import('../kernel/caller.ts'),
+      ])
+      context.exit(await runOci(args, 'berth oci', ownCaller()))
     })
     .addHelpText('after', '\nExample:\n  $ berth oci run --bundle ./bundle one\n')
 }

@@ -15,6 +15,7 @@ import { type Configuration, type LoadOptions, loadConfiguration } from './confi
 import { checkFiles } from './config-check.ts'
 import type { Daemon } from './daemon.ts'
 import { Debug } from './debug.ts'
+import { Front } from './front.ts'
 import { LiveConfiguration } from './live-config.ts'
 import { isJournal, Log } from './log.ts'
 import { Metrics } from './metrics.ts'
@@ -88,6 +89,7 @@ export async function serve(
   const server = new CriServer(daemon, socket, operations, () => live.values.limits)
   await server.listen()
   const debugServer = await debug.serve(roots.state)
+  const front = new Front(roots.state, log)
   const endpoint = new MetricsEndpoint(metrics, log)
   await endpoint.listen(live.values.metrics.address)
 
@@ -116,6 +118,7 @@ export async function serve(
   clearInterval(collecting)
   log.info('ending')
   await manager.stopping()
+  await front.close()
   await server.close(SHUTDOWN_MS)
   await streams.close()
   await endpoint.close()

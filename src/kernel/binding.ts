@@ -100,7 +100,7 @@ export interface Binding {
   /**
    * clone(CLONE_VM|CLONE_VFORK|CLONE_PIDFD) + execveat of `file` (an fd, or a path: a script needs its name), nothing else. `fds[i]` becomes
    * fd i of the child, all others are closed; its signals are all at their defaults and unblocked. With `group` it leads a process
-   * group of its own and stands in `/`. Throws where the exec fails.
+   * group of its own, with `directory` it stands there. Throws where the exec fails.
    */
   spawn(options: {
     file: number | string
@@ -108,6 +108,7 @@ export interface Binding {
     env: readonly string[]
     fds: readonly number[]
     group?: boolean
+    directory?: string
   }): { pid: number; status: Promise<ExitStatus> }
   /** pipe2(2). */
   pipe(): { read: number; write: number }
@@ -135,6 +136,15 @@ export interface Binding {
   connectIn(path: string, host: string, port: number, timeoutMs: number): Promise<number>
   /** One datagram to a UNIX socket, as sd_notify(3) sends it: `path` is absolute, or an abstract name after '@'. EAGAIN where nobody reads. */
   notifySocket(path: string, text: string): void
+
+  /** A listening UNIX stream socket NAME in a directory, mode 0600; returns its fd. */
+  listenUnix(dirfd: number, name: string): number
+  /** accept4(2), non-blocking fd, with SO_PEERCRED. Own thread, which waits; EINVAL after shutdownSocket of the listener. */
+  acceptUnix(fd: number): Promise<{ fd: number; pid: number; uid: number }>
+  /** shutdown(2) in both directions. */
+  shutdownSocket(fd: number): void
+  /** sendmsg(2) without waiting, with SCM_RIGHTS where there are `fds`; returns how many bytes it took. EAGAIN where the other side reads nothing. */
+  sendDescriptors(fd: number, bytes: Uint8Array, fds: readonly number[]): number
 
   // -- system ---------------------------------------------------------------------------------------------------
   /** Clears OPOST of a terminal (termios(3)): Node's raw mode leaves newline translation on. */

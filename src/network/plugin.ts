@@ -228,6 +228,7 @@ function start(path: string, what: string, call: PluginCall): Process {
       env: environment(call),
       fds: theirs.map((fd) => fd.number),
       group: true,
+      directory: '/',
     })
     const [stdin, stdout, stderr] = ours.map(
       (fd, i) => new Socket({ fd: fd.release(), readable: i > 0, writable: i === 0 }),

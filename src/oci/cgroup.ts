@@ -69,7 +69,7 @@ export async function launchInScope(
   for (;;) {
     const launch = begin()
     try {
-      const { scope: pid } = launch.next()
+      const { scope: pid } = await launch.next()
       if (pid === undefined) throw new Fault('INTERNAL', 'berth-launch said something unknown')
       leaveScopeRoot(scopeDirectory(scope), LAUNCH_IN_SCOPE, pid)
       return launch

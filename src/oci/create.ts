@@ -6,6 +6,7 @@ import { Undo } from '../base/undo.ts'
 import type { DriverName } from '../cgroup/index.ts'
 import { compiledSeccomp } from '../container/seccomp.ts'
 import { ACCOUNT_FILE_BYTES_MAX, resolveUser } from '../engine/users.ts'
+import type { Caller } from '../kernel/caller.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
 import { readFileInside } from '../kernel/inside.ts'
@@ -22,6 +23,7 @@ import { asSpec } from './shape.ts'
 import { processTimes, stateOf } from './status.ts'
 
 export interface CreateRequest {
+  readonly caller: Caller
   readonly root: string
   readonly id: string
   readonly bundle: string
@@ -43,9 +45,9 @@ export interface Created {
 
 /** Makes a container up to the point before its program. On failure nothing of it is left. */
 export async function createContainer(request: CreateRequest): Promise<Created> {
-  const { root, id, warn } = request
+  const { caller, root, id, warn } = request
   const place = placeOf(root, id)
-  const bundle = realpathSync(resolve(request.bundle))
+  const bundle = realpathSync(request.bundle)
   const spec = readSpec(bundle)
   checkConsole(spec.process, request)
   const rootfs = rootOf(spec, bundle)
@@ -71,6 +73,7 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   using directory = new Fd(openSync(place.directory, O_RDONLY | O_DIRECTORY))
   const begin = (): Launch =>
     new Launch({
+      caller,
       mode: 'create',
       what: `create container ${id}`,
       plan: encodeContainer(plan),
@@ -89,26 +92,31 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   inScope?.goOn()
   const launch = inScope ?? begin()
   undo.push('the process', () => launch.abandon())
-  const pid = await untilReady(launch, spec, begun)
+  const pid = await untilReady(request.caller, launch, spec, begun)
   const record = { ...begun, pid, startTime: processTimes(pid)?.startTime ?? '' }
   writeRecord(place, record)
   if (request.pidFile !== undefined) {
-    writeFileAtomic(request.pidFile, String(pid), { mode: 0o644 })
+    writeFileAtomic(request.pidFile, String(pid), { mode: 0o644 & ~caller.umask })
   }
   undo.keep()
   return { place, record, launch }
 }
 
-async function untilReady(launch: Launch, spec: Spec, record: OciRecord): Promise<number> {
+async function untilReady(
+  caller: Caller,
+  launch: Launch,
+  spec: Spec,
+  record: OciRecord,
+): Promise<number> {
   for (;;) {
-    const report = launch.next()
+    const report = await launch.next()
     if (report.pid !== undefined) return report.pid
     if (report.hooks === undefined)
       throw new Fault('INTERNAL', 'berth-launch said something unknown')
     const state = stateOf(record, 'creating', report.hooks)
     const { prestart, createRuntime } = planHooks(spec.hooks)
-    await runHooks('prestart', prestart, { state, bundle: record.bundle })
-    await runHooks('createRuntime', createRuntime, { state, bundle: record.bundle })
+    await runHooks(caller, 'prestart', prestart, { state, bundle: record.bundle })
+    await runHooks(caller, 'createRuntime', createRuntime, { state, bundle: record.bundle })
     launch.proceed(JSON.stringify(state))
   }
 }
@@ -160,7 +168,7 @@ async function planOf(
   using directory = new Fd(openSync(rootfs, O_PATH | O_DIRECTORY))
   // Not in the configuration that is kept: a further process may have another user, and another HOME.
   const whole = spec.process ? { ...spec, process: withHome(spec.process, directory) } : spec
-  const { plan } = planContainer(whole, hostFacts(), {
+  const { plan } = planContainer(whole, hostFacts(request.caller.pid), {
     id,
     cgroup,
     root: { kind: 'directory', path: rootfs },

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, Fault } from '../base/fault.ts'
+import type { Caller } from '../kernel/caller.ts'
 import { planHooks } from '../plan/index.ts'
 import { destroyCgroup } from './cgroup.ts'
 import { runHooks } from './hooks.ts'
@@ -21,13 +22,14 @@ const POLL_MS = 5
 
 /** Takes away what is left of a container; with `force` one that runs, too, and one that is not there is no error. */
 export async function deleteContainer(
+  caller: Caller,
   root: string,
   place: Place,
   options: { readonly force: boolean; readonly warn: (message: string) => void },
 ): Promise<void> {
   try {
     using _lock = await lockContainer(place)
-    await deleteLocked(root, place, options)
+    await deleteLocked(caller, root, place, options)
   } catch (error) {
     if (!(options.force && error instanceof Fault && error.code === 'NOT_FOUND')) throw error
   }
@@ -35,6 +37,7 @@ export async function deleteContainer(
 }
 
 async function deleteLocked(
+  caller: Caller,
   root: string,
   place: Place,
   { force, warn }: { readonly force: boolean; readonly warn: (message: string) => void },
@@ -52,7 +55,7 @@ async function deleteLocked(
   killContainer(record)
   await destroyCgroup(record)
   await ended(record)
-  if (record.pid !== undefined) await afterStop(place, record, warn)
+  if (record.pid !== undefined) await afterStop(caller, place, record, warn)
   removePlace(root, place)
 }
 
@@ -68,13 +71,14 @@ async function ended(record: OciRecord): Promise<void> {
 
 /** runtime-spec, "Lifecycle": a poststop hook that fails is told, and the container is deleted all the same. */
 async function afterStop(
+  caller: Caller,
   place: Place,
   record: OciRecord,
   warn: (message: string) => void,
 ): Promise<void> {
   try {
     const { poststop } = planHooks(readKeptConfig(place).hooks)
-    await runHooks('poststop', poststop, {
+    await runHooks(caller, 'poststop', poststop, {
       state: stateOf(record, 'stopped'),
       bundle: record.bundle,
     })

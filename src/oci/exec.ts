@@ -2,6 +2,7 @@ import { openSync } from 'node:fs'
 import { Fault } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
 import { compiledSeccomp } from '../container/seccomp.ts'
+import type { Caller } from '../kernel/caller.ts'
 import { O_DIRECTORY, O_PATH } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
 import { openProcess } from '../kernel/process.ts'
@@ -14,6 +15,7 @@ import { lockContainer, type Place, readKeptConfig, readRecord } from './record.
 import { isAlive, statusOf } from './status.ts'
 
 export interface ExecRequest {
+  readonly caller: Caller
   readonly root: string
   /** Of the container's own process, what is not said is taken. */
   readonly processOf: (own: Process) => Process
@@ -44,6 +46,7 @@ export async function execInContainer(
   }
   const plan = await planOf(request, spec, record.pid ?? 0)
   const launch = new Launch({
+    caller: request.caller,
     mode: 'exec',
     what: `exec in container ${record.id}`,
     plan: encodeExecFile(record.cgroup, plan),
@@ -54,10 +57,10 @@ export async function execInContainer(
     preserve: request.preserve,
   })
   try {
-    const { pid } = launch.next()
+    const { pid } = await launch.next()
     if (pid === undefined) throw new Fault('INTERNAL', 'berth-launch said something unknown')
     if (request.pidFile !== undefined) {
-      writeFileAtomic(request.pidFile, String(pid), { mode: 0o644 })
+      writeFileAtomic(request.pidFile, String(pid), { mode: 0o644 & ~request.caller.umask })
     }
     return { pid, launch }
   } catch (error) {
@@ -79,7 +82,7 @@ async function planOf(request: ExecRequest, spec: Spec, firstPid: number) {
     )
   }
   const seccomp = await compiledSeccomp(spec.linux?.seccomp, programsOf(request.root), request.warn)
-  return planExec(process, spec, hostFacts(), {
+  return planExec(process, spec, hostFacts(request.caller.pid), {
     containerId: '',
     stdin: false,
     createCwd: true,

@@ -1,5 +1,8 @@
-import { spawn } from 'node:child_process'
+import { Socket } from 'node:net'
 import { Fault } from '../base/fault.ts'
+import { binding, type ExitStatus } from '../kernel/binding.ts'
+import type { Caller } from '../kernel/caller.ts'
+import { Fd } from '../kernel/fd.ts'
 import type { HookKind } from '../plan/index.ts'
 import type { HookPlan } from '../spec/plan.ts'
 
@@ -8,68 +11,77 @@ const COMPLAINT_BYTES_MAX = 512
 
 /** Runs hooks of the host one after the other, with the state on stdin and the bundle as cwd. The first that fails ends the row. */
 export async function runHooks(
+  caller: Caller,
   kind: HookKind,
   hooks: readonly HookPlan[],
   place: { readonly state: object; readonly bundle: string },
 ): Promise<void> {
-  for (const hook of hooks) await runHook(kind, hook, place)
+  for (const hook of hooks) await runHook(caller, kind, hook, place)
 }
 
 async function runHook(
+  caller: Caller,
   kind: HookKind,
   hook: HookPlan,
   { state, bundle }: { readonly state: object; readonly bundle: string },
 ): Promise<void> {
   const fail = (why: string): Fault =>
     new Fault('FAILED_PRECONDITION', `${kind} hook ${hook.path} ${why}`)
-  const child = spawn(hook.path, hook.args.slice(1), {
-    argv0: hook.args[0] ?? hook.path,
-    cwd: bundle,
-    env: Object.fromEntries(hook.env.map((entry) => pair(entry))),
-    // A process group of its own: at its timeout all of it goes.
-    detached: true,
-    stdio: ['pipe', 'pipe', 'pipe'],
-  })
+  const [input, output] = [binding.pipe(), binding.pipe()]
+  using inputEnd = new Fd(input.read)
+  using outputEnd = new Fd(output.write)
+  const stdin = new Socket({ fd: input.write, readable: false, writable: true })
+  const said = new Socket({ fd: output.read, readable: true, writable: false })
   let complaint = ''
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (bytes: Buffer) => {
-      if (complaint.length < COMPLAINT_BYTES_MAX) complaint += bytes.toString()
-    })
-  }
+  said.on('data', (bytes: Buffer) => {
+    if (complaint.length < COMPLAINT_BYTES_MAX) complaint += bytes.toString()
+  })
+  const child = caller.spawn({
+    file: hook.path,
+    args: hook.args,
+    env: hook.env,
+    fds: [inputEnd, outputEnd, outputEnd],
+    directory: bundle,
+    // At its timeout all of the group goes.
+    group: true,
+  })
+  inputEnd.close()
+  outputEnd.close()
   // A hook need not read what it is given.
-  child.stdin.on('error', () => {})
-  child.stdin.end(JSON.stringify(state))
+  stdin.on('error', () => {})
+  stdin.end(JSON.stringify(state))
   let isLate = false
   const late =
     hook.timeoutMs > 0
       ? setTimeout(() => {
           isLate = true
-          if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+          child.kill()
         }, hook.timeoutMs)
       : undefined
   try {
-    const code = await new Promise<string>((resolve, reject) => {
-      child.once('error', (error) =>
-        reject(new Fault('NOT_FOUND', error.message, { cause: error })),
-      )
-      // Not 'close': children of it that hold the pipes are not waited for.
-      child.once('exit', (status, signal) => setImmediate(resolve, String(status ?? signal)))
-    })
+    const { code, signal } = await ended(child.status, (why) => fail(why))
+    // What it has said last. Children of it that hold the pipes are not waited for.
+    await new Promise((resolve) => setImmediate(resolve))
     if (isLate) throw fail(`did not end within ${hook.timeoutMs} ms`)
-    if (code !== '0') {
-      const said = complaint.trim().slice(0, COMPLAINT_BYTES_MAX)
-      throw fail(`ended with ${code}${said === '' ? '' : `: ${said}`}`)
+    if (code !== 0) {
+      const text = complaint.trim().slice(0, COMPLAINT_BYTES_MAX)
+      const how = signal > 0 ? `signal ${signal}` : code
+      throw fail(`ended with ${how}${text === '' ? '' : `: ${text}`}`)
     }
-  } catch (error) {
-    throw error instanceof Fault && error.code === 'NOT_FOUND' ? fail(error.message) : error
   } finally {
     clearTimeout(late)
-    child.stdout.destroy()
-    child.stderr.destroy()
+    stdin.destroy()
+    said.destroy()
   }
 }
 
-function pair(entry: string): [string, string] {
-  const at = entry.indexOf('=')
-  return at < 0 ? [entry, ''] : [entry.slice(0, at), entry.slice(at + 1)]
+async function ended(
+  status: Promise<ExitStatus>,
+  fail: (why: string) => Fault,
+): Promise<ExitStatus> {
+  try {
+    return await status
+  } catch (error) {
+    throw fail(`cannot be executed: ${(error as NodeJS.ErrnoException).code ?? String(error)}`)
+  }
 }

@@ -1,12 +1,12 @@
-import { openSync, read, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { Fault } from '../base/fault.ts'
 import { scopeCommand } from '../cgroup/index.ts'
 import { replyFault } from '../container/monitor-fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
+import type { Caller, ChildFd, PipeReader } from '../kernel/caller.ts'
 import { Fd } from '../kernel/fd.ts'
 import { openProcess, signalProcess } from '../kernel/process.ts'
 
@@ -16,6 +16,8 @@ const COMPLAINT_BYTES_MAX = 1000
 const REPORT_BYTES_MAX = 64 * 1024
 
 export interface LaunchRequest {
+  /** Whose child berth-launch is. */
+  readonly caller: Caller
   readonly mode: 'create' | 'exec'
   /** For messages: what is done. */
   readonly what: string
@@ -29,7 +31,7 @@ export interface LaunchRequest {
   readonly consoleSocket: string | undefined
   /** create: systemd makes the scope that the process is in; `scope` in the first report then waits for `goOn`. */
   readonly scope?: { readonly slice: string; readonly unit: string } | undefined
-  /** Of our descriptors from 3 on: those that the program gets. */
+  /** Of the caller's descriptors from 3 on: those that the program gets. */
   readonly preserve: number
 }
 
@@ -45,10 +47,11 @@ interface Report {
 /** A running berth-launch. Its death, or ours, before the process is whole leaves nothing of it. */
 export class Launch {
   readonly #what: string
-  readonly #reports: Fd
+  readonly #reports: PipeReader
   readonly #commands: Fd
   readonly #ended: Promise<unknown>
   readonly #complaint: Fd
+  readonly #notGone: () => void
   /** Of the process that was made, from its report on. */
   #process: Fd | undefined
   #text = ''
@@ -57,7 +60,7 @@ export class Launch {
     this.#what = request.what
     const reports = binding.pipe()
     const commands = binding.pipe()
-    this.#reports = new Fd(reports.read)
+    this.#reports = request.caller.reader(new Fd(reports.read))
     this.#commands = new Fd(commands.write)
     using reportEnd = new Fd(reports.write)
     using commandEnd = new Fd(commands.read)
@@ -66,7 +69,9 @@ export class Launch {
     using nothing = new Fd(openSync('/dev/null', 'r'))
     const { scope } = request
     const before = scope ? scopeCommand({ ...scope, description: request.what }) : undefined
-    const { status } = binding.spawn({
+    const { caller } = request
+    const own = (number: number): ChildFd => ({ caller: number })
+    const child = caller.spawn({
       file: before?.file ?? PROGRAM,
       args: [
         ...(before ? [...before.args, PROGRAM] : ['berth-launch']),
@@ -78,40 +83,36 @@ export class Launch {
       ],
       env: [],
       fds: [
-        ...[nothing.number, complaint.number, complaint.number],
-        ...[reportEnd.number, commandEnd.number, plan.number, request.place.number, 0, 1, 2],
-        ...Array.from({ length: request.preserve }, (_, i) => 3 + i),
+        ...[nothing, complaint, complaint, reportEnd, commandEnd, plan, request.place],
+        ...Array.from({ length: 3 + request.preserve }, (_, i) => own(i)),
       ],
     })
-    this.#ended = status
+    // Where it cannot be executed its reports end.
+    this.#ended = child.status.catch(() => {})
+    // What it began must not go on without it.
+    this.#notGone = caller.onGone(() => this.#commands.close())
     this.#complaint = new Fd(complaint.release())
   }
 
-  /** The next line; a failure is a Fault. Nothing else happens meanwhile: that a creation takes is the kernel's time. */
-  next(): Report {
-    const buffer = Buffer.allocUnsafe(4096)
-    while (!this.#text.includes('\n')) {
-      const count = readSync(this.#reports.number, buffer)
-      this.#take(buffer, count)
-    }
-    return this.#line()
+  /** The next line; a failure is a Fault. What a creation takes is the kernel's time, so a process that is its own caller just waits. */
+  next(): Promise<Report> {
+    return this.#next(false)
   }
 
   /** The same while signals and the like are served. */
-  async later(): Promise<Report> {
-    const buffer = Buffer.allocUnsafe(4096)
-    while (!this.#text.includes('\n')) {
-      const { bytesRead } = await promisify(read)(this.#reports.number, { buffer })
-      this.#take(buffer, bytesRead)
-    }
-    return this.#line()
+  later(): Promise<Report> {
+    return this.#next(true)
   }
 
-  #take(buffer: Buffer, count: number): void {
-    if (count === 0 || this.#text.length > REPORT_BYTES_MAX) {
-      throw new LaunchFault(this.#what, this.#said())
+  async #next(isLong: boolean): Promise<Report> {
+    while (!this.#text.includes('\n')) {
+      const bytes = await this.#reports.read(isLong)
+      if (bytes.length === 0 || this.#text.length > REPORT_BYTES_MAX) {
+        throw new LaunchFault(this.#what, this.#said())
+      }
+      this.#text += bytes.toString('utf8')
     }
-    this.#text += buffer.toString('utf8', 0, count)
+    return this.#line()
   }
 
   #line(): Report {
@@ -159,6 +160,7 @@ export class Launch {
    * abandon() may.
    */
   async close(): Promise<void> {
+    this.#notGone()
     this.#commands.close()
     await this.#ended
     this.#process?.close()

@@ -1,30 +1,22 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
-import { Fault, isErrno } from '../base/fault.ts'
-
-/**
- * Writes to our stdout or stderr. Not through Node's streams: their first use makes a pipe non-blocking, for the container, too, whose stdio is ours.
- */
-export function write(fd: 1 | 2, text: string): void {
-  const bytes = Buffer.from(text)
-  for (let done = 0; done < bytes.length; ) {
-    try {
-      done += writeSync(fd, bytes, done)
-    } catch (error) {
-      if (!isErrno(error, 'EAGAIN')) return
-    }
-  }
-}
+import { Fault } from '../base/fault.ts'
+import type { Caller } from '../kernel/caller.ts'
 
 type Level = 'debug' | 'warning' | 'error'
 
 /** What happened, as engines read it: the last error of the file is the reason of a failure. */
 export class Log {
+  readonly #caller: Caller
   readonly #path: string | undefined
   readonly #json: boolean
   readonly #debug: boolean
 
-  constructor(options: { path: string | undefined; format: string; debug: boolean }) {
-    this.#path = options.path === '' ? undefined : options.path
+  constructor(
+    caller: Caller,
+    options: { path: string | undefined; format: string; debug: boolean },
+  ) {
+    this.#caller = caller
+    this.#path = options.path ? caller.resolve(options.path) : undefined
     if (options.format !== 'text' && options.format !== 'json') {
       throw new Fault(
         'INVALID_ARGUMENT',
@@ -46,7 +38,7 @@ export class Log {
   /** Also on stderr, where the log is a file. */
   error(message: string): void {
     this.#line('error', message)
-    if (this.#path !== undefined) write(2, `${message}\n`)
+    if (this.#path !== undefined) this.#caller.write(2, `${message}\n`)
   }
 
   #line(level: Level, msg: string): void {
@@ -55,18 +47,18 @@ export class Log {
       ? JSON.stringify({ level, msg, time })
       : `time="${time}" level=${level} msg=${JSON.stringify(msg)}`
     if (this.#path === undefined) {
-      write(2, `${line}\n`)
+      this.#caller.write(2, `${line}\n`)
       return
     }
     try {
-      const fd = openSync(this.#path, 'a', 0o644)
+      const fd = openSync(this.#path, 'a', 0o644 & ~this.#caller.umask)
       try {
         writeSync(fd, `${line}\n`)
       } finally {
         closeSync(fd)
       }
     } catch (error) {
-      write(2, `${line}\ncannot write ${this.#path}: ${(error as Error).message}\n`)
+      this.#caller.write(2, `${line}\ncannot write ${this.#path}: ${(error as Error).message}\n`)
     }
   }
 }

@@ -1,27 +1,28 @@
 import { readlinkSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
+import type { Caller } from '../kernel/caller.ts'
 
 /** As native/init/launch.h. */
 const PRESERVED_MAX = 256
 /** What Node opens first, and so has in the first place that its caller has left free; no caller hands one on. */
 const OF_NODE = 'anon_inode:[eventpoll]'
 
-/** How many of our descriptors from `first` on the program gets. One that the caller has not opened is refused: Node has others in its place. */
-export function preservedCount(text: string, first = 3): number {
+/** How many of the caller's descriptors from `first` on the program gets. One that the caller has not opened is refused: Node has others in its place. */
+export function preservedCount({ pid }: Pick<Caller, 'pid'>, text: string, first = 3): number {
   const count = Number(text)
   if (!/^\d+$/.test(text) || count > PRESERVED_MAX) {
     throw new Fault('INVALID_ARGUMENT', `--preserve-fds: ${text} is not 0 to ${PRESERVED_MAX}`)
   }
   for (let fd = first; fd < first + count; fd++) {
-    if (isOpen(fd)) continue
+    if (isOpen(pid, fd)) continue
     throw new Fault('INVALID_ARGUMENT', `--preserve-fds ${text}: descriptor ${fd} is not open`)
   }
   return count
 }
 
-function isOpen(fd: number): boolean {
+function isOpen(pid: Caller['pid'], fd: number): boolean {
   try {
-    return readlinkSync(`/proc/self/fd/${fd}`) !== OF_NODE
+    return readlinkSync(`/proc/${pid}/fd/${fd}`) !== OF_NODE
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return false
     throw error

@@ -1,12 +1,13 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { Command, CommanderError } from 'commander'
 import { describe, Fault } from '../base/fault.ts'
 import { packageVersion } from '../engine/version.ts'
+import { type Caller, CallerGone, NotHere, onlySelf } from '../kernel/caller.ts'
 import { parseDocument, readDocument } from './config.ts'
 import type { CreateRequest } from './create.ts'
-import { Log, write } from './output.ts'
+import { Log } from './output.ts'
 import { preservedCount } from './preserve.ts'
 import type { ProcessOptions } from './process.ts'
 import { type Place, placeOf, readRecord } from './record.ts'
@@ -48,11 +49,16 @@ interface ExecOptions extends ProcessOptions, Omit<CreateOptions, 'pivot' | 'new
   readonly cgroup?: string
 }
 
-/** Runs one command line of `berth-oci`, or of `berth oci`; gives its exit code. */
-export async function runOci(args: readonly string[], name: string): Promise<number> {
-  let log = new Log({ path: undefined, format: 'text', debug: false })
+/** Runs one command line of `berth-oci`, or of `berth oci`; gives its exit code. NotHere where the caller must do it himself. */
+export async function runOci(
+  args: readonly string[],
+  name: string,
+  caller: Caller,
+): Promise<number> {
+  let log = new Log(caller, { path: undefined, format: 'text', debug: false })
   let code = 0
   const root = commands(name, {
+    caller,
     log: (next) => {
       log = next
       log.debug(`${name} ${packageVersion()}: ${args.join(' ')}`)
@@ -68,6 +74,7 @@ export async function runOci(args: readonly string[], name: string): Promise<num
     else await root.parseAsync(words, { from: 'user' })
     return code
   } catch (error) {
+    if (error instanceof NotHere || error instanceof CallerGone) throw error
     if (error instanceof CommanderError && error.exitCode === 0) return 0
     log.debug(inspect(error))
     // The last line is the reason that engines read.
@@ -77,6 +84,7 @@ export async function runOci(args: readonly string[], name: string): Promise<num
 }
 
 interface Context {
+  readonly caller: Caller
   log(log: Log): void
   warn(message: string): void
   exit(code: number): void
@@ -100,17 +108,17 @@ function commands(name: string, context: Context): Command {
     .helpCommand(false)
     .exitOverride()
     .configureOutput({
-      writeOut: (text) => write(1, text),
+      writeOut: (text) => context.caller.write(1, text),
       writeErr: () => {},
       outputError: () => {},
     })
     .hook('preAction', () => judgeGlobals(root.opts<GlobalOptions>(), context))
-  const place = (id: string): Place => placeOf(globals(root).root, id)
+  const place = (id: string): Place => placeOf(stateOf(root, context), id)
 
   lifecycle(root, context, place)
-  looking(root, place)
+  looking(root, context, place)
   changing(root, context, place)
-  documents(root)
+  documents(root, context)
   for (const command of ['checkpoint', 'restore']) {
     root
       .command(`${command} <id>`)
@@ -124,13 +132,14 @@ function commands(name: string, context: Context): Command {
   return root
 }
 
-function globals(root: Command): { root: string } {
-  return { root: resolve(root.opts<GlobalOptions>().root) }
+/** Where the state of all containers is. */
+function stateOf(root: Command, { caller }: Context): string {
+  return caller.resolve(root.opts<GlobalOptions>().root)
 }
 
 function judgeGlobals(options: GlobalOptions, context: Context): void {
   const { log, logFormat, debug = false } = options
-  context.log(new Log({ path: log, format: logFormat, debug }))
+  context.log(new Log(context.caller, { path: log, format: logFormat, debug }))
   if (!['false', 'auto'].includes(options.rootless)) {
     throw new Fault(
       'UNIMPLEMENTED',
@@ -165,10 +174,11 @@ function requestOf(
     throw new Fault('UNIMPLEMENTED', '--no-pivot is not supported: the host would stay reachable')
   }
   return {
-    root: globals(root).root,
+    caller: context.caller,
+    root: stateOf(root, context),
     id,
-    bundle: options.bundle,
-    ...callerOf(options),
+    bundle: context.caller.resolve(options.bundle),
+    ...askedOf(context, options),
     cgroups: root.opts<GlobalOptions>().systemdCgroup ? 'systemd' : 'cgroupfs',
     keepKeyring: !options.newKeyring,
     foreground,
@@ -176,7 +186,8 @@ function requestOf(
   }
 }
 
-function callerOf(
+function askedOf(
+  { caller }: Context,
   o: Pick<CreateOptions, 'consoleSocket' | 'pidFile' | 'pidfdSocket' | 'preserveFds'>,
 ): {
   consoleSocket: string | undefined
@@ -184,11 +195,11 @@ function callerOf(
   preserve: number
 } {
   if (o.pidfdSocket) throw new Fault('UNIMPLEMENTED', '--pidfd-socket is not supported')
-  const absolute = (path: string | undefined) => (path ? resolve(path) : undefined)
+  const absolute = (path: string | undefined) => (path ? caller.resolve(path) : undefined)
   return {
     consoleSocket: absolute(o.consoleSocket),
     pidFile: absolute(o.pidFile),
-    preserve: preservedCount(o.preserveFds),
+    preserve: preservedCount(caller, o.preserveFds),
   }
 }
 
@@ -213,7 +224,7 @@ function lifecycle(root: Command, context: Context, place: (id: string) => Place
     .summary('have a created container execute its program')
     .action(async (id: string) => {
       const { startContainer } = await import('./start.ts')
-      await startContainer(place(id))
+      await startContainer(context.caller, place(id))
     })
   root
     .command('kill <id> [signal]')
@@ -229,7 +240,10 @@ function lifecycle(root: Command, context: Context, place: (id: string) => Place
     .option('-f, --force', 'kill it first; one that is not there is no error')
     .action(async (id: string, { force = false }: { force?: boolean }) => {
       const { deleteContainer } = await import('./delete.ts')
-      await deleteContainer(globals(root).root, place(id), { force, warn: context.warn })
+      await deleteContainer(context.caller, stateOf(root, context), place(id), {
+        force,
+        warn: context.warn,
+      })
     })
   execution(root, context, place)
 }
@@ -268,32 +282,33 @@ function execution(root: Command, context: Context, place: (id: string) => Place
       ])
       if (given.cgroup) throw new Fault('UNIMPLEMENTED', '--cgroup is not supported')
       const options = { ...given, noNewPrivs: given.newPrivs === false }
-      const { process: path } = options
-      const file = path === undefined ? undefined : asProcess(path, readDocument(path))
+      const path = options.process && context.caller.resolve(options.process)
+      const file = path ? asProcess(path, readDocument(path)) : undefined
       const foreground = !options.detach
       const { pid, launch } = await execInContainer(place(id), {
-        root: globals(root).root,
+        caller: context.caller,
+        root: stateOf(root, context),
         processOf: (own) => file ?? processOf(own, program, options),
-        ...callerOf(options),
+        ...askedOf(context, options),
         foreground,
         ignorePaused: options.ignorePaused ?? false,
         warn: context.warn,
       })
-      const stop = foreground ? passSignals(pid) : undefined
+      const stop = foreground ? passSignals(context.caller, pid) : undefined
       if (foreground) context.exit(await exitOf(launch))
       await launch.close()
       stop?.()
     })
 }
 
-function looking(root: Command, place: (id: string) => Place): void {
+function looking(root: Command, context: Context, place: (id: string) => Place): void {
   root
     .command('state <id>')
     .summary("print a container's state")
     .action(async (id: string) => {
       const { stateRow } = await import('./list.ts')
       const row = await stateRow(place(id), readRecord(place(id)))
-      write(1, `${JSON.stringify(row, undefined, 2)}\n`)
+      context.caller.write(1, `${JSON.stringify(row, undefined, 2)}\n`)
     })
   root
     .command('list')
@@ -302,8 +317,11 @@ function looking(root: Command, place: (id: string) => Place): void {
     .option('-q, --quiet', 'ids only')
     .action(async ({ format, quiet }: { format: string; quiet?: boolean }) => {
       const { listContainers, listText } = await import('./list.ts')
-      const rows = await listContainers(globals(root).root)
-      write(1, quiet ? rows.map((row) => `${row.id}\n`).join('') : listText(rows, format))
+      const rows = await listContainers(stateOf(root, context))
+      context.caller.write(
+        1,
+        quiet ? rows.map((row) => `${row.id}\n`).join('') : listText(rows, format),
+      )
     })
   root
     .command('ps <id> [options...]')
@@ -312,7 +330,8 @@ function looking(root: Command, place: (id: string) => Place): void {
     .option('-f, --format <format>', 'table or json', 'table')
     .action(async (id: string, options: string[], { format }: { format: string }) => {
       const { processesText } = await import('./ps.ts')
-      write(1, processesText(place(id), format, options))
+      if (format !== 'json') onlySelf(context.caller)
+      context.caller.write(1, processesText(place(id), format, options))
     })
   root
     .command('events <id>')
@@ -321,7 +340,8 @@ function looking(root: Command, place: (id: string) => Place): void {
     .option('--stats', 'once')
     .action(async (id: string, { interval, stats }: { interval: string; stats?: boolean }) => {
       const { followStats, statsEvent } = await import('./events.ts')
-      const tell = (event: object): void => write(1, `${JSON.stringify(event)}\n`)
+      if (!stats) onlySelf(context.caller)
+      const tell = (event: object): void => context.caller.write(1, `${JSON.stringify(event)}\n`)
       if (stats) tell(statsEvent(place(id)))
       else await followStats(place(id), interval, tell)
     })
@@ -361,23 +381,27 @@ function changing(root: Command, context: Context, place: (id: string) => Place)
     .action(async (id: string, options: UpdateOptions & { resources?: string }) => {
       const { resourcesOf, updateContainer } = await import('./update.ts')
       const { resources: file } = options
+      if (file === '-') onlySelf(context.caller)
       const changes =
         file === undefined
           ? resourcesOf(options)
           : asResources(
               file,
-              file === '-' ? parseDocument('stdin', readFileSync(0, 'utf8')) : readDocument(file),
+              file === '-'
+                ? parseDocument('stdin', readFileSync(0, 'utf8'))
+                : readDocument(context.caller.resolve(file)),
             )
       await updateContainer(place(id), changes, context.warn)
     })
 }
 
-function documents(root: Command): void {
+function documents(root: Command, { caller }: Context): void {
   root
     .command('spec')
     .summary('write a config.json to begin with')
     .option('-b, --bundle <directory>', 'where', '.')
     .action(async ({ bundle }: { bundle: string }) => {
+      onlySelf(caller)
       const { exampleSpec } = await import('./spec.ts')
       const path = join(bundle, 'config.json')
       if (existsSync(path)) {
@@ -393,6 +417,6 @@ function documents(root: Command): void {
     .summary('print what this runtime can do')
     .action(async () => {
       const { features } = await import('./features.ts')
-      write(1, `${JSON.stringify(features(), undefined, 2)}\n`)
+      caller.write(1, `${JSON.stringify(features(), undefined, 2)}\n`)
     })
 }

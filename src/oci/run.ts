@@ -1,34 +1,29 @@
-import { constants } from 'node:os'
+import { type Caller, CallerGone } from '../kernel/caller.ts'
 import { openProcess, signalProcess } from '../kernel/process.ts'
 import { type CreateRequest, createContainer } from './create.ts'
 import { deleteContainer } from './delete.ts'
 import type { Launch } from './launch.ts'
 import { startContainer } from './start.ts'
 
-/** Not passed on: they are about this process. */
-const OWN = ['SIGCHLD', 'SIGPIPE', 'SIGURG', 'SIGWINCH', 'SIGKILL', 'SIGSTOP', 'SIGPROF']
-/** Said by the kernel to who has failed. */
-const FAULTS = ['SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGTRAP', 'SIGSYS', 'SIGABRT', 'SIGIOT']
-/** Node cannot listen to these. */
-const UNHEARD = ['SIGUNUSED', 'SIGSTKFLT', 'SIGPOLL']
-
 /** create and start; with `foreground` also the end, whose code it gives, and the removal. */
 export async function runContainer(
   request: CreateRequest & { readonly keep: boolean },
 ): Promise<number> {
-  const { root, warn } = request
+  const { caller, root, warn } = request
   const { place, record, launch } = await createContainer(request)
-  const passing = request.foreground ? passSignals(record.pid) : undefined
+  const passing = request.foreground ? passSignals(caller, record.pid) : undefined
   try {
     if (!request.foreground) await launch.close()
-    await startContainer(place)
+    await startContainer(caller, place)
     if (!request.foreground) return 0
     const code = await exitOf(launch)
-    if (!request.keep) await deleteContainer(root, place, { force: true, warn })
+    if (!request.keep) await deleteContainer(caller, root, place, { force: true, warn })
     return code
   } catch (error) {
+    // A killed berth-oci leaves its container as it is.
+    if (error instanceof CallerGone) throw error
     await launch.abandon()
-    await deleteContainer(root, place, { force: true, warn })
+    await deleteContainer(caller, root, place, { force: true, warn })
     throw error
   } finally {
     passing?.()
@@ -42,21 +37,14 @@ export async function exitOf(launch: Launch): Promise<number> {
   return exit
 }
 
-/** Hands every signal that comes to us to the process, until the function is called. */
-export function passSignals(pid: number): () => void {
+/** Hands every signal that comes to the caller to the process, until the function is called. */
+export function passSignals(caller: Caller, pid: number): () => void {
   const target = openProcess(pid)
-  const left = new Set([...OWN, ...FAULTS, ...UNHEARD])
-  const handlers = Object.entries(constants.signals)
-    .filter(([name]) => !left.has(name))
-    .map(([name, number]) => {
-      const handler = (): void => {
-        if (target) signalProcess(target, number)
-      }
-      process.on(name, handler)
-      return { name, handler }
-    })
+  const stop = caller.onSignal((signal) => {
+    if (target) signalProcess(target, signal)
+  })
   return () => {
-    for (const { name, handler } of handlers) process.off(name, handler)
+    stop()
     target?.close()
   }
 }

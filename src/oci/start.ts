@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { Fault } from '../base/fault.ts'
 import { replyFault } from '../container/monitor-fault.ts'
+import type { Caller } from '../kernel/caller.ts'
 import { planHooks } from '../plan/index.ts'
 import { runHooks } from './hooks.ts'
 import { killContainer } from './kill.ts'
@@ -12,7 +13,7 @@ import { connectStart, stateOf, statusOf } from './status.ts'
 const ANSWER_BYTES_MAX = 8192
 
 /** Has a created container execute its program. */
-export async function startContainer(place: Place): Promise<void> {
+export async function startContainer(caller: Caller, place: Place): Promise<void> {
   using _lock = await lockContainer(place)
   const record = readRecord(place)
   const status = await statusOf(place, record)
@@ -31,7 +32,7 @@ export async function startContainer(place: Place): Promise<void> {
   await sayStart(socket, record.id, [state, notify])
   rmSync(place.start, { force: true })
   try {
-    await runHooks('poststart', hooks.poststart, {
+    await runHooks(caller, 'poststart', hooks.poststart, {
       state: stateOf(record, 'running'),
       bundle: record.bundle,
     })

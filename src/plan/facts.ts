@@ -28,10 +28,20 @@ export interface HostFacts {
 
 let known: HostFacts | undefined
 
-/** Looks at the machine: some ten small files of /proc and /sys, once in a process's life, for they do not change in it. */
-export function hostFacts(): HostFacts {
+/**
+ * Looks at the machine: some ten small files of /proc and /sys, once in a process's life, for they do not change in it. With a pid the limits and the score
+ * are those of that process, whose child is to be made.
+ */
+export function hostFacts(pid: number | 'self' = 'self'): HostFacts {
   known ??= lookAtHost()
-  return known
+  return pid === 'self' ? known : { ...known, ...ofProcess(pid) }
+}
+
+function ofProcess(pid: number | 'self'): Pick<HostFacts, 'hardLimits' | 'oomScoreAdj'> {
+  return {
+    hardLimits: hardLimits(readFileSync(`/proc/${pid}/limits`, 'utf8')),
+    oomScoreAdj: Number(readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8')),
+  }
 }
 
 function lookAtHost(): HostFacts {
@@ -47,8 +57,7 @@ function lookAtHost(): HostFacts {
     selinux: readFileIfAny('/sys/fs/selinux/enforce') !== undefined,
     cgroup2: cgroup2(readFileSync('/proc/self/mountinfo', 'utf8')),
     namespaces: namespaces(),
-    hardLimits: hardLimits(readFileSync('/proc/self/limits', 'utf8')),
-    oomScoreAdj: Number(readFileSync('/proc/self/oom_score_adj', 'utf8')),
+    ...ofProcess('self'),
     kcore: exists('/proc/kcore'),
   }
 }

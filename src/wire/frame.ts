@@ -36,8 +36,13 @@ export function* stdinFrames(data: Uint8Array): Generator<Buffer> {
 export class FrameReader {
   #parts: Buffer[] = []
   #size = 0
+  readonly #payloadBytesMax: number
 
-  /** All frames that are whole with these bytes. A length beyond the limit throws RangeError: the other side is no monitor. */
+  constructor(payloadBytesMax = REPLY_BYTES_MAX) {
+    this.#payloadBytesMax = payloadBytesMax
+  }
+
+  /** All frames that are whole with these bytes. A length beyond the limit throws RangeError: the other side is none of ours. */
   push(bytes: Buffer): Frame[] {
     this.#parts.push(bytes)
     this.#size += bytes.length
@@ -46,7 +51,7 @@ export class FrameReader {
       const head = this.#peek()
       if (head === undefined) return frames
       const length = head.readUInt32LE(0)
-      if (length > REPLY_BYTES_MAX) throw new RangeError(`a frame of ${length} bytes`)
+      if (length > this.#payloadBytesMax) throw new RangeError(`a frame of ${length} bytes`)
       if (this.#size < HEAD_BYTES + length) return frames
       const whole = this.#take(HEAD_BYTES + length)
       frames.push({ type: whole.readUInt8(4), payload: whole.subarray(HEAD_BYTES) })

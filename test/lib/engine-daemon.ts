@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert'
 import { finish, type Result } from './berth.ts'
 import { busyboxRoot } from './busybox.ts'
 import { eventually } from './eventually.ts'
+import { frontOfFile } from './front.ts'
 import { cgroupRoot, PURE_CGROUP_VIEW } from './needs.ts'
 import { processesOf, testDirectory } from './traces.ts'
 
@@ -37,6 +38,7 @@ export class EngineDaemon {
     } catch (error) {
       throw new Error(readFileSync(join(this.directory, 'log'), 'utf8'), { cause: error })
     }
+    frontOfFile(['nsenter', '--target', String(this.#daemon.pid), '--mount', '--'])
   }
 
   /** A client, in the daemon's mount namespace. */

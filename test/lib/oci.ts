@@ -14,11 +14,17 @@ import { exampleSpec } from '../../src/oci/spec.ts'
 import type { Spec } from '../../src/spec/runtime.ts'
 import { finish, type Result } from './berth.ts'
 import { busyboxRoot } from './busybox.ts'
+import { type Front, frontMode, frontOfFile } from './front.ts'
 import { REPOSITORY } from './images.ts'
 import { cgroupRoot } from './needs.ts'
 import { processesOf, testDirectory, traces } from './traces.ts'
 
-export const OCI_PROGRAM = join(REPOSITORY, 'bin/berth-oci.cjs')
+const OCI_PROGRAM = join(REPOSITORY, 'bin/berth-oci.cjs')
+
+/** A program with the command line of berth-oci. */
+export function ociProgram(): string {
+  return frontOfFile()?.program ?? OCI_PROGRAM
+}
 
 /** Changes of the example configuration. */
 export type Patch = (spec: Spec & { process: object; linux: object }) => void
@@ -29,7 +35,11 @@ export class Oci {
   readonly root = join(this.directory, 'state')
   readonly #group = `/berth-oci-test-${process.pid}`
   /** Begins every command line. */
-  readonly command = [process.execPath, OCI_PROGRAM, '--root', this.root] as const
+  readonly command = [
+    frontOfFile() ? '/usr/bin/env' : process.execPath,
+    ociProgram(),
+    ...['--root', this.root],
+  ] as const
 
   /** Where a container's cgroup is, on the host. */
   cgroup(id: string): string {
@@ -120,6 +130,7 @@ export class Oci {
 
 /** One for all claims of a file; its last claim is `test('nothing is left behind', nothingIsLeft)`. */
 export function ociOfFile(): { oci: Oci; nothingIsLeft: () => Promise<void> } {
+  const front = frontOfFile([])
   const oci = new Oci()
   const clean = traces({ roots: [oci.directory] })
   return {
@@ -127,10 +138,23 @@ export function ociOfFile(): { oci: Oci; nothingIsLeft: () => Promise<void> } {
     nothingIsLeft: async () => {
       try {
         await oci.destroy()
+        if (front) await endFront(front)
         await clean()
       } finally {
         oci.erase()
       }
     },
   }
+}
+
+/** These are done by a daemon; the others (docs/native.md) are left to Node. */
+const DONE_BY_DAEMON = /\b(create|run|start|state|kill|delete|exec|list|pause|resume|update) /
+
+/** Fails where Node has done what the daemon should have; `apart` containers are those that an engine makes in a mount namespace of their own. */
+export async function endFront(front: Front, { apart = 0 } = {}): Promise<void> {
+  const left = front.leftToNode().filter((line) => DONE_BY_DAEMON.test(`${line} `))
+  await front.destroy()
+  if (frontMode() === 'alone') return
+  const ids = new Set(left.map((line) => line.split(' ').at(-1)))
+  assert.ok(ids.size <= apart, `left to Node: ${left.join('\n')}`)
 }

@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { finish, type Result } from './berth.ts'
 import { busyboxRoot } from './busybox.ts'
+import { frontMode, frontOfFile } from './front.ts'
 import { lacks, PURE_CGROUP_VIEW } from './needs.ts'
-import { OCI_PROGRAM } from './oci.ts'
+import { endFront, ociProgram } from './oci.ts'
 import { processesOf, testDirectory } from './traces.ts'
 
 /** Its whole name: a short one is looked up in places that a read-only machine has not. */
@@ -34,7 +35,7 @@ events_logger = "none"
 runtime = "berth-oci"
 runtime_supports_json = ["berth-oci"]
 [engine.runtimes]
-berth-oci = ["${OCI_PROGRAM}"]
+berth-oci = ["${ociProgram()}"]
 `,
     )
     writeFileSync(
@@ -55,9 +56,10 @@ berth-oci = ["${OCI_PROGRAM}"]
   }
 
   run(args: readonly string[], before = ''): Promise<Result> {
+    const [program = '', ...view] = this.#view()
     const child = spawn(
-      'unshare',
-      ['--mount', 'sh', '-c', `${PURE_CGROUP_VIEW}${before}exec podman "$@"`, 'sh', ...args],
+      program,
+      [...view, 'sh', '-c', `${before}exec podman "$@"`, 'sh', ...args],
       {
         env: {
           ...process.env,
@@ -71,6 +73,13 @@ berth-oci = ["${OCI_PROGRAM}"]
     return finish(child, `podman ${args.join(' ')}`)
   }
 
+  /** A mount namespace with a pure cgroup v2: with a daemon behind berth-oci, that of the daemon. */
+  #view(): string[] {
+    const view = ['unshare', '--mount', 'sh', '-c', `${PURE_CGROUP_VIEW}exec "$@"`, 'sh']
+    if (frontMode() !== 'daemon') return view
+    return ['nsenter', '--target', String(frontOfFile(view)?.pid), '--mount', '--']
+  }
+
   async ok(args: readonly string[], before = ''): Promise<string> {
     const { code, stdout, stderr } = await this.run(args, before)
     assert.is(code, 0, `podman ${args.join(' ')}: exit code ${code}\n${stderr}${stdout}`)
@@ -81,6 +90,9 @@ berth-oci = ["${OCI_PROGRAM}"]
     await this.run(['pod', 'rm', '--all', '--force'])
     await this.run(['rm', '--all', '--force', '--time', '0'])
     await this.run(['system', 'reset', '--force'])
+    const front = frontOfFile()
+    // podman calls the runtime in a mount namespace of its own for --uidmap.
+    if (front) await endFront(front, { apart: 1 })
     for (const pid of processesOf([this.directory])) process.kill(pid, 'SIGKILL')
     if (existsSync(this.directory)) rmSync(this.directory, { recursive: true, force: true })
   }

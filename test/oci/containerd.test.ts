@@ -5,8 +5,9 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { EngineDaemon } from '../lib/engine-daemon.ts'
 import { eventually } from '../lib/eventually.ts'
+import { frontOfFile } from '../lib/front.ts'
 import { needs } from '../lib/needs.ts'
-import { OCI_PROGRAM } from '../lib/oci.ts'
+import { endFront, ociProgram } from '../lib/oci.ts'
 
 needs('root', 'cgroup2', 'program:busybox', 'program:containerd', 'program:ctr')
 
@@ -15,7 +16,7 @@ const NAMESPACE = `berth-test-${process.pid}`
 const daemon = new EngineDaemon()
 const at = (name: string) => join(daemon.directory, name)
 const ctr = ['ctr', '--address', at('socket'), '--namespace', NAMESPACE]
-const runtime = ['--runc-binary', OCI_PROGRAM, '--fifo-dir', at('fifo')]
+const runtime = ['--runc-binary', ociProgram(), '--fifo-dir', at('fifo')]
 const run = (...args: string[]) => daemon.run([...ctr, 'run', ...runtime, '--rootfs', ...args])
 const task = (...args: string[]) => daemon.run([...ctr, 'task', ...args])
 
@@ -72,5 +73,9 @@ test('exec, pause, resume, metrics, processes, kill and delete of a task', async
   assert.is(await daemon.ok([...ctr, 'container', 'list', '--quiet']), '')
 })
 
-test('nothing is left behind', () => daemon.destroy([NAMESPACE]))
+test('nothing is left behind', async () => {
+  const front = frontOfFile()
+  if (front) await endFront(front)
+  await daemon.destroy([NAMESPACE])
+})
 test.run()

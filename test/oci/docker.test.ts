@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { EngineDaemon } from '../lib/engine-daemon.ts'
+import { frontOfFile } from '../lib/front.ts'
 import { needs } from '../lib/needs.ts'
-import { OCI_PROGRAM } from '../lib/oci.ts'
+import { endFront, ociProgram } from '../lib/oci.ts'
 
 needs('root', 'cgroup2', 'overlay', 'program:busybox', 'program:dockerd', 'file:/usr/bin/docker')
 
@@ -28,7 +29,7 @@ test('the daemon starts, with an image', async () => {
       iptables: false,
       ip6tables: false,
       bridge: 'none',
-      runtimes: { 'berth-oci': { path: OCI_PROGRAM } },
+      runtimes: { 'berth-oci': { path: ociProgram() } },
       'default-runtime': 'berth-oci',
       'cgroup-parent': `/${GROUP}`,
       'exec-opts': ['native.cgroupdriver=cgroupfs'],
@@ -93,5 +94,9 @@ test("shared namespaces, privileges, read-only roots, docker's own filter", asyn
   assert.match(readonly.stdout, /CapEff:\t0{16}\nSeccomp:\t2/)
 })
 
-test('nothing is left behind', () => daemon.destroy([GROUP]))
+test('nothing is left behind', async () => {
+  const front = frontOfFile()
+  if (front) await endFront(front)
+  await daemon.destroy([GROUP])
+})
 test.run()

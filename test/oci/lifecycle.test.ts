@@ -6,7 +6,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
-import { OCI_PROGRAM, ociOfFile } from '../lib/oci.ts'
+import { ociOfFile } from '../lib/oci.ts'
 
 needs('root', 'cgroup2', 'program:busybox', 'program:python3')
 
@@ -149,11 +149,8 @@ test('exec runs beside the program, with its own settings', async () => {
   const out = join(bundle, 'detached')
   execFileSync('sh', [
     '-c',
-    `"$0" "$1" --root "$2" exec --detach --pid-file "$3" exec sleep 500 >"${out}" 2>&1`,
-    process.execPath,
-    OCI_PROGRAM,
-    oci.root,
-    pidFile,
+    `"$0" "$@" exec --detach --pid-file "${pidFile}" exec sleep 500 >"${out}" 2>&1`,
+    ...oci.command,
   ])
   const pid = Number(readFileSync(pidFile, 'utf8'))
   assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /sleep.500/s)

@@ -1,0 +1,93 @@
+// berth-front: what a person or an engine calls as `berth` or `berth-oci`. Hands the command line to a daemon where one runs, for Node takes longer to
+// start than most commands to do; executes Node otherwise. What comes of it is the same. See docs/native.md, "The front".
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "call.h"
+
+namespace berth {
+namespace {
+
+constexpr size_t kPathBytes = 4096;
+constexpr char kSocketName[] = "front.sock";
+constexpr char kDefaultState[] = "/run/berth";
+
+// The package: this program is build/Release/berth-front in it.
+bool FindPackage(char (&directory)[kPathBytes]) {
+  const ssize_t size = ::readlink("/proc/self/exe", directory, sizeof(directory) - 1);
+  if (size <= 0) return false;
+  directory[size] = '\0';
+  for (int i = 0; i < 3; i++) {
+    char* slash = ::strrchr(directory, '/');
+    if (!slash) return false;
+    *slash = '\0';
+  }
+  return true;
+}
+
+constexpr const char* kBuildFiles[] = {"build/Release/berth-front", "build/Release/berth-launch", "dist/src/bundle/front.cjs"};
+
+// What a daemon compares with its own: another build may do things in another way.
+bool DescribeBuild(const char* package, char (&build)[256]) {
+  size_t at = 0;
+  for (const char* file : kBuildFiles) {
+    char path[kPathBytes + 64];
+    struct stat status = {};
+    ::snprintf(path, sizeof(path), "%s/%s", package, file);
+    if (::stat(path, &status) != 0) return false;
+    at += static_cast<size_t>(::snprintf(build + at, sizeof(build) - at, "%llu:%lld:%lld.%09ld ", static_cast<unsigned long long>(status.st_ino),
+                                         static_cast<long long>(status.st_size), static_cast<long long>(status.st_mtim.tv_sec),
+                                         status.st_mtim.tv_nsec));
+    if (at >= sizeof(build)) return false;
+  }
+  return true;
+}
+
+// Numbers 0 to 2 are then nobody else's, as in Node.
+void OpenStdio() {
+  int fd;
+  do fd = ::open("/dev/null", O_RDWR);
+  while (fd >= 0 && fd <= 2);
+  if (fd > 2) ::close(fd);
+}
+
+int RunNode(const char* package, const char* program, int argc, char** argv) {
+  char script[kPathBytes + 64];
+  ::snprintf(script, sizeof(script), "%s/bin/%s.cjs", package, program);
+  auto** words = static_cast<char**>(::calloc(static_cast<size_t>(argc) + 2, sizeof(char*)));
+  if (!words) return 1;
+  words[0] = const_cast<char*>("node");
+  words[1] = script;
+  for (int i = 1; i < argc; i++) words[i + 1] = argv[i];
+  ::execvp("node", words);
+  ::dprintf(2, "%s: cannot execute node: %s\n", program, ::strerrordesc_np(errno));
+  return errno == ENOENT ? 127 : 126;
+}
+
+int Main(int argc, char** argv) {
+  OpenStdio();
+  const char* slash = argc > 0 ? ::strrchr(argv[0], '/') : nullptr;
+  const char* name = slash ? slash + 1 : argc > 0 ? argv[0] : "berth";
+  const char* program = ::strcmp(name, "berth-oci") == 0 ? "berth-oci" : "berth";
+  char package[kPathBytes];
+  if (!FindPackage(package)) return ::dprintf(2, "%s: cannot find its own program\n", program), 1;
+  char build[256];
+  char socket[kPathBytes];
+  const char* state = ::getenv("BERTH_STATE");
+  ::snprintf(socket, sizeof(socket), "%s/%s", state && *state ? state : kDefaultState, kSocketName);
+  if (::geteuid() == 0 && DescribeBuild(package, build)) {
+    const int code = CallDaemon({program, socket, build, argc, argv});
+    if (code >= 0) return code;
+  }
+  return RunNode(package, program, argc, argv);
+}
+
+}  // namespace
+}  // namespace berth
+
+int main(int argc, char** argv) { return berth::Main(argc, argv); }

@@ -1,0 +1,144 @@
+import { Socket } from 'node:net'
+import { resolve } from 'node:path'
+import { getSystemErrorName } from 'node:util'
+import { Fault } from '../base/fault.ts'
+import type { ExitStatus } from '../kernel/binding.ts'
+import {
+  type Caller,
+  CallerGone,
+  type Child,
+  type ChildOptions,
+  NotHere,
+  type PipeReader,
+} from '../kernel/caller.ts'
+import { Fd } from '../kernel/fd.ts'
+import type { FrontConnection } from './connection.ts'
+import { type Call, type FrameName, joinTexts, uint32 } from './protocol.ts'
+
+const SIGNAL_BASE = 128
+/** Where these lead is another place for each process. */
+const OWN_PLACES = /^\/(?:proc\/(?:self|thread-self)|dev\/(?:fd|stdin|stdout|stderr|tty))(?:\/|$)/
+
+/** The process at the other end of a connection, for which a command is done here. */
+export class RemoteCaller implements Caller {
+  readonly isSelf = false
+  readonly pid: number
+  readonly umask: number
+  readonly #connection: FrontConnection
+  readonly #directory: string
+  readonly #children: ((code: number, errno?: number) => void)[] = []
+  readonly #listeners = new Set<(signal: number) => void>()
+  readonly #mourners = new Set<() => void>()
+  #isGone = false
+
+  constructor(connection: FrontConnection, pid: number, { directory, umask }: Call) {
+    this.#connection = connection
+    this.pid = pid
+    this.umask = umask
+    this.#directory = directory
+    void connection.gone.then(() => this.#mourn())
+  }
+
+  /** A frame of the caller's while the command is done. */
+  take(name: FrameName | undefined, payload: Buffer): void {
+    if (name === 'signal' && payload.length === 4) {
+      for (const tell of this.#listeners) tell(payload.readUInt32LE(0))
+    } else if (name === 'ended' && payload.length === 12) {
+      const [child, code, errno] = [0, 4, 8].map((at) => payload.readUInt32LE(at))
+      this.#children[child ?? 0]?.(code ?? 1, errno)
+    } else {
+      this.#connection.close()
+    }
+  }
+
+  resolve(path: string): string {
+    const absolute = resolve(this.#directory, path)
+    if (OWN_PLACES.test(absolute)) throw new NotHere()
+    return absolute
+  }
+
+  write(fd: 1 | 2, text: string): void {
+    this.#connection.send('write', Buffer.concat([Buffer.of(fd), Buffer.from(text)]))
+  }
+
+  spawn({ file, args, env, fds, directory = '', group = false }: ChildOptions): Child {
+    const passed: number[] = []
+    const places = fds.map((fd) =>
+      fd instanceof Fd ? `p${passed.push(fd.number) - 1}` : `c${fd.caller}`,
+    )
+    const head = [file, places.join(','), directory, group ? '1' : '0', String(args.length)]
+    const texts = [...head, ...args, ...env]
+    if (!this.#connection.sendWith('spawn', joinTexts(texts), passed)) {
+      if (this.#connection.isGone) throw new CallerGone()
+      throw new Fault('UNAVAILABLE', 'the caller does not read what is said to it')
+    }
+    const number = this.#children.length
+    const status = new Promise<ExitStatus>((resolve, reject) => {
+      this.#children.push((code, errno = 0) => {
+        if (errno === 0) resolve(statusOf(code))
+        else reject(Object.assign(new Error('exec'), { code: getSystemErrorName(-errno) }))
+      })
+      if (this.#isGone) resolve(statusOf(1))
+    })
+    return { status, kill: () => this.#connection.send('kill', uint32(number)) }
+  }
+
+  reader(pipe: Fd): PipeReader {
+    return new StreamReader(pipe, this)
+  }
+
+  onSignal(tell: (signal: number) => void): () => void {
+    if (this.#listeners.size === 0) this.#connection.send('listen', Buffer.of(1))
+    this.#listeners.add(tell)
+    return () => {
+      this.#listeners.delete(tell)
+      if (this.#listeners.size === 0) this.#connection.send('listen', Buffer.of(0))
+    }
+  }
+
+  onGone(act: () => void): () => void {
+    if (this.#isGone) act()
+    else this.#mourners.add(act)
+    return () => this.#mourners.delete(act)
+  }
+
+  #mourn(): void {
+    this.#isGone = true
+    for (const act of this.#mourners) act()
+    for (const tell of this.#children) tell(1)
+  }
+}
+
+function statusOf(code: number): ExitStatus {
+  return { code, signal: code > SIGNAL_BASE ? code - SIGNAL_BASE : 0 }
+}
+
+/** A pipe for whose next bytes no thread waits: as many may be open as there are callers. */
+class StreamReader implements PipeReader {
+  readonly #stream: Socket
+  readonly #chunks: AsyncIterator<Buffer>
+  readonly #gone: Promise<never>
+  readonly #notGone: () => void
+
+  constructor(pipe: Fd, caller: Caller) {
+    this.#stream = new Socket({ fd: pipe.release(), readable: true, writable: false })
+    this.#chunks = this.#stream[Symbol.asyncIterator]()
+    let leave = (): void => {}
+    this.#gone = new Promise((_, reject) => {
+      leave = () => reject(new CallerGone())
+    })
+    // Nobody may be reading just then.
+    this.#gone.catch(() => {})
+    this.#notGone = caller.onGone(leave)
+  }
+
+  async read(): Promise<Buffer> {
+    const { value, done } = await Promise.race([this.#chunks.next(), this.#gone])
+    return done ? Buffer.alloc(0) : value
+  }
+
+  close(): void {
+    this.#notGone()
+    this.#stream.destroy()
+  }
+}
