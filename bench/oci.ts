@@ -66,10 +66,7 @@ function makeBundle(directory: string): string {
 /** A daemon on directories of its own, once it does command lines. */
 async function startDaemon(directory: string): Promise<ChildProcess> {
   const config = join(directory, 'config.toml')
-  writeFileSync(
-    config,
-    '[log]\nlevel = "error"\n[stream]\naddress = "127.0.0.1"\nport = 0\n',
-  )
+  writeFileSync(config, '[log]\nlevel = "error"\n[stream]\naddress = "127.0.0.1"\nport = 0\n')
   const args = [
     ...['--root', join(directory, 'root'), '--state', join(directory, 'state'), 'serve'],
     ...['--config', config, '--socket', join(directory, 'cri.sock')],

@@ -38,6 +38,8 @@ export async function serve(
   options: Omit<LoadOptions, 'state'>,
   output: Writable & { readonly fd: number },
 ): Promise<void> {
+  // As daemon(7) has it: what commands of others write here has the mode that they would give it, and no stricter one.
+  process.umask(0o022)
   // Before anything is started: plugins and monitors must not speak for the daemon.
   const notify = takeNotifyEnvironment(process.env, process.pid)
   const signals = new Signals()
