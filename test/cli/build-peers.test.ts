@@ -9,6 +9,7 @@ import { writeBusybox } from '../lib/busybox.ts'
 import { dockerRegistry } from '../lib/docker-registry.ts'
 import { documentsOf } from '../lib/layout-of.ts'
 import { needs } from '../lib/needs.ts'
+import { Podman } from '../lib/podman.ts'
 import { treeLines } from '../lib/tree.ts'
 
 needs(
@@ -19,6 +20,8 @@ needs(
   'program:buildah',
   'program:skopeo',
   'program:umoci',
+  'program:podman',
+  'program:conmon',
   'program:docker-registry',
 )
 
@@ -99,44 +102,80 @@ test('one Dockerfile, built by both: the same configuration and the same tree', 
   assert.equal(unpacked(here('ours'), 'u-ours'), unpacked(here('theirs'), 'u-theirs'))
 })
 
-test('both go berth, registry, skopeo, archive and back to berth with their digests and trees', async () => {
+const LINE_TIME = / \d{18,19} /
+const imageId = async (name: string): Promise<string> => {
+  const [found] = JSON.parse(await berth.ok(['image', 'inspect', name])) as {
+    image: { id: string }
+  }[]
+  return found?.image.id ?? ''
+}
+
+/** What berth gives away of an image that it holds: the tree that umoci unpacks. */
+async function savedTree(name: string, copy: string): Promise<string[]> {
+  const layout = here(`${copy}-saved`)
+  await berth.ok(['save', '-q', '--format', 'oci-dir', '-o', layout, name], slow)
+  return unpacked(layout, copy)
+}
+
+test('both go berth, registry, skopeo or podman, archive and back to berth with their digests and trees; podman runs them', async () => {
   mkdirSync(here('registry'), { recursive: true })
   const registry = await dockerRegistry(here('registry'), 'round')
+  const podman = new Podman()
   try {
-    mkdirSync(here(`certs.d/${registry.host}`), { recursive: true })
     await berth.ok(['load', '-q', '-i', here('theirs'), '--name', 'localhost/theirs:1'], slow)
     for (const [name, tree] of [
       ['localhost/app:1', 'u-ours'],
       ['localhost/theirs:1', 'u-theirs'],
     ] as const) {
       const there = `${registry.host}/${tree}:1`
-      await berth.ok(['push', '-q', name, there], slow)
-      const archive = `oci-archive:${here(`${tree}.tar`)}:${tree}`
+      const id = await imageId(name)
+      const lines = treeLines(join(here(tree), 'rootfs')).map((line) =>
+        line.replace(LINE_TIME, ' '),
+      )
+      const pushed = await berth.ok(['push', '-q', name, there], slow)
+      const inspect = ['inspect', '--tls-verify=false', '--format', '{{.Digest}}']
+      const digest = execFileSync('skopeo', [...inspect, `docker://${there}`], { encoding: 'utf8' })
+      assert.is(pushed, `${there}@${digest.trim()}`)
+      const archive = here(`${tree}.tar`)
       const how = ['copy', '-q', '--src-tls-verify=false', '--preserve-digests']
-      execFileSync('skopeo', [...how, `docker://${there}`, archive])
-      const id = async (image: string) =>
-        (
-          JSON.parse(await berth.ok(['image', 'inspect', image])) as { Id?: string; id?: string }[]
-        )[0]
-      const before = await id(name)
-      await berth.ok(['rmi', '-f', name, there].slice(0, 3), slow)
-      await berth.ok(
-        ['load', '-q', '-i', here(`${tree}.tar`), '--name', `localhost/${tree}:back`],
-        slow,
-      )
-      const after = await id(`localhost/${tree}:back`)
-      assert.equal(after?.Id ?? after?.id, before?.Id ?? before?.id)
-      const to = here(`${tree}-again`)
-      await berth.ok(
-        ['save', '-q', '--format', 'oci-dir', '-o', to, `localhost/${tree}:back`],
-        slow,
-      )
-      assert.equal(
-        unpacked(to, `${tree}-2`),
-        treeLines(join(here(tree), 'rootfs')).map((line) => line.replace(/ \d{18,19} /, ' ')),
-      )
+      execFileSync('skopeo', [...how, `docker://${there}`, `oci-archive:${archive}:${tree}`])
+
+      // podman, from the registry; it keeps layers unpacked and compresses them anew, which leaves the id what it is.
+      const accept = ['--signature-policy', join(podman.directory, 'policy.json')]
+      const pull = ['pull', '-q', '--tls-verify=false', ...accept, there]
+      assert.is(`sha256:${(await podman.ok(pull)).trim()}`, id)
+      assert.is(await podman.ok(['run', '--rm', '--user', '0', there]), 'hello me')
+      await podman.ok(['save', '-q', '--format', 'oci-archive', '-o', here(`${tree}-p.tar`), there])
+      await podman.ok(['rmi', there])
+      // And what berth saves, in both formats.
+      for (const format of ['docker-archive', 'oci-archive']) {
+        const saved = here(`${tree}.${format}`)
+        await berth.ok(['save', '-q', '--format', format, '-o', saved, name], slow)
+        await podman.ok(['load', '-q', ...accept, '-i', saved])
+        assert.is(await podman.ok(['run', '--rm', '--user', '0', name]), 'hello me')
+        await podman.ok(['rmi', name])
+      }
+
+      await berth.ok(['rmi', '-f', name], slow)
+      for (const [from, to] of [
+        [archive, 'skopeo'],
+        [here(`${tree}-p.tar`), 'podman'],
+      ] as const) {
+        const back = `localhost/${tree}-${to}:back`
+        await berth.ok(['load', '-q', '-i', from, '--name', back], slow)
+        assert.is(await imageId(back), id)
+        assert.equal(await savedTree(back, `${tree}-${to}`), lines)
+        // Not of an image that is still here: what comes next brings its layers itself.
+        await berth.ok(['rmi', '-f', back], slow)
+      }
+      // From the registry again: the digest is the one that was pushed.
+      const [fetched] = JSON.parse(
+        await berth.ok(['pull', '-q', '--format', 'json', there], slow).then((one) => `[${one}]`),
+      ) as { id: string; digest: string }[]
+      assert.equal([fetched?.id, fetched?.digest], [id, digest.trim()])
     }
   } finally {
+    await podman.destroy()
     await registry.stop()
   }
 })
