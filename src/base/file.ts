@@ -17,19 +17,29 @@ import { Fault, isErrno } from './fault.ts'
 /** The part of a temporary name that garbage collection looks for. */
 export const TEMPORARY = '.tmp-'
 
+const prepared = (path: string): string => `${path}${TEMPORARY}prepared`
+
+/** Makes the file that a writeFileAtomic with `prepared` will fill: to write is then less work. */
+export function prepareFile(path: string): void {
+  closeSync(openSync(prepared(path), 'wx', 0o600))
+}
+
 /**
  * Writes a file so that a reader, now or after `kill -9`, sees the old content or the new one and never a part.
- * With `durable` it is also on the disk when this returns, file and name.
+ * With `durable` it is also on the disk when this returns, file and name. With `prepared` nobody else may be writing it: what prepareFile has made is taken,
+ * where it is there.
  */
 export function writeFileAtomic(
   path: string,
   content: string | Uint8Array,
-  options: { mode?: number; durable?: boolean } = {},
+  options: { mode?: number; durable?: boolean; prepared?: boolean } = {},
 ): void {
-  const temporary = `${path}${TEMPORARY}${randomBytes(6).toString('hex')}`
+  const temporary = options.prepared
+    ? prepared(path)
+    : `${path}${TEMPORARY}${randomBytes(6).toString('hex')}`
   const bytes = typeof content === 'string' ? Buffer.from(content) : content
   try {
-    const fd = openSync(temporary, 'wx', options.mode ?? 0o600)
+    const fd = openSync(temporary, options.prepared ? 'w' : 'wx', options.mode ?? 0o600)
     try {
       for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done)
       if (options.durable) fsyncSync(fd)

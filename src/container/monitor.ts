@@ -259,6 +259,15 @@ export class Monitor {
     )
   }
 
+  /** Whether a request would be heard at once: nothing that was asked before is under way. */
+  get isIdle(): boolean {
+    return this.#pending.length === 0
+  }
+
+  get isLost(): boolean {
+    return this.#lost !== undefined
+  }
+
   /** Makes a container's first process from a plan file; it waits before its program. After a failure nothing is left. */
   async create(planPath: string): Promise<{ pid: number }> {
     const reply = await this.#request('create', 'create the container', (m) =>

@@ -1,4 +1,4 @@
-import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
@@ -23,6 +23,7 @@ import { containerMounts } from './mounts.ts'
 import { containerName, invalid, isSame } from './names.ts'
 import { containerNamespaces } from './namespaces.ts'
 import type { HandlerSettings, Node } from './node.ts'
+import { makeContainerDirectories } from './prepared.ts'
 import { storedConfig } from './process.ts'
 import { checkedResources } from './resources.ts'
 import { stopSignal } from './signals.ts'
@@ -84,7 +85,10 @@ async function makeOfImage(
   image: UsableImage,
 ): Promise<string> {
   const { at, engine } = node
-  const id = newId()
+  await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))
+  const id = pod.preparedContainer ?? newId()
+  pod.preparedContainer = undefined
+  undo.push('the container', () => removeTree(at.container(pod.id, id)))
   const shown = shownNames(engine, image.id, config.image?.userSpecifiedImage ?? '')
   const absolute = image.lower.map((path) => join(engine.root, path))
   const imageConfig = image.config.config
@@ -152,10 +156,8 @@ async function makeOfImage(
   }
   await judgeProcess(spec, { id, root: { kind: 'directory', path: '/' }, programs: at.programs })
 
-  await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))
-  mkdirSync(at.container(pod.id, id), { mode: 0o700 })
-  undo.push('the container', () => removeTree(at.container(pod.id, id)))
-  makeUpper(at.upper(pod.id, id), at.work(pod.id, id), absolute, pod)
+  makeContainerDirectories(at, pod.id, id)
+  ownUpper(at.upper(pod.id, id), absolute, pod)
   for (const { target, path } of volumes) {
     mkdirSync(path, { mode: 0o755 })
     await copyFromImage(path, target, absolute)
@@ -176,11 +178,10 @@ async function makeOfImage(
     sharedMemory,
     imageMounts,
   }
-  // Nobody reads it before the record is there.
-  writeFileSync(at.config(pod.id, id), JSON.stringify(spec), { mode: 0o600 })
+  writeFileAtomic(at.config(pod.id, id), JSON.stringify(spec), { prepared: true })
   // A pod that stopped meanwhile takes no more containers: nobody would stop this one.
   mustBeReady(pod)
-  writeFileAtomic(at.record(pod.id, id), JSON.stringify(record))
+  writeFileAtomic(at.record(pod.id, id), JSON.stringify(record), { prepared: true })
   undo.keep()
   const container = new Container(pod, record, CREATED)
   container.spec = spec
@@ -200,10 +201,8 @@ function userIn(lower: readonly string[], config: StoredConfig, imageUser: strin
   return containerUser(context, imageUser, accountFiles(lower))
 }
 
-/** The directories that take what the container changes; the root directory's attributes are the image's. */
-function makeUpper(upper: string, work: string, lower: readonly string[], pod: Pod): void {
-  mkdirSync(upper)
-  mkdirSync(work)
+/** The directory that takes what the container changes: its attributes are those of the image's root. */
+function ownUpper(upper: string, lower: readonly string[], pod: Pod): void {
   prepareUpper({ lower }, upper)
   const uid = pod.record.mappings?.uidMappings[0]?.hostID
   const gid = pod.record.mappings?.gidMappings[0]?.hostID

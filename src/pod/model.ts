@@ -16,6 +16,8 @@ export class Pod {
   addresses: readonly string[] = []
   /** A stop was asked for: no container starts any more. */
   stopped = false
+  /** The id of its next container, whose directories are there already. */
+  preparedContainer: string | undefined
   /** Files of removed containers that are on their way out. */
   readonly removals = new Set<Promise<void>>()
   /**

@@ -8,86 +8,120 @@ import {
   startMonitor,
 } from '../container/monitor.ts'
 import { newId } from '../engine/record.ts'
+import type { Roots } from '../engine/types.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
-import type { PodPaths } from './paths.ts'
+import { type PodPaths, podPaths } from './paths.ts'
+import { makePodDirectories, prepareFiles } from './prepared.ts'
 
-/** After a pod has taken the spare one: by then its own start is over, which another monitor's would slow down. */
+/** After a pod has taken a spare one: by then its own start is over, which another monitor's would slow down. */
 const SPARE_AFTER_MS = 15
+/** Monitors that wait at most, after so many pods have come at once. Each takes some 200 KiB. */
+const SPARES_MAX = 10
+/** Without a pod for so long, one waits again. */
+const QUIET_MS = 60_000
 
 interface Spare {
   readonly id: string
-  readonly directory: string
   readonly monitor: Monitor
+  /** The pod's first container will be this one: its files are made, too. */
+  readonly container: string
+}
+
+/** What a pod begins with. */
+export interface Taken {
+  /** With it comes the directory of its state, which the caller removes. Rejects as startMonitor does. */
+  readonly monitor: Promise<Monitor>
+  /** The id of a container whose directories are there already. */
+  readonly container: string | undefined
 }
 
 /**
- * Starts the monitors of pods. The program is opened once, since a mount costs about as much as the start, and one monitor waits for the next pod. A spare holds
- * nothing but its connection: with the daemon it ends by itself.
+ * Starts the monitors of pods. The program is opened once, since a mount costs about as much as the start, and a monitor waits for the next pod, with what that
+ * needs on the disk; more of them where pods came faster than that. A spare holds nothing but its connection: with the daemon it ends by itself.
  */
 export class Monitors {
   readonly #at: PodPaths
+  /** Files of pods that are not there yet. */
+  readonly #files: PodPaths
   readonly #warn: (text: string) => void
   #program: Fd | undefined
-  #spare: Spare | undefined
+  readonly #spares: Spare[] = []
   #preparing: Promise<void> | undefined
-  #keepsSpare = false
+  /** How many wait; 0 while the daemon starts and ends. */
+  #wanted = 0
   #timer: NodeJS.Timeout | undefined
+  #quiet: NodeJS.Timeout | undefined
   /** That none could be started is told once. */
   #hasFailed = false
 
-  constructor(at: PodPaths, warn: (text: string) => void) {
-    this.#at = at
+  constructor(roots: Roots, warn: (text: string) => void) {
+    this.#at = podPaths(roots)
+    this.#files = podPaths({ ...roots, root: this.#at.spareRoot })
     this.#warn = warn
   }
 
-  /** Of a pod that is about to take() its monitor: that of the one that waits, where one does. */
+  /** Of a pod that is about to take() its monitor: that of one that waits, where one does. */
   nextId(): string {
-    return this.#spare?.id ?? newId()
+    return this.#spares[0]?.id ?? newId()
   }
 
-  /** Whether the one that waits has this id. */
+  /** Whether the one that comes next has this id. */
   isSpare(id: string): boolean {
-    return this.#spare?.id === id
+    return this.#spares[0]?.id === id
   }
 
-  /** A pod's monitor, and with it the directory of its state, which the caller removes. Rejects as startMonitor does. */
-  take(id: string): Promise<Monitor> {
+  /** Makes the directories of a pod, on the disk and of its monitor's state, where none waits with them. */
+  take(id: string): Taken {
     const directory = this.#at.monitor(id)
-    const spare = this.#spare
+    const spare = this.isSpare(id) ? this.#spares[0] : undefined
+    // It has come before another one could wait.
+    const isBurst = this.#timer !== undefined || this.#preparing !== undefined
+    if (!spare && isBurst && this.#wanted > 0) this.#wanted = Math.min(this.#wanted + 1, SPARES_MAX)
     this.#prepareSoon()
-    if (spare?.id === id) {
-      if (isMonitorAlive(spare.directory)) {
-        renameSync(spare.directory, directory)
-        this.#spare = undefined
-        return Promise.resolve(spare.monitor)
-      }
-      // Its connection has not told yet; or somebody has removed its directory.
-      this.#forget(spare)
+    if (spare && isMonitorAlive(this.#at.spare(id))) {
+      const container = this.#takeFiles(spare)
+      renameSync(this.#at.spare(id), directory)
+      this.#spares.shift()
+      return { monitor: Promise.resolve(spare.monitor), container }
     }
+    // Its connection has not told yet; or somebody has removed its directory.
+    if (spare) this.#drop(spare)
+    makePodDirectories(this.#at, id)
     mkdirSync(directory, { mode: 0o700 })
-    return this.#start(directory)
+    return { monitor: this.#start(directory), container: undefined }
   }
 
-  /** From now on one monitor waits. */
+  #takeFiles({ id, container }: Spare): string | undefined {
+    try {
+      renameSync(this.#files.pod(id), this.#at.pod(id))
+      return container
+    } catch (error) {
+      // Somebody has tidied up.
+      if (!isErrno(error, 'ENOENT')) throw error
+      makePodDirectories(this.#at, id)
+      return undefined
+    }
+  }
+
+  /** From now on one monitor waits, or more. */
   keepSpare(): void {
-    this.#keepsSpare = true
+    this.#wanted = 1
     this.#prepareSoon()
   }
 
-  /** The spare one ends. */
+  /** Those that wait end. */
   async end(): Promise<void> {
-    this.#keepsSpare = false
+    this.#wanted = 0
     clearTimeout(this.#timer)
+    clearTimeout(this.#quiet)
     await this.#preparing
-    const spare = this.#spare
-    this.#spare = undefined
-    if (spare) await this.#discard(spare)
+    await this.#discardAbove(0)
     this.#program?.close()
     this.#program = undefined
   }
 
-  /** Removes what the spare one of a daemon that was killed has left. */
+  /** Removes what those that waited for a daemon that was killed have left. */
   recover(): void {
     for (const id of this.#left()) {
       const directory = this.#at.spare(id)
@@ -99,6 +133,7 @@ export class Monitors {
       }
       this.#remove(directory)
     }
+    this.#remove(this.#at.spareRoot)
   }
 
   #left(): readonly string[] {
@@ -116,41 +151,62 @@ export class Monitors {
   }
 
   #prepareSoon(): void {
-    if (!this.#keepsSpare) return
+    if (this.#wanted === 0) return
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
+      this.#timer = undefined
       this.#preparing ??= this.#prepare().finally(() => {
         this.#preparing = undefined
       })
     }, SPARE_AFTER_MS).unref()
+    clearTimeout(this.#quiet)
+    this.#quiet = setTimeout(() => {
+      this.#wanted = 1
+      void this.#discardAbove(1)
+    }, QUIET_MS).unref()
   }
 
+  /** Until enough wait, or a pod comes: that goes first. */
   async #prepare(): Promise<void> {
-    if (this.#spare) return
+    while (this.#spares.length < this.#wanted && this.#timer === undefined) {
+      if (!(await this.#prepareOne())) return
+    }
+  }
+
+  /** Whether one more waits. */
+  async #prepareOne(): Promise<boolean> {
     const id = newId()
     const directory = this.#at.spare(id)
     try {
-      // Also the one of all spares: somebody may have removed it.
-      mkdirSync(directory, { recursive: true, mode: 0o700 })
-      const spare = { id, directory, monitor: await this.#start(directory) }
-      this.#spare = spare
+      // Also those of all spares: somebody may have removed them.
+      for (const path of [directory, this.#files.pods])
+        mkdirSync(path, { recursive: true, mode: 0o700 })
+      const spare = { id, monitor: await this.#start(directory), container: newId() }
+      prepareFiles(this.#files, id, spare.container)
+      this.#spares.push(spare)
       this.#hasFailed = false
       void spare.monitor.lost.then(() => {
-        if (this.#spare === spare) this.#forget(spare)
+        if (this.#spares.includes(spare)) this.#drop(spare)
       })
+      return true
     } catch (error) {
-      this.#remove(directory)
+      this.#removeBoth(id)
       // Each pod tries again, and starts its own.
       if (!this.#hasFailed) this.#warn(`no monitor waits for the next pod: ${describe(error)}`)
       this.#hasFailed = true
+      return false
     }
   }
 
   /** It is no pod's any more; where it lives it ends with its connection. */
-  #forget(spare: Spare): void {
-    this.#spare = undefined
+  #drop(spare: Spare): void {
+    this.#spares.splice(this.#spares.indexOf(spare), 1)
     spare.monitor.close()
-    this.#remove(spare.directory)
+    this.#removeBoth(spare.id)
+  }
+
+  #removeBoth(id: string): void {
+    for (const path of [this.#at.spare(id), this.#files.pod(id)]) this.#remove(path)
   }
 
   #remove(directory: string): void {
@@ -161,16 +217,20 @@ export class Monitors {
     }
   }
 
-  async #discard({ id, directory, monitor }: Spare): Promise<void> {
+  async #discardAbove(count: number): Promise<void> {
+    await Promise.all(this.#spares.splice(count).map((spare) => this.#discard(spare)))
+  }
+
+  async #discard({ id, monitor }: Spare): Promise<void> {
     try {
       using known = monitor
       await within(MONITOR_ANSWER_MS, known.quit())
       await within(MONITOR_ANSWER_MS, known.lost)
     } catch (error) {
       if (!(error instanceof Fault)) throw error
-      if (error.code === 'DEADLINE_EXCEEDED') killMonitor(directory, id, this.#warn)
+      if (error.code === 'DEADLINE_EXCEEDED') killMonitor(this.#at.spare(id), id, this.#warn)
       else if (error.code !== 'UNAVAILABLE') this.#warn(`spare monitor ${id}: ${describe(error)}`)
     }
-    this.#remove(directory)
+    this.#removeBoth(id)
   }
 }

@@ -68,7 +68,7 @@ export class Node {
     this.at = podPaths(engine)
     this.settings = settings
     this.networks = networks
-    this.monitors = new Monitors(this.at, engine.warn)
+    this.monitors = new Monitors(engine, engine.warn)
     this.warnOnce = onceEach(engine.warn)
   }
 

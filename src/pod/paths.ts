@@ -18,6 +18,8 @@ export function podPaths({ root, state }: Roots) {
     programs: join(state, 'seccomp'),
     /** Of monitors that wait for a pod; its own directory becomes the pod's. */
     spares: join(state, 'spares'),
+    /** A root for the files of those pods, until each is there. */
+    spareRoot: join(root, 'spares'),
     spare: (id: string) => join(state, 'spares', id),
     pod: (id: string) => join(pods, id),
     podRecord: (id: string) => join(pods, id, 'record.json'),
@@ -27,8 +29,8 @@ export function podPaths({ root, state }: Roots) {
     stopped: (id: string) => join(pods, id, 'stopped'),
     /** What CNI was asked and has answered, a file a pod. */
     networks: join(root, 'pod-networks'),
-    /** Files berth makes for the containers' /etc. */
-    etc: (id: string, file: 'hosts' | 'hostname' | 'resolv.conf') => join(pods, id, file),
+    /** Files berth makes for the containers' /etc: no longer of use than the pod's monitor. */
+    etc: (id: string, file: 'hosts' | 'hostname' | 'resolv.conf') => join(live, id, file),
     containers: (id: string) => join(pods, id, 'containers'),
     container,
     record: (pod: string, id: string) => container(pod, id, 'record.json'),

@@ -98,16 +98,16 @@ async function makePod(
   const pod = new Pod(record)
 
   await using undo = new Undo((what, error) => node.warn(`${what}: ${describe(error)}`))
-  mkdirSync(at.pod(id), { mode: 0o700 })
   undo.push('the pod', () => removeTree(at.pod(id)))
   undo.push('the state directory', () => rmSync(at.monitor(id), { recursive: true, force: true }))
   stage('monitor')
-  const starting = node.monitors.take(id)
+  const { monitor: starting, container } = node.monitors.take(id)
+  pod.preparedContainer = container
   undo.push('the monitor', async () => {
     pod.monitor ??= await starting.catch(() => undefined)
     await endPodMonitor(node, pod)
   })
-  writeFileAtomic(at.making(id), JSON.stringify(record))
+  writeFileAtomic(at.making(id), JSON.stringify(record), { prepared: true })
   undo.push('the cgroup parent', () => removeParent(record))
   const parent = containersParent(record)
   // Also one that is only half made.
@@ -136,7 +136,6 @@ async function makePod(
   undo.push('the namespaces', () => holding.catch(() => {}))
   // A monitor that was there already is asked first.
   await Promise.resolve()
-  mkdirSync(at.containers(id), { mode: 0o700 })
   makeLogDirectory(config)
   const isAlone = !holds(plan, 'network')
   if (isAlone) writeEtc(node, pod)
@@ -159,7 +158,7 @@ async function makePod(
 }
 
 function writeEtc(node: Node, { id, record, addresses }: Pod, result?: NetworkResult): void {
-  const warning = writePodEtc(node.at.pod(id), { ...record, result, addresses })
+  const warning = writePodEtc(node.at.monitor(id), { ...record, result, addresses })
   if (warning !== undefined) node.warn(`pod ${id}: ${warning}`)
 }
 

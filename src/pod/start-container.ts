@@ -98,7 +98,7 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     warnOfHost: node.warnOnce,
     beforeCreate: (cgroup) => {
       const mark: RunMark = { bootId: bootId(), cgroup, startNs: String(nowNs()) }
-      writeFileAtomic(at.run(pod.id, id), JSON.stringify(mark))
+      writeFileAtomic(at.run(pod.id, id), JSON.stringify(mark), { prepared: true })
       container.cgroup = cgroup
     },
   })

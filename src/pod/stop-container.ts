@@ -1,6 +1,6 @@
 import { describe, Fault } from '../base/fault.ts'
 import { killGroup } from '../cgroup/index.ts'
-import { connectMonitor, thawCgroup } from '../container/index.ts'
+import { connectMonitor, type Monitor, thawCgroup } from '../container/index.ts'
 import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
@@ -87,13 +87,21 @@ async function signal(
 ): Promise<void> {
   const { pod, id, cgroup } = container
   try {
-    if (!pod.monitor) throw new Fault('UNAVAILABLE', 'its monitor was given up, or has just died')
+    const known = pod.monitor
+    if (!known) throw new Fault('UNAVAILABLE', 'its monitor was given up, or has just died')
+    const directory = node.at.monitor(pod.id)
+    const send = (monitor: Monitor): Promise<void> =>
+      unlessHung(directory, monitor.signal(id, { signal: number, all, stop: true }))
+    if (known.isIdle) {
+      try {
+        return await send(known)
+      } catch (error) {
+        if (!known.isLost) throw error
+      }
+    }
     // A connection of its own: on the pod's it would wait for whatever is being made there.
-    using monitor = await connectMonitor(node.at.monitor(pod.id))
-    await unlessHung(
-      node.at.monitor(pod.id),
-      monitor.signal(id, { signal: number, all, stop: true }),
-    )
+    using monitor = await connectMonitor(directory)
+    await send(monitor)
   } catch (error) {
     // It ended by itself at this very moment, or its monitor is lost, which ends it too.
     if (!(error instanceof Fault)) throw error

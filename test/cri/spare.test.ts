@@ -1,5 +1,5 @@
-/** The monitor that waits for the next pod: it is taken, replaced, missed when it is gone, and never left behind. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+/** The monitor that waits for the next pod, and the files beside it: they are taken, replaced, missed when it is gone, and never left behind. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -13,6 +13,7 @@ needs('root', 'overlay', 'cgroup2')
 const daemon = new CriDaemon()
 const clean = traces({ roots: [daemon.berth.directory] })
 const spares = join(daemon.berth.state, 'spares')
+const files = join(daemon.berth.root, 'spares/pods')
 
 /** The one that waits, by its arguments, as those of a pod are known. */
 function waiting(): Promise<{ id: string; pid: number }> {
@@ -21,7 +22,9 @@ function waiting(): Promise<{ id: string; pid: number }> {
     if (id === undefined) return
     assert.equal(more, [])
     const pid = monitorOf(id)
-    return pid !== undefined && existsSync(join(spares, id, 'status.json')) && { id, pid }
+    return (
+      pid !== undefined && existsSync(join(files, id, 'making.json.tmp-prepared')) && { id, pid }
+    )
   })
 }
 
@@ -44,15 +47,6 @@ test('the next pod has the monitor that waits, and after it another one waits', 
   const next = await waiting()
   assert.is.not(next.id, pod.id)
   await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
-})
-
-test('pods that come at once each have one of their own', async () => {
-  await waiting()
-  const pods = await Promise.all(Array.from({ length: 5 }, () => runPod(daemon)))
-  const pids = pods.map(({ id }) => monitorOf(id))
-  assert.is(new Set(pids).size, 5)
-  assert.not.ok(pids.includes(undefined))
-  await Promise.all(pods.map(({ id }) => daemon.call('RemovePodSandbox', { podSandboxId: id })))
 })
 
 test('a pod that is refused leaves it waiting', async () => {
@@ -108,11 +102,84 @@ test('one that hangs when its daemon is killed is killed by the next', async () 
   await waiting()
 })
 
-test('a daemon that ends takes it along', async () => {
-  const spare = await waiting()
+test('a pod has the files that wait with its monitor, and its first container those that are in there', async () => {
+  const { id } = await waiting()
+  const [container] = readdirSync(join(files, id, 'containers'))
+  const pod = await runPod(daemon)
+  assert.not.ok(existsSync(join(files, id)))
+  const first = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+  assert.is(first, container)
+  const second = await runContainer(daemon, pod, ['probe', 'sleep', '1000'], {
+    metadata: { name: 'second', attempt: 0 },
+  })
+  const containers = join(daemon.berth.root, 'pods', pod.id, 'containers')
+  assert.equal(readdirSync(containers).sort(), [first, second].sort())
+  for (const each of [first, second]) {
+    const names = readdirSync(join(containers, each)).sort()
+    assert.equal(names, ['config.json', 'record.json', 'run.json', 'upper', 'work'])
+  }
+  await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+})
+
+test('a container that is refused takes the files along, and the next one makes its own', async () => {
+  await waiting()
+  const pod = await runPod(daemon)
+  const containers = join(daemon.berth.root, 'pods', pod.id, 'containers')
+  const [prepared] = readdirSync(containers)
+  const refused = runContainer(daemon, pod, ['probe'], { workingDir: 'relative' })
+  assert.match((await failure(refused)).text, /relative/)
+  assert.equal(readdirSync(containers), [])
+  const id = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+  assert.is.not(id, prepared)
+  assert.equal(readdirSync(containers), [id])
+  await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+})
+
+test('a daemon that was killed has left files for a pod, and for a container of one: the next removes them', async () => {
+  await waiting()
+  const pod = await runPod(daemon)
+  await waiting()
+  await daemon.end('SIGKILL')
+  assert.is(readdirSync(files).length, 1)
+  const containers = join(daemon.berth.root, 'pods', pod.id, 'containers')
+  assert.is(readdirSync(containers).length, 1)
+  await daemon.start()
+  assert.equal(readdirSync(containers), [])
+  const { id } = await waiting()
+  assert.equal(readdirSync(files), [id])
+  await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+})
+
+test('without the files that were made for it, a pod is made all the same', async () => {
+  const { id } = await waiting()
+  rmSync(join(files, id), { recursive: true })
+  const pod = await runPod(daemon)
+  const container = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+  assert.is((await statusOf(daemon, container)).state, 'CONTAINER_RUNNING')
+  await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+})
+
+test('pods that come at once each have one of their own, and after them as many wait', async () => {
+  await waiting()
+  const pods = await Promise.all(Array.from({ length: 5 }, () => runPod(daemon)))
+  const pids = pods.map(({ id }) => monitorOf(id))
+  assert.is(new Set(pids).size, 5)
+  assert.not.ok(pids.includes(undefined))
+  await eventually('five monitors wait', () => readdirSync(files).length === 5)
+  const again = await Promise.all(Array.from({ length: 5 }, () => runPod(daemon)))
+  assert.is(new Set([...pods, ...again].map(({ id }) => id)).size, 10)
+  for (const { id } of [...pods, ...again])
+    await daemon.call('RemovePodSandbox', { podSandboxId: id })
+})
+
+test('a daemon that ends takes them along', async () => {
+  await eventually('five monitors wait', () => readdirSync(files).length === 5)
+  const waits = readdirSync(spares)
+  assert.is(waits.length, 5)
   await daemon.end()
-  assert.is(monitorOf(spare.id), undefined)
+  for (const id of waits) assert.is(monitorOf(id), undefined)
   assert.equal(readdirSync(spares), [])
+  assert.equal(readdirSync(files), [])
 })
 
 test('nothing is left behind', async () => {

@@ -25,10 +25,11 @@ needs('root', 'cgroup2')
 
 const directory = testDirectory()
 const clean = traces({ roots: [directory] })
-const at = podPaths({ root: join(directory, 'root'), state: join(directory, 'state') })
-mkdirSync(at.live, { recursive: true, mode: 0o700 })
+const roots = { root: join(directory, 'root'), state: join(directory, 'state') }
+const at = podPaths(roots)
+for (const path of [at.live, at.pods]) mkdirSync(path, { recursive: true, mode: 0o700 })
 let warnings: string[] = []
-const monitors = new Monitors(at, (text) => warnings.push(text))
+const monitors = new Monitors(roots, (text) => warnings.push(text))
 
 /** The id of the one that waits. */
 const waiting = (): Promise<string> =>
@@ -55,11 +56,11 @@ function withMount<T>(place: string, act: () => T | Promise<T>): Promise<T> {
 
 /** Has a pod come and go; its monitor's pid. */
 async function ended(id: string): Promise<number> {
-  using monitor = await monitors.take(id)
+  using monitor = await monitors.take(id).monitor
   const { monitor: pid } = await monitor.status()
   await monitor.quit()
   await eventually('it ends', () => !isMonitorAlive(at.monitor(id)))
-  rmSync(at.monitor(id), { recursive: true, force: true })
+  for (const path of [at.monitor(id), at.pod(id)]) rmSync(path, { recursive: true, force: true })
   return pid
 }
 
