@@ -100,10 +100,10 @@ export function statFiles(controllers: readonly string[]): string[] {
   ]
 }
 
-/** What a group uses now, or did when `texts` was read. Of a group that is gone every field is undefined. */
+/** What a group uses now, or did when `texts` was read, by name. Of a group that is gone every field is undefined. */
 export function groupStats(directory: string, texts?: Texts): CgroupStats {
   const now: Read = (file) => readIfThere(`${directory}/${file}`)
-  const read: Read = texts ? (file) => textIfThere(texts, `${directory}/${file}`) : now
+  const read: Read = texts ? (file) => textIfThere(texts, file) : now
   // To open a file that is not there costs more than to read one.
   const has = words(read('cgroup.controllers') ?? '')
   const cpu = read('cpu.stat')

@@ -214,7 +214,11 @@ function oneLine(text: string): string {
   return text.replace(HARMFUL, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
+/** Most words: to look for what is harmful in all of Unicode takes longer than all else of a line. */
+const PLAIN = /^[\w@/.:+-]+$/
+
 /** A word of `key=value`: quoted where it would not be one word. */
 function word(text: string): string {
+  if (PLAIN.test(text)) return text
   return oneLine(/^[^\s"=\\\p{Cc}]+$/u.test(text) ? text : JSON.stringify(text))
 }

@@ -27,6 +27,8 @@ export function podPaths({ root, state }: Roots) {
     making: (id: string) => join(pods, id, 'making.json'),
     /** A mark: the pod was asked to stop. */
     stopped: (id: string) => join(pods, id, 'stopped'),
+    /** A layer of empty files that the pods' files in /etc are mounted on. */
+    places: join(root, 'pod-places'),
     /** What CNI was asked and has answered, a file a pod. */
     networks: join(root, 'pod-networks'),
     /** Files berth makes for the containers' /etc: no longer of use than the pod's monitor. */

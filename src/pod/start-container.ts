@@ -15,6 +15,7 @@ import { mustBeReady } from './create-container.ts'
 import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
+import { withPlaces } from './places.ts'
 import { type RunMark, readExit, readSpec } from './records.ts'
 import { ociResources } from './resources.ts'
 import { exitedStatus } from './status.ts'
@@ -73,7 +74,11 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     spec,
     root: {
       kind: 'overlay',
-      lower: record.lower.map((path) => join(at.root, path)),
+      lower: withPlaces(
+        at,
+        record.lower.map((path) => join(at.root, path)),
+        spec,
+      ),
       upper: at.upper(pod.id, id),
       work: at.work(pod.id, id),
       // At its unmount an overlay else writes the whole file system below it to the disk: not for files that go with the container.

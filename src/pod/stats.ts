@@ -7,7 +7,7 @@ import {
   textIfThere,
 } from '../cgroup/index.ts'
 import { groupPids, residentBytes, statFile } from '../engine/processes.ts'
-import { readTexts, type Texts } from '../kernel/read-files.ts'
+import { readTexts, readTextsOf, type Texts } from '../kernel/read-files.ts'
 
 /** Two samples nearer to each other say little about a rate. */
 const RATE_AGE_NS = 1_000_000_000n
@@ -41,16 +41,17 @@ export async function sampleAll(rates: Rates, cgroups: readonly string[]): Promi
   const names = statFiles(controllers)
   const lacksPids = !controllers.includes('memory') || !controllers.includes('pids')
   if (lacksPids) names.push(...PIDS_FILES)
-  const texts = await readTexts(cgroups.flatMap((each) => names.map((name) => `${each}/${name}`)))
+  const files = await readTextsOf(cgroups, names)
   const timeNs = nowNs()
-  const looks = cgroups.map((cgroup) => {
+  const looks = files.map((texts, i) => {
+    const cgroup = cgroups[i] ?? ''
     const stats = groupStats(cgroup, texts)
     if (!needsPids(stats)) return { cgroup, stats, pids: [] }
     // On another host it is this group alone that lacks them: it is just going away.
     return { cgroup, stats, pids: lacksPids ? pidsOf(cgroup, texts) : groupPids(cgroup) }
   })
   const pids = looks.flatMap(({ stats, pids }) => (stats.memory === undefined ? pids : []))
-  const processes = pids.length === 0 ? texts : await readTexts(pids.map(statFile))
+  const processes = pids.length === 0 ? undefined : await readTexts(pids.map(statFile))
   return new Map(
     looks.map(({ cgroup, stats, pids }) => {
       const resident = stats.memory === undefined ? residentBytes(pids, processes) : undefined
@@ -66,10 +67,10 @@ const needsPids = ({ memory, pids }: CgroupStats): boolean =>
 const PIDS_FILES = ['cgroup.procs', 'cgroup.stat']
 
 function pidsOf(cgroup: string, texts: Texts): number[] {
-  const stat = textIfThere(texts, `${cgroup}/cgroup.stat`) ?? ''
+  const stat = textIfThere(texts, 'cgroup.stat') ?? ''
   // With groups below it, which the container has made.
   if (!/^nr_descendants 0$/m.test(stat)) return groupPids(cgroup)
-  const lines = textIfThere(texts, `${cgroup}/cgroup.procs`)?.split('\n') ?? []
+  const lines = textIfThere(texts, 'cgroup.procs')?.split('\n') ?? []
   return lines.filter((line) => line !== '').map(Number)
 }
 

@@ -11,7 +11,7 @@ import {
   parsePressure,
   statFiles,
 } from '../../../src/cgroup/stats.ts'
-import { readTexts } from '../../../src/kernel/read-files.ts'
+import { readTextsOf } from '../../../src/kernel/read-files.ts'
 
 test('cpu.stat without the controller has times and no throttling', () => {
   assert.equal(parseCpu('usage_usec 100\nuser_usec 60\nsystem_usec 40\nnice_usec 0\n'), {
@@ -84,8 +84,9 @@ test('statistics hold what the controllers give, and max is no limit', async () 
     assert.is(stats.io, undefined)
     assert.is(stats.pressure.cpu, undefined)
     // Read before, with those of others, it is the same.
-    const paths = statFiles(['io', 'memory', 'pids']).map((file) => join(directory, file))
-    assert.equal(groupStats(directory, await readTexts(paths)), stats)
+    const names = statFiles(['io', 'memory', 'pids'])
+    const [, texts] = await readTextsOf([join(directory, 'gone'), directory], names)
+    assert.equal(groupStats(directory, texts), stats)
   } finally {
     rmSync(directory, { recursive: true })
   }
