@@ -19,10 +19,12 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { killGroup, removeGroup } from '../src/cgroup/index.ts'
 import { NATIVE_TARGETS, type NativeTarget } from '../test/fuzz/native.ts'
-import { TARGETS } from '../test/fuzz/targets.ts'
+import { KERNEL_TARGETS, TARGETS } from '../test/fuzz/targets.ts'
+import { cgroupRoot, lacks } from '../test/lib/needs.ts'
 import { REPOSITORY } from './files.ts'
 
 const CLANG = '/usr/bin/clang++'
@@ -36,6 +38,8 @@ const INPUT_BYTES_MAX = 16 * 1024
 const OUTPUT_CHARACTERS_MAX = 1024 * 1024
 /** Longer inputs are in the file alone. */
 const SHOWN_BYTES_MAX = 4096
+
+const BUNDLES_NEED = ['root', 'cgroup2', 'program:busybox', 'program:unshare'] as const
 
 const found = join(REPOSITORY, 'build/fuzz/found')
 const totals = { passed: 0, failed: 0, skipped: 0 }
@@ -59,6 +63,12 @@ function report(name: string, { ok, text, input }: Result): void {
   process.stdout.write(`     again: node dist/scripts/fuzz.js --input ${file} ${name}\n`)
   if (input.length <= SHOWN_BYTES_MAX)
     process.stdout.write(`     input: ${input.toString('base64')}\n`)
+}
+
+/** In CI what installing would cure is a failure. */
+function skip(name: string, reason: string, isCurable: boolean): void {
+  totals[isCurable && process.env['CI'] === 'true' ? 'failed' : 'skipped']++
+  process.stdout.write(`skip fuzz ${name}: ${reason}\n`)
 }
 
 interface Ended {
@@ -94,12 +104,35 @@ function run(program: string, args: readonly string[], limitMs: number): Promise
 const RUN = join(REPOSITORY, 'dist/test/fuzz/run.js')
 const NODE = ['--enable-source-maps', `--max-old-space-size=${HEAP_MIB}`]
 
+/**
+ * In a mount namespace where nothing but the directory can be written to: a changed configuration may have places for a container made anywhere. /sys stays as
+ * it is, since the kernel gives no new sysfs to who sees only a part of it.
+ */
+const ENCLOSED = `mount --bind "$1" "$1" &&
+awk '{ print $5 }' /proc/self/mountinfo | while read -r place; do
+  case $place in /proc|/proc/*|/sys|/sys/*|"$1") ;; *) mount -o remount,bind,ro "$place" || exit 1 ;; esac
+done && TMPDIR=$1 && export TMPDIR && shift && exec "$@"`
+
+/** run.ts with a directory for its files; what a target of containers has left in its cgroup ends with it. */
+async function runScript(directory: string, args: readonly string[], ms: number): Promise<Ended> {
+  const command = [process.execPath, ...NODE, RUN, ...args]
+  if (!KERNEL_TARGETS.has(args[0] ?? '')) return run(process.execPath, command.slice(1), ms)
+  const apart = ['--mount', '--propagation', 'private', 'sh', '-c', ENCLOSED, 'sh', directory]
+  const ended = await run('unshare', [...apart, ...command], ms)
+  const group = join(cgroupRoot(), basename(directory))
+  if (existsSync(group)) {
+    killGroup(group)
+    await removeGroup(group)
+  }
+  return ended
+}
+
 async function fuzzScript(name: string, ms: number): Promise<Result> {
   const directory = mkdtempSync(join(tmpdir(), 'berth-fuzz-'))
   try {
     const note = join(directory, 'note')
-    const args = [...NODE, RUN, name, String(ms), String(seed), note]
-    const { code, output, isTooLate } = await run(process.execPath, args, ms + GRACE_MS)
+    const args = [name, String(ms), String(seed), note]
+    const { code, output, isTooLate } = await runScript(directory, args, ms + GRACE_MS)
     if (code === 0) return { ok: true, text: output.trim() }
     const text = `${output.trim()}${isTooLate ? '\nan input does not end' : ''} (seed ${seed})`
     if (code === 1 && existsSync(note)) return { ok: false, text, input: readFileSync(note) }
@@ -124,7 +157,7 @@ async function culprit(
   const file = join(directory, 'input')
   for (const input of batch) {
     writeFileSync(file, input)
-    const { code } = await run(process.execPath, [...NODE, RUN, name, file], GRACE_MS)
+    const { code } = await runScript(directory, [name, file], GRACE_MS)
     if (code !== 0) return input
   }
   return undefined
@@ -186,7 +219,14 @@ async function fuzzNative(name: string, target: NativeTarget, ms: number): Promi
 
 async function again(name: string, file: string): Promise<Ended> {
   const native = NATIVE_TARGETS[name]
-  if (native === undefined) return run(process.execPath, [...NODE, RUN, name, file], GRACE_MS)
+  if (native === undefined) {
+    const directory = mkdtempSync(join(tmpdir(), 'berth-fuzz-'))
+    try {
+      return await runScript(directory, [name, resolve(file)], GRACE_MS)
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+  }
   await build(name, native)
   return run(programOf(name), [file], GRACE_MS)
 }
@@ -220,10 +260,7 @@ if (values.input !== undefined && first !== undefined) {
     const target = NATIVE_TARGETS[name]
     if (target === undefined) continue
     if (!hasClang) {
-      totals[process.env['CI'] === 'true' ? 'failed' : 'skipped']++
-      process.stdout.write(
-        `skip fuzz ${name}: needs ${CLANG} (Debian packages clang, libclang-rt-14-dev)\n`,
-      )
+      skip(name, `needs ${CLANG} (Debian packages clang, libclang-rt-14-dev)`, true)
       continue
     }
     queue.push(async () => {
@@ -231,7 +268,11 @@ if (values.input !== undefined && first !== undefined) {
       report(name, await fuzzNative(name, target, ms))
     })
   }
-  for (const name of scripts) queue.push(async () => report(name, await fuzzScript(name, ms)))
+  for (const name of scripts) {
+    const lack = KERNEL_TARGETS.has(name) ? BUNDLES_NEED.map(lacks).find(Boolean) : undefined
+    if (lack === undefined) queue.push(async () => report(name, await fuzzScript(name, ms)))
+    else skip(name, lack.reason, lack.kind === 'setup')
+  }
   const worker = async (): Promise<void> => {
     for (let next = queue.shift(); next; next = queue.shift()) {
       try {

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
+#include <linux/sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -191,7 +192,9 @@ void Finish(Child* child) {
   const long keyring = process.keep_keyring ? 0 : Call(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
   if (keyring < 0 && errno != ENOSYS) Must(keyring, "process", "cannot make a session keyring");
   CloseAllElse(child);
-  if (child->listener >= 0) RequireProgram(process);
+  // In a joined mount namespace whoever made it may still be filling it.
+  const bool joined = child->plan && JoinsNamespace(*child->plan, CLONE_NEWNS);
+  if (child->listener >= 0 && !joined) RequireProgram(process);
   SendReady();
   const StartTexts texts = AwaitStart(child->listener);
 

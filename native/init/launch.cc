@@ -74,6 +74,7 @@ void HookCreation(Child* child) {
     child->root = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC), "root", "/"));
     MakeCwd(child, child->root);
     if (child->process->terminal) OpenTerminal(child, child->root, false);
+    HookCreation(child);
   }
   Finish(child);
 }

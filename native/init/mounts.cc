@@ -110,6 +110,21 @@ void MountNew(Child* child, const MountPlan& mount, const Path& target) {
   ::close(fd);
 }
 
+// The table of mounts of newer kernels is sorted by when a mount was made, and sources are cloned before all others: a clone of the clone puts it where the
+// configuration has it. Kernels before 6.15 cannot, and show mounts as they were attached.
+int InOrder(const Child& child, const MountPlan& mount, int source) {
+  const int again = child.in_user_namespace ? -1 : CloneTree(source, "", mount.recursive);
+  if (again >= 0) {
+    ::close(source);
+    source = again;
+  }
+  if (mount.propagation & MS_UNBINDABLE) {
+    Must(SetAttributes(source, 0, 0, MS_UNBINDABLE, -1, mount.propagation & MS_REC), "mount",
+         "propagation of the mount at %s", mount.target);
+  }
+  return source;
+}
+
 void MountOne(Child* child, const MountPlan& mount, int source) {
   Path target;
   if (!CleanPath(mount.target, &target)) Die(errno, "mount", "target %s", mount.target);
@@ -134,6 +149,7 @@ void MountOne(Child* child, const MountPlan& mount, int source) {
       Die(ENOTDIR, "mount", "cannot mount %s, a %s, at %s, a %s", mount.source, is_directory ? "directory" : "file",
           target.text, is_directory ? "file" : "directory");
     }
+    source = InOrder(*child, mount, source);
     Attach(source, place, target.text);
     ::close(place);
     ::close(source);

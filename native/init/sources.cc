@@ -62,6 +62,8 @@ int OpenSource(Child* child, const MountPlan& mount) {
   Must(fd, "mount", "source %s of the mount at %s", mount.source, mount.target);
   // Without a wish nothing flows between the host and the container.
   uint64_t propagation = mount.propagation ? mount.propagation : MS_PRIVATE | MS_REC;
+  // That cannot be cloned once more: it is set last (mounts.cc).
+  if (propagation & MS_UNBINDABLE) propagation = (propagation & MS_REC) | MS_PRIVATE;
   Must(SetAttributes(fd, 0, 0, propagation & ~static_cast<uint64_t>(MS_REC), -1, propagation & MS_REC), "mount",
        "propagation of the mount at %s", mount.target);
   if (mount.idmap_container || mount.idmap) {

@@ -115,7 +115,9 @@ async function untilReady(
       throw new Fault('INTERNAL', 'berth-launch said something unknown')
     const state = stateOf(record, 'creating', report.hooks)
     const { prestart, createRuntime } = planHooks(spec.hooks)
-    await runHooks(caller, 'prestart', prestart, { state, bundle: record.bundle })
+    // The deprecated kind is from when there was one state before running, and its hooks know no other.
+    const old = stateOf(record, 'created', report.hooks)
+    await runHooks(caller, 'prestart', prestart, { state: old, bundle: record.bundle })
     await runHooks(caller, 'createRuntime', createRuntime, { state, bundle: record.bundle })
     launch.proceed(JSON.stringify(state))
   }

@@ -70,6 +70,9 @@ export function planContainer(
   }
 
   const namespaces = planNamespaces(linux, facts, place.hostNamespaces ?? new Set())
+  if (!namespaces.isNew('mount') && (spec.mounts ?? []).length > 0) {
+    warn('mounts and root have no effect: the joined mount namespace has its own')
+  }
   const idMappings = planIdMappings(linux, namespaces)
   const mounts = withSharedMemory(
     planMounts(spec.mounts, { namespaces, facts, bundle: place.bundle, warn }),

@@ -61,12 +61,15 @@ const STEPS_MAX = 3
 
 export class Changes {
   readonly #chance: Chance
-  readonly #words: readonly unknown[]
+  readonly #words = new Map<string, unknown[]>()
 
   /** `words` are values that fields of the format have. */
   constructor(chance: Chance, words: readonly unknown[] = []) {
     this.#chance = chance
-    this.#words = words
+    for (const word of words) {
+      const same = this.#words.get(kindOf(word)) ?? []
+      this.#words.set(kindOf(word), [...same, word])
+    }
   }
 
   /** A changed copy, and what was changed. */
@@ -85,7 +88,7 @@ export class Changes {
     const key = path.at(-1) ?? ''
     const parent = at(copy, path.slice(0, -1))
     const name = path.join('.')
-    switch (this.#chance.below(8)) {
+    switch (this.#chance.below(9)) {
       case 0:
         if (Array.isArray(parent)) parent.splice(Number(key), 1)
         else delete parent[key]
@@ -107,9 +110,13 @@ export class Changes {
       }
       case 4:
       case 5:
-        if (this.#words.length === 0) return 'nothing'
-        parent[key] = structuredClone(this.#chance.of(this.#words))
+      case 6: {
+        // Of its own kind: what is wrong in other ways than that is found only so.
+        const words = this.#words.get(kindOf(parent[key])) ?? []
+        if (words.length === 0) return 'nothing'
+        parent[key] = structuredClone(this.#chance.of(words))
         return `${name} = ${JSON.stringify(parent[key])?.slice(0, 100)}`
+      }
       default:
         parent[key] = structuredClone(this.#chance.of(ODD))
         return `${name} = ${JSON.stringify(parent[key])?.slice(0, 100)}`
@@ -121,6 +128,10 @@ export class Changes {
     const part = this.#chance.of(['', '/', '..', '\u0000', ' ', ':', '=', '\n', 'é', '0'])
     return value.slice(0, at) + part + value.slice(at + this.#chance.below(2))
   }
+}
+
+function kindOf(value: unknown): string {
+  return Array.isArray(value) ? 'list' : typeof value
 }
 
 function at(value: unknown, path: Path): Container {

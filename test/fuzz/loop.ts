@@ -30,7 +30,9 @@ export async function fuzz(
   const coverage = new Coverage()
   const target = await load()
   const chance = new Chance(options.seed)
-  const { words, bytesMax = BYTES_MAX } = target
+  const { words, bytesMax = BYTES_MAX, batch: size = BATCH } = target
+  const changed = (input: Buffer): Buffer =>
+    target.change?.(input, chance) ?? mutate(input, chance.of(corpus), { chance, words, bytesMax })
   const corpus: Buffer[] = []
   let inputs = 0
   let failure: Outcome['failure']
@@ -63,9 +65,7 @@ export async function fuzz(
   corpus.push(...target.seeds)
   const end = performance.now() + options.ms
   while (failure === undefined && performance.now() < end) {
-    const batch = Array.from({ length: BATCH }, () =>
-      mutate(pick(corpus, chance), chance.of(corpus), { chance, words, bytesMax }),
-    )
+    const batch = Array.from({ length: size }, () => changed(pick(corpus, chance)))
     writeFileSync(options.note, batch.map((input) => input.toString('base64')).join('\n'))
     if (chance.below(CLOSELY) > 0) await tryAll(batch)
     else for (const input of batch) await tryAll([input])

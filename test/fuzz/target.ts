@@ -1,4 +1,5 @@
 import { Fault } from '../../src/base/fault.ts'
+import type { Chance } from './mutate.ts'
 
 /** One edge of berth at which bytes of others come in. */
 export interface Target {
@@ -9,6 +10,10 @@ export interface Target {
   /** Words that the format knows. */
   readonly words: readonly string[]
   readonly bytesMax?: number
+  /** Changes an input in a way that the format asks for; bytes are changed without it. */
+  change?(input: Buffer, chance: Chance): Buffer
+  /** Inputs between two looks at the coverage, where one input costs more than the look. */
+  readonly batch?: number
 }
 
 /** What the work gives, or the code of the fault by which it refuses; any other error goes through. */

@@ -14,5 +14,9 @@ export const TARGETS: Readonly<Record<string, () => Promise<Target>>> = {
   hosts: async () => (await import('./targets/settings.ts')).hosts,
   registries: async () => (await import('./targets/settings.ts')).registries,
   policies: async () => (await import('./targets/settings.ts')).policies,
+  bundles: async () => (await import('./targets/bundles.ts')).bundles,
   payloads: async () => (await import('./targets/settings.ts')).payloads,
 }
+
+/** These make containers: they need root and cgroup v2, and a host that they cannot write to. */
+export const KERNEL_TARGETS: ReadonlySet<string> = new Set(['bundles'])

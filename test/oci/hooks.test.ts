@@ -1,5 +1,6 @@
 /** Hooks: where they run, when, with what; and what a failure of each does. */
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { chmodSync, existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -89,7 +90,7 @@ test('each runs at its time, in its namespaces, with the state on stdin and no o
   }
   assert.equal(
     seen.map(({ state }) => state['status']),
-    ['creating', 'creating', 'creating', 'running', 'stopped'],
+    ['created', 'creating', 'creating', 'running', 'stopped'],
   )
   assert.type(first?.state['pid'], 'number')
   assert.is(inside?.state['pid'], first?.state['pid'])
@@ -154,6 +155,31 @@ test('a startContainer or poststart hook that fails ends the start and the conta
   await oci.refused(['start', 'post'], /poststart hook/)
   await eventually('it has stopped', async () => (await oci.status('post')) === 'stopped')
   await oci.ok(['delete', 'post'])
+})
+
+test('they run where a mount namespace is joined, too', async () => {
+  const holder = spawn('unshare', ['--mount', 'sleep', '1000'], { stdio: 'ignore' })
+  try {
+    const path = `/proc/${holder.pid}/ns/mnt`
+    const host = readlinkSync('/proc/self/ns/mnt')
+    await eventually('it has its namespace', () => readlinkSync(path) !== host)
+    const said = join(oci.directory, 'joined')
+    oci.bundle('joining', 'true', (spec) => {
+      spec.mounts = []
+      const others = (spec.linux.namespaces ?? []).filter(({ type }) => type !== 'mount')
+      spec.linux.namespaces = [...others, { type: 'mount', path }]
+      spec.hooks = {
+        createRuntime: [{ path: script('join', `echo runtime >>${said}`) }],
+        createContainer: [{ path: script('join2', `echo container >>${said}`) }],
+      }
+    })
+    const { code, stderr } = await oci.create('joining')
+    assert.is(code, 0, stderr)
+    assert.is(readFileSync(said, 'utf8'), 'runtime\ncontainer\n')
+    await oci.ok(['delete', '--force', 'joining'])
+  } finally {
+    holder.kill('SIGKILL')
+  }
 })
 
 test('nothing is left behind', nothingIsLeft)
