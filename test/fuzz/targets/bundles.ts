@@ -11,6 +11,7 @@ import {
 import { tmpdir } from 'node:os'
 import { basename, join, normalize } from 'node:path'
 import { Fault } from '../../../src/base/fault.ts'
+import { ownCaller } from '../../../src/kernel/caller.ts'
 import { createContainer } from '../../../src/oci/create.ts'
 import { deleteContainer } from '../../../src/oci/delete.ts'
 import { placeOf, readRecord } from '../../../src/oci/record.ts'
@@ -40,6 +41,7 @@ const shared = join(directory, 'shared')
 const GROUP = `/${basename(tmpdir())}`
 const groups = join(cgroupRoot(), GROUP)
 const ID = 'fuzz'
+const caller = ownCaller()
 /** Containers whose traces are looked for together: the look costs more than one of them. */
 const LOOK_EVERY = 16
 
@@ -214,6 +216,7 @@ async function live(): Promise<unknown> {
   let refusal: unknown
   try {
     const { launch } = await createContainer({
+      caller,
       root,
       id: ID,
       bundle,
@@ -234,11 +237,11 @@ async function live(): Promise<unknown> {
     const state = stateOf(record, (await statusOf(place, record)) as 'created')
     const broken = runtimeSchemas.violations('state-schema', JSON.parse(JSON.stringify(state)))
     claim(broken.length === 0, `state is not valid: ${broken.join('; ')}`)
-    await startContainer(place)
+    await startContainer(caller, place)
   } catch (error) {
     refusal = error
   }
-  await deleteContainer(root, place, { force: true, warn })
+  await deleteContainer(caller, root, place, { force: true, warn })
   claim(!isAlive(record), 'its process is left')
   return refusal
 }

@@ -1,0 +1,34 @@
+/** The validation suite of the runtime-spec: what crun or runc pass, berth-oci passes (docs/conformance.md has the table of all). */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { needs } from '../lib/needs.ts'
+import { traces } from '../lib/traces.ts'
+import { DIFFERS, hasPassed, SUITE, testsOfSuite, validate } from '../lib/validation.ts'
+
+needs('root', `file:${SUITE}/runtimetest`, 'program:crun', 'program:runc')
+
+const clean = traces()
+let failing: string[] = []
+
+test('berth-oci passes most of the suite', async () => {
+  const tests = testsOfSuite()
+  assert.is(tests.length, 58)
+  const verdicts = await validate('berth-oci', tests)
+  assert.is(verdicts.size, tests.length)
+  failing = [...verdicts].filter(([, verdict]) => !hasPassed(verdict)).map(([name]) => name)
+  assert.ok(failing.length < 29, `fails: ${failing.join(', ')}`)
+})
+
+test('what it does not pass, neither crun nor runc passes', async () => {
+  for (const peer of ['crun', 'runc'] as const) {
+    const verdicts = await validate(peer, failing)
+    const passed = failing.filter((name) => {
+      const verdict = verdicts.get(name)
+      return verdict !== undefined && hasPassed(verdict) && !(name in DIFFERS)
+    })
+    assert.equal(passed, [], `${peer} passes what berth-oci does not`)
+  }
+})
+
+test('nothing is left behind', clean)
+test.run()
