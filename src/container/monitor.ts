@@ -6,6 +6,7 @@ import { Fault, isErrno } from '../base/fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
 import { MOUNT_ATTR_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
+import { isLocked } from '../kernel/lock.ts'
 import type { ContainerPlan, ExecPlan, NamespacesPlan } from '../spec/plan.ts'
 import { encodeFrame, type FrameName, FrameReader } from '../wire/frame.ts'
 import { Message } from '../wire/message.ts'
@@ -184,23 +185,7 @@ function connected(path: string): Promise<Socket> {
 
 /** Whether a monitor lives in the directory: it holds a lock there until it ends, however it ends. */
 export function isMonitorAlive(directory: string): boolean {
-  let fd: number
-  try {
-    fd = openSync(join(directory, 'alive'), constants.O_RDONLY | constants.O_NOFOLLOW)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false
-    throw error
-  }
-  try {
-    // Shared: those who ask at once do not see each other.
-    binding.flock(fd, false)
-    return false
-  } catch (error) {
-    if (isErrno(error, 'EAGAIN', 'EWOULDBLOCK')) return true
-    throw error
-  } finally {
-    closeSync(fd)
-  }
+  return isLocked(join(directory, 'alive'))
 }
 
 /** Resolves when no monitor lives in the directory. */

@@ -3,6 +3,7 @@ import { release } from 'node:os'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { requireKernel } from '../kernel/release.ts'
+import { claimRoot } from './root-state.ts'
 import type { Roots } from './types.ts'
 
 /** A berth at its roots. `warn` receives sentences for the user (a limit skipped, a network missing). */
@@ -63,6 +64,7 @@ export function openEngine(options: Roots & { warn: (message: string) => void })
       mkdirSync(path, { recursive: true, mode: 0o700 })
     }
     mkdirSync(join(options.state, 'containers'), { recursive: true, mode: 0o700 })
+    claimRoot(options)
   } catch (error) {
     if (isErrno(error, 'EACCES', 'EPERM', 'EROFS')) {
       throw new Fault(

@@ -67,6 +67,19 @@ export function tryLockFile(path: string, options: { exclusive: boolean }): File
   }
 }
 
+/** Whether somebody has the file locked for himself; of a file that is not there nobody has. It is asked by a shared lock, so those who ask at once do not see each other. */
+export function isLocked(path: string): boolean {
+  let file: number
+  try {
+    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false
+    throw error
+  }
+  using fd = new Fd(file)
+  return !tryLock(fd, false)
+}
+
 function tryLock(fd: Fd, exclusive: boolean): boolean {
   try {
     binding.flock(fd.number, exclusive)

@@ -1,5 +1,6 @@
 import {
   constants,
+  existsSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -9,7 +10,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readFileIfAny, writeFileAtomic } from '../base/file.ts'
+import { readFileIfAny, TEMPORARY, writeFileAtomic } from '../base/file.ts'
 import { Fd } from '../kernel/fd.ts'
 import {
   AddFault,
@@ -163,6 +164,13 @@ export function recordedNetworks(directory: string): NetworkConf[] {
 /** The path of the namespace that a container was attached with; undefined where no record tells it. */
 export function attachedNamespace(directory: string, containerId: string): string | undefined {
   return readable(directory, containerId)[0]?.record.attachment.netns
+}
+
+/** Removes what a writer of records that was killed has left beside them; nobody else writes there now. */
+export function dropHalfWritten(directory: string): void {
+  const left = existsSync(directory) ? readdirSync(directory) : []
+  for (const name of left.filter((name) => name.includes(TEMPORARY)))
+    rmSync(join(directory, name), { force: true })
 }
 
 /** Drops a container's records: what they tell cannot be undone any more. */

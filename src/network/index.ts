@@ -12,6 +12,7 @@ export {
   attachNetwork,
   checkNetworks,
   detachNetworks,
+  dropHalfWritten,
   forgetNetworks,
   recordedNetworks,
   setDamagedAside,

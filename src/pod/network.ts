@@ -16,6 +16,7 @@ import {
   collectNetwork,
   deleteNetwork,
   detachNetworks,
+  dropHalfWritten,
   endOrphans,
   forgetNetworks,
   MissingPlugin,
@@ -190,13 +191,16 @@ export class Networks {
     })
   }
 
-  /** What is recorded of others than these pods. Asked before a first pod is made: of one that is just being made there is a record, too. */
+  /**
+   * What is recorded of others than these pods, at the start of a daemon. Asked before a first pod is made: of one that is just being made there is a record, too.
+   */
   leftBeside(pods: readonly string[]): ReadonlySet<string> {
+    dropHalfWritten(this.#options.directory)
     const kept = new Set(pods)
     return new Set(attachedContainers(this.#options.directory).filter((id) => !kept.has(id)))
   }
 
-  /** At the start of a daemon: takes down what is left, and lets plugins that can (CNI 1.1) look for more. Failures are told. */
+  /** Takes down what is left, and lets plugins that can (CNI 1.1) look for more. Failures are told. */
   async collect(left: ReadonlySet<string>): Promise<void> {
     const { directory } = this.#options
     if (left.size > 0) await endOrphans((id) => left.has(id))

@@ -45,15 +45,13 @@ test('the daemon starts, and its socket is for root alone', async () => {
 })
 
 test('a second daemon on the same roots is refused', async () => {
-  const { code, stderr } = await daemon.berth.run([
-    'serve',
-    '--config',
-    daemon.config,
-    '--socket',
-    `${daemon.socket}2`,
-  ])
+  const second = ['serve', '--config', daemon.config, '--socket', `${daemon.socket}2`]
+  const { code, stderr } = await daemon.berth.run(second)
   assert.is(code, 125)
   assert.match(stderr, /another berth serve/)
+  // It would take the pods for lost with their monitors, and end them.
+  const other = ['--state', join(daemon.berth.directory, 'other'), ...second]
+  await daemon.berth.refused(other, /is in use with --state/)
 })
 
 test('Status tells conditions and handlers as the kubelet reads them', async () => {

@@ -466,6 +466,8 @@ test('a pod that is made while the networks of those before are given back keeps
   // Of a pod that nobody knows.
   const debris = join(records, `${'f'.repeat(64)}@eth0.json`)
   copyFileSync(join(records, `${dead.id}@eth0.json`), debris)
+  // Of a daemon that was killed while it wrote it.
+  writeFileSync(join(records, `${'e'.repeat(64)}@eth0.json.tmp-0123456789ab`), '')
   const file = (name: string): string => join(daemon.berth.directory, name)
   const until = (name: string): string => `while [ ! -e ${file(name)} ]; do sleep 0.02; done`
   const plugin = join(network.plugins, 'fake')
