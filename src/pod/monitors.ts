@@ -98,7 +98,7 @@ export class Monitors {
       return container
     } catch (error) {
       // Somebody has tidied up.
-      if (!isErrno(error, 'ENOENT')) throw error
+      if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
       makePodDirectories(this.#at, id)
       return undefined
     }
@@ -181,8 +181,10 @@ export class Monitors {
       // Also those of all spares: somebody may have removed them.
       for (const path of [directory, this.#files.pods])
         mkdirSync(path, { recursive: true, mode: 0o700 })
-      const spare = { id, monitor: await this.#start(directory), container: newId() }
-      prepareFiles(this.#files, id, spare.container)
+      const container = newId()
+      // First: a monitor that is started is known to nobody until it waits.
+      prepareFiles(this.#files, id, container)
+      const spare = { id, monitor: await this.#start(directory), container }
       this.#spares.push(spare)
       this.#hasFailed = false
       void spare.monitor.lost.then(() => {

@@ -19,7 +19,7 @@ import { Monitors } from '../../src/pod/monitors.ts'
 import { podPaths } from '../../src/pod/paths.ts'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
-import { testDirectory, traces } from '../lib/traces.ts'
+import { processesOf, testDirectory, traces } from '../lib/traces.ts'
 
 needs('root', 'cgroup2')
 
@@ -135,6 +135,22 @@ test('where none can be started, that is told once, and pods have their own', as
   rmSync(at.spares)
   await ended(monitors.nextId())
   await waiting()
+})
+
+test('without room for its files none waits, nor runs, and pods make their own', async () => {
+  const waits = await waiting()
+  rmSync(at.spareRoot, { recursive: true })
+  writeFileSync(at.spareRoot, '')
+  const told = () => warnings.filter((text) => /no monitor waits.*ENOTDIR/.test(text)).length
+  await ended(waits)
+  await eventually('it is told', () => told() === 1)
+  assert.equal(readdirSync(at.spares), [])
+  assert.equal(processesOf([directory]), [])
+  await ended(monitors.nextId())
+  rmSync(at.spareRoot)
+  await ended(monitors.nextId())
+  await waiting()
+  assert.is(told(), 1)
 })
 
 test('nothing is left behind', async () => {
