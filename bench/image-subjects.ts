@@ -35,28 +35,47 @@ export function pullSubjects(
   ]
 }
 
+/** A directory of its own for each pull: ext4 without a journal is slow where much has just been deleted, and that is not what is measured. */
+class Place {
+  readonly #prefix: string
+  #count = 0
+
+  constructor(directory: string, name: string) {
+    this.#prefix = join(directory, `${name}-${process.pid}`)
+  }
+
+  get path(): string {
+    return `${this.#prefix}-${this.#count}`
+  }
+
+  renew(): void {
+    rmSync(this.path, { recursive: true, force: true })
+    this.#count++
+  }
+}
+
 const named = (registry: string, image: BenchImage, which: 'all' | 'half'): string =>
   `${registry}/${image.repository}:${image.tags[which]}`
 
 function berth(directory: string, registry: string): PullSubject {
-  const own = join(directory, 'berth')
-  const places = ['--root', join(own, 'root'), '--state', join(own, 'state')]
+  const place = new Place(directory, 'berth')
   return {
     name: 'berth',
     missing: undefined,
     pull: (images, which) =>
       images.map((image) => [
-        ...[process.execPath, join(REPOSITORY, 'bin/berth.cjs'), ...places],
+        ...[process.execPath, join(REPOSITORY, 'bin/berth.cjs')],
+        ...['--root', join(place.path, 'root'), '--state', join(place.path, 'state')],
         ...['pull', '--quiet', named(registry, image, which)],
       ]),
-    reset: () => rmSync(own, { recursive: true, force: true }),
+    reset: () => place.renew(),
   }
 }
 
 /** containerd's own client. Where no address is given and the program is there, one of the bench's own is started. */
 function ctr(directory: string, registry: string, given: string | undefined): PullSubject {
-  const own = join(directory, 'containerd')
-  const address = given ?? join(own, 'socket')
+  const place = new Place(directory, 'containerd')
+  const address = given ?? join(directory, 'containerd.socket')
   let daemon: ChildProcess | undefined
   const stop = (): void => {
     daemon?.kill('SIGTERM')
@@ -65,6 +84,7 @@ function ctr(directory: string, registry: string, given: string | undefined): Pu
   const run = (...args: string[]) =>
     spawnSync('ctr', ['--address', address, '--namespace', 'bench', ...args], { encoding: 'utf8' })
   const start = (): void => {
+    const own = place.path
     mkdirSync(own, { recursive: true })
     const config = join(own, 'config.toml')
     writeFileSync(
@@ -88,7 +108,7 @@ function ctr(directory: string, registry: string, given: string | undefined): Pu
       if (given === undefined) {
         stop()
         spawnSync('sleep', ['0.5'])
-        rmSync(own, { recursive: true, force: true })
+        place.renew()
         start()
         return
       }
@@ -100,26 +120,25 @@ function ctr(directory: string, registry: string, given: string | undefined): Pu
 }
 
 function podman(directory: string, registry: string): PullSubject {
-  const own = join(directory, 'podman')
-  const places = ['--root', join(own, 'root'), '--runroot', join(own, 'run')]
+  const place = new Place(directory, 'podman')
   return {
     name: 'podman',
     missing: has('podman') ? undefined : 'podman is not installed',
     pull: (images, which) =>
       images.map((image) => [
-        ...['podman', ...places, '--storage-driver', 'overlay', '--cgroup-manager', 'cgroupfs'],
+        ...['podman', '--root', join(place.path, 'root'), '--runroot', join(place.path, 'run')],
+        ...['--storage-driver', 'overlay', '--cgroup-manager', 'cgroupfs'],
         ...['pull', '--quiet', '--tls-verify=false', named(registry, image, which)],
       ]),
     reset: () => {
-      spawnSync('umount', ['--lazy', join(own, 'root/overlay')], { stdio: 'ignore' })
-      rmSync(own, { recursive: true, force: true })
+      spawnSync('umount', ['--lazy', join(place.path, 'root/overlay')], { stdio: 'ignore' })
+      place.renew()
     },
   }
 }
 
 function umoci(directory: string, registry: string): PullSubject {
-  const own = join(directory, 'umoci')
-  const layout = join(own, 'layout')
+  const place = new Place(directory, 'umoci')
   const missing = ['skopeo', 'umoci'].find((program) => !has(program))
   let count = 0
   return {
@@ -127,23 +146,23 @@ function umoci(directory: string, registry: string): PullSubject {
     missing: missing === undefined ? undefined : `${missing} is not installed`,
     pull: (images, which) =>
       images.flatMap((image) => {
-        const local = `${layout}:${image.repository}-${image.tags[which]}`
+        const local = `${join(place.path, 'layout')}:${image.repository}-${image.tags[which]}`
         const source = `docker://${named(registry, image, which)}`
         return [
           ['skopeo', 'copy', '--quiet', '--src-tls-verify=false', source, `oci:${local}`],
-          ['umoci', 'unpack', '--image', local, join(own, `bundle${count++}`)],
+          ['umoci', 'unpack', '--image', local, join(place.path, `bundle${count++}`)],
         ]
       }),
     reset: () => {
-      rmSync(own, { recursive: true, force: true })
-      mkdirSync(own, { recursive: true })
+      place.renew()
+      mkdirSync(place.path, { recursive: true })
     },
   }
 }
 
 /** What the plainest tools of the system take for the same layers, two at a time; it verifies nothing. */
 function floor(directory: string): PullSubject {
-  const own = join(directory, 'floor')
+  const place = new Place(directory, 'floor')
   return {
     name: TOOLS,
     missing: undefined,
@@ -158,9 +177,9 @@ function floor(directory: string): PullSubject {
             '-c',
             'd=$1 s=$2; shift 2; printf "%s\\0" "$@" | xargs -0 -n1 -P2 sh -c "$s" "$d"',
           ],
-          ...['sh', own, script, ...blobs.slice(0, count)],
+          ...['sh', place.path, script, ...blobs.slice(0, count)],
         ]
       }),
-    reset: () => rmSync(own, { recursive: true, force: true }),
+    reset: () => place.renew(),
   }
 }

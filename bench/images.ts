@@ -8,7 +8,7 @@
  * and `tiny`, 20 images of 50 layers each. `--scale` shrinks them, `--work` keeps them for the next run. All subjects take turns within each
  * round. CPU seconds are of all processes of the subject, its daemon's too; memory is the most that they had resident at one time.
  */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   mkdirSync,
   mkdtempSync,
@@ -167,6 +167,8 @@ async function main(): Promise<void> {
   const scale = Number(values.scale)
   const rounds = Number(values.rounds)
   const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
+  // What is made in it is spread over the disk, as ext4 does it with what is made in the root: a pull does not meet what another has left.
+  spawnSync('chattr', ['+T', directory])
   const work = values.work ?? join(directory, 'work')
   mkdirSync(work, { recursive: true })
   const registry = await dockerRegistry(work, 'bench')

@@ -1,5 +1,5 @@
 // Decompression on a thread of its own, which also hashes what it makes: the caller writes one piece to the disk while the next is made.
-#include <cstring>
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +12,8 @@
 
 namespace berth {
 namespace {
+
+constexpr size_t kSliceBytes = 128 * 1024;
 
 // Shared with the thread, and by the buffers that JavaScript sees: an environment may end while the thread is at work. Only one of them
 // touches it at a time: the thread while `is_busy`, except for the output that it does not write to.
@@ -28,11 +30,17 @@ struct Ahead {
 
   void Run(int which) {
     uint8_t* const output = outputs[which].get();
-    Stream stream = {input.data() + taken, input.size() - taken, output, output_bytes};
-    verdict = decoder->Run(&stream);
-    taken = input.size() - stream.in_size;
-    made = output_bytes - stream.out_size;
-    hash->Update(output, made);
+    made = 0;
+    // In slices: each is hashed while it is in the processor's cache.
+    for (bool goes_on = true; goes_on;) {
+      const size_t room = std::min(output_bytes - made, kSliceBytes);
+      Stream stream = {input.data() + taken, input.size() - taken, output + made, room};
+      verdict = decoder->Run(&stream);
+      taken = input.size() - stream.in_size;
+      hash->Update(output + made, room - stream.out_size);
+      made += room - stream.out_size;
+      goes_on = verdict == Verdict::kGood && stream.out_size == 0 && made < output_bytes;
+    }
   }
 };
 using Shared = std::shared_ptr<Ahead>;

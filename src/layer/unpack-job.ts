@@ -13,8 +13,8 @@ export interface UnpackJob {
   readonly tree: string
   readonly directory: string
   readonly limits: LayerLimits
-  /** Compressed bytes, as far as they are known; else 0. */
-  readonly bytes: number
+  /** Whether to decompress on a thread of its own, beside the one that writes. */
+  readonly isAhead: boolean
   /** Whether to tell the digest of the compressed bytes: a second hash over all of them. */
   readonly wantsDigest: boolean
 }
@@ -28,9 +28,6 @@ export interface UnpackResult extends TreeSummary {
   readonly size: number
   readonly inodes: number
 }
-
-/** A smaller layer is done before a second thread would help. */
-const AHEAD_BYTES_MIN = 1024 * 1024
 
 /** `onTaken` gets the size of each compressed chunk, and may throw to end the work. */
 export async function unpackJob(
@@ -55,7 +52,7 @@ export async function unpackJob(
       onTaken(0)
     }
     const plain = new PlainHash()
-    const ahead = job.bytes >= AHEAD_BYTES_MIN ? plain : undefined
+    const ahead = job.isAhead ? plain : undefined
     for await (const chunk of decompress(taken(), job.limits, ahead)) {
       plain.update(chunk)
       reader.push(chunk)

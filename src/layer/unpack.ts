@@ -30,6 +30,8 @@ export interface UnpackOptions {
 }
 
 export interface WorkerJob extends UnpackJob {
+  /** Compressed bytes, as far as they are known; else 0. */
+  readonly bytes: number
   /** Undefined: chunks come as messages. */
   readonly path: string | undefined
 }
@@ -130,8 +132,9 @@ function check(result: UnpackResult, expected: UnpackOptions): void {
   }
 }
 
+const CORES = availableParallelism()
 /** Layers unpacked at the same time by this process. */
-const THREADS_MAX = Math.max(2, availableParallelism())
+const THREADS_MAX = Math.max(2, CORES)
 let threads = 0
 const waiting: (() => void)[] = []
 let takenBytes = 0
@@ -244,12 +247,20 @@ function least(limits: LayerLimits, others: Partial<LayerLimits>): LayerLimits {
   return least
 }
 
+/** A smaller layer is done before a second thread would help. */
+const AHEAD_BYTES_MIN = 1024 * 1024
+
+/** Where the layers that are being unpacked have two cores each: else a second thread takes what the others need. */
+function mayGoAhead(bytes: number | undefined): boolean {
+  return (bytes ?? 0) >= AHEAD_BYTES_MIN && threads * 2 <= CORES + 1
+}
+
 function jobOf(work: LayerWork, options: UnpackOptions): UnpackJob {
   return {
     tree: work.tree,
     directory: work.directory,
     limits: { ...LAYER_LIMITS, ...options.limits },
-    bytes: options.size ?? 0,
+    isAhead: mayGoAhead(options.size),
     wantsDigest: options.digest !== undefined || options.blob === undefined,
   }
 }
@@ -275,13 +286,13 @@ async function withThread(work: LayerWork, options: UnpackOptions): Promise<Unpa
 }
 
 /** Compressed bytes on their way to the worker. */
-const AHEAD_BYTES_MAX = 8 * 1024 * 1024
+const AHEAD_BYTES_MAX = 4 * 1024 * 1024
 
 async function converse(work: LayerWork, options: UnpackOptions): Promise<UnpackResult> {
   const { source, signal, onProgress } = options
   signal?.throwIfAborted()
   const path = typeof source === 'string' ? source : undefined
-  const job: WorkerJob = { ...jobOf(work, options), path }
+  const job: WorkerJob = { ...jobOf(work, options), path, bytes: options.size ?? 0 }
   const worker = takeWorker()
   let isReusable = false
   const send = (message: ToWorker): void => worker.postMessage(message)
