@@ -365,6 +365,8 @@ async function converse(work: LayerWork, options: UnpackOptions): Promise<Unpack
 /** An idle worker waits so long for another layer: to start one takes longer than to unpack a small layer. */
 const IDLE_MS = 2_000
 
+const YOUNG_MIB = 12
+
 const idle: { readonly worker: Worker; readonly drop: () => void }[] = []
 
 function takeWorker(): Worker {
@@ -377,6 +379,8 @@ function takeWorker(): Worker {
   return new Worker(new URL('./unpack-worker.js', import.meta.url), {
     // Node would warn of each fd that the addon has opened and Node closes.
     trackUnmanagedFds: false,
+    // What it makes it soon forgets: V8 would take 48 MiB for that.
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MIB },
   })
 }
 
