@@ -137,7 +137,7 @@ export function checkConsole(
   if (terminal && !foreground && consoleSocket === undefined) {
     throw new Fault(
       'INVALID_ARGUMENT',
-      'cannot allocate a terminal for a process that is detached without --console-socket',
+      'process.terminal: cannot allocate a terminal for a process that is detached without --console-socket',
     )
   }
   if (consoleSocket !== undefined && (!terminal || foreground)) {

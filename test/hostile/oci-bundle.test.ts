@@ -17,7 +17,7 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { REPOSITORY } from '../lib/images.ts'
-import { needs } from '../lib/needs.ts'
+import { cgroupRoot, needs } from '../lib/needs.ts'
 import { ociOfFile, type Patch } from '../lib/oci.ts'
 
 needs('root', 'cgroup2', 'program:busybox')
@@ -210,6 +210,28 @@ test('CVE-2021-43784: a configuration with more mappings and namespaces than the
   oci.configure(bundle, id, 'true', (spec) => spec.linux.namespaces?.push({ type: 'pid' }))
   await oci.refused(['create', '--bundle', bundle, id], /linux\.namespaces.*given twice/)
   assert.not.ok(existsSync(join(oci.root, id)))
+})
+
+test('CVE-2022-29162: a process inherits no capability that nobody has called inheritable', async () => {
+  const { stdout } = await attack('cat /proc/self/status', () => {})
+  assert.match(stdout, /^CapInh:\t0000000000000000$/m)
+  assert.not.match(stdout, /^CapEff:\t0000000000000000$/m)
+})
+
+test('CVE-2023-25809: cgroups are not written to from inside, with or without a cgroup namespace', async () => {
+  for (const type of ['cgroup', 'none']) {
+    const { stdout } = await attack(
+      'cd /sys/fs/cgroup && ls cgroup.procs; mkdir made; echo 0 >cgroup.procs; echo 1 >cgroup.freeze; echo end',
+      () => {},
+      (spec) => {
+        const others = (spec.linux.namespaces ?? []).filter((ns) => ns.type !== 'cgroup')
+        spec.linux.namespaces = type === 'none' ? others : [...others, { type }]
+      },
+    )
+    // A write would have moved or frozen the shell before its end.
+    assert.is(stdout, 'cgroup.procs\nend\n')
+    assert.not.ok(existsSync(join(cgroupRoot(), 'made')))
+  }
 })
 
 test('a configuration that is no regular file, or endless, is refused', async () => {
