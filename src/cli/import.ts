@@ -3,7 +3,8 @@ import type { Instruction } from '../build/parse.ts'
 import { changedConfig, changeOption } from './change.ts'
 import { type Context, print } from './context.ts'
 import { openImages } from './image-store.ts'
-import { stdin } from './load.ts'
+import { interruptible } from './interrupt.ts'
+import { calledOff, stdin } from './load.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
 import { progressView } from './progress.ts'
 
@@ -40,14 +41,17 @@ export function define(command: Command, context: Context): void {
       const { importImage } = await import('../image/import.ts')
       const view = progressView(given.quiet === true)
       try {
-        const loaded = await importImage(store, source, {
-          name,
-          config,
-          platform: given.platform,
-          message: given.message,
-          created: new Date().toISOString(),
-          progress: view.report,
-        })
+        const loaded = await interruptible((signal) =>
+          importImage(store, calledOff(source, signal), {
+            name,
+            config,
+            platform: given.platform,
+            message: given.message,
+            created: new Date().toISOString(),
+            progress: view.report,
+            signal,
+          }),
+        )
         view.finish()
         await changed('import', loaded.id, loaded.names[0] ?? loaded.id)
         await (given.format === 'json' ? printJson(loaded) : print(`${loaded.id}\n`))

@@ -1,7 +1,9 @@
+import { addAbortSignal, type Readable } from 'node:stream'
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
 import { type Context, print } from './context.ts'
 import { openImages } from './image-store.ts'
+import { interruptible } from './interrupt.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
 import { progressView } from './progress.ts'
 
@@ -40,12 +42,15 @@ export function define(command: Command, context: Context): void {
       const policy = readPolicy(given.signaturePolicy)
       const view = progressView(given.quiet === true)
       try {
-        const loaded = await loadArchive(store, source, {
-          name: given.name,
-          platform: given.platform,
-          policy,
-          progress: view.report,
-        })
+        const loaded = await interruptible((signal) =>
+          loadArchive(store, calledOff(source, signal), {
+            name: given.name,
+            platform: given.platform,
+            policy,
+            progress: view.report,
+            signal,
+          }),
+        )
         view.finish()
         for (const { id, names } of loaded) await changed('load', id, names[0] ?? id)
         if (given.format === 'json') return await printJson(loaded)
@@ -60,7 +65,12 @@ export function define(command: Command, context: Context): void {
 }
 
 /** Our stdin as a source of bytes; a person's keyboard is none. */
-export function stdin(what: string): AsyncIterable<Uint8Array> {
+export function stdin(what: string): Readable {
   if (!process.stdin.isTTY) return process.stdin
   throw new Fault('INVALID_ARGUMENT', `${what} is missing: name a file, or pipe it in`)
+}
+
+/** The same source, of which a stream ends with an error at the signal: its writer may say nothing for ever. */
+export function calledOff(source: string | Readable, signal: AbortSignal): string | Readable {
+  return typeof source === 'string' ? source : addAbortSignal(signal, source)
 }

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Berth, berthOfFile } from '../lib/berth.ts'
+import { eventually } from '../lib/eventually.ts'
 import { probeImage, writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
 
@@ -240,6 +241,24 @@ test('a save that is called off leaves nothing, wherever it writes', async () =>
   assert.is(await ended, 125)
   await berth.ok(['rm', 'big'])
   await berth.ok(['rmi', 'q.io/big:1'])
+})
+
+test('a load and an import that are called off leave nothing, though their input says nothing more', async () => {
+  const ingest = join(berth.root, 'images/ingest')
+  for (const args of [
+    ['load', '-q'],
+    ['import', '-q', '-'],
+  ]) {
+    const child = berth.spawn(args)
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    child.stdin.write(Buffer.alloc(600_000))
+    await eventually('it has read some', () =>
+      readdirSync(ingest).some((name) => statSync(join(ingest, name)).size > 0),
+    )
+    child.kill('SIGTERM')
+    assert.is(await ended, 125)
+    assert.equal(readdirSync(ingest), [])
+  }
 })
 
 test('history tells the steps with the size of their layers', async () => {
