@@ -287,7 +287,7 @@ const FILESYSTEM = [
   gauge(
     'container_fs_usage_bytes',
     'Bytes of the writable layer.',
-    ({ filesystem }) => filesystem?.layer && [[BigInt(filesystem.layer.bytes), filesystem.device]],
+    ofFilesystem(({ layer }) => layer?.bytes),
     ['device'],
   ),
   gauge(
@@ -296,19 +296,20 @@ const FILESYSTEM = [
     ofFilesystem(({ usage }) => usage.totalBytes),
     ['device'],
   ),
+  // As cAdvisor tells it: not those of the file system. So there are no free ones of a container.
   gauge(
     'container_fs_inodes_total',
-    'Inodes of the whole file system that the writable layer is on.',
-    ofFilesystem(({ usage }) => usage.inodes),
-    ['device'],
-  ),
-  gauge(
-    'container_fs_inodes_free',
-    'Free inodes of the file system that the writable layer is on.',
-    ofFilesystem(({ usage }) => usage.inodesFree),
+    'Inodes of the writable layer.',
+    ofFilesystem(({ layer }) => layer?.inodes),
     ['device'],
   ),
 ]
+
+/** What comes of the writable layer's last measurement; all else is of the moment it is told. */
+export const MEASURED_BEFORE: ReadonlySet<string> = new Set([
+  'container_fs_usage_bytes',
+  'container_fs_inodes_total',
+])
 
 const NETWORK = [
   counter(

@@ -133,15 +133,14 @@ async function networkUsage(pod: Pod): Promise<Reply<cri.NetworkUsage> | undefin
   const path = pod.held.network
   if (path === undefined) return
   const timestamp = String(nowNs())
-  const interfaces = (await networkCounters(path))
-    .filter(({ name }) => name !== 'lo')
-    .map(({ name, received, sent }) => ({
-      name,
-      rxBytes: value(received.bytes),
-      rxErrors: value(received.errors),
-      txBytes: value(sent.bytes),
-      txErrors: value(sent.errors),
-    }))
+  // With the loopback: the kubelet's summary has to list some beside the default one.
+  const interfaces = (await networkCounters(path)).map(({ name, received, sent }) => ({
+    name,
+    rxBytes: value(received.bytes),
+    rxErrors: value(received.errors),
+    txBytes: value(sent.bytes),
+    txErrors: value(sent.errors),
+  }))
   const isDefault = ({ name }: { name: string }): boolean => name === POD_INTERFACE
   const defaultInterface = interfaces.find(isDefault)
   return {

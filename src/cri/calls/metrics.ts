@@ -5,7 +5,7 @@ import type { Container, Pod } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
 import type { Daemon } from '../daemon.ts'
 import { inParts } from '../filter.ts'
-import { BASE_LABELS, baseLabels, METRICS } from '../metric-table.ts'
+import { BASE_LABELS, baseLabels, MEASURED_BEFORE, METRICS } from '../metric-table.ts'
 import { containerFigures, type Figures, type Look, look, podFigures } from '../metric-values.ts'
 import type { Reply } from '../wire.ts'
 
@@ -86,7 +86,7 @@ function values(figures: Figures, base: readonly string[]): Reply<cri.Metric>[] 
     row.values(figures).map(([value, ...labels]) => ({
       name: row.name,
       // Told as of now; what was measured before says when.
-      timestamp: row.name === 'container_fs_usage_bytes' ? layerTime(figures) : '0',
+      timestamp: MEASURED_BEFORE.has(row.name) ? layerTime(figures) : '0',
       metricType: row.type,
       labelValues: [...base, ...labels],
       value: { value: String(value) },
