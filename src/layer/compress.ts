@@ -1,5 +1,4 @@
 import zlib from 'node:zlib'
-import { Decompress } from 'fzstd'
 import { Fault, isErrno } from '../base/fault.ts'
 import { binding, type Decoder, VERDICT } from '../kernel/binding.ts'
 import type { LayerLimits } from './limits.ts'
@@ -375,6 +374,8 @@ async function* frameParts(
 const FZSTD_PIECE_BYTES = 16 * 1024
 
 async function* unzstdSlowly(input: AsyncIterable<FramePart>): AsyncGenerator<Buffer> {
+  // Seldom needed, so that it is not loaded with every command.
+  const { Decompress } = await import('fzstd')
   let out: Buffer[] = []
   const decoder = new Decompress((chunk) => {
     // Copied: the decoder goes on using its memory.
