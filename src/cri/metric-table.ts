@@ -410,7 +410,7 @@ const REQUEST = [
   gauge(
     'container_spec_memory_limit_bytes',
     'Memory limit, in bytes; 0 is none.',
-    ({ resources }) => resources && asked(resources.memoryLimitInBytes),
+    ({ resources, memory }) => resources && (memory?.limit ?? asked(resources.memoryLimitInBytes)),
   ),
   gauge(
     'container_spec_memory_swap_limit_bytes',

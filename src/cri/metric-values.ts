@@ -57,6 +57,8 @@ export interface MemoryFigures {
   readonly oomKills: bigint
   readonly faults: bigint
   readonly majorFaults: bigint
+  /** The one in force: what was asked for, rounded by the kernel to pages. Undefined for none. */
+  readonly limit: bigint | undefined
 }
 
 export interface HugepageFigures {
@@ -190,6 +192,7 @@ function ofController(
     oomKills: BigInt(events?.oomKill ?? 0),
     faults: memory.pageFaults,
     majorFaults: memory.majorPageFaults,
+    limit: memory.maxBytes,
   }
 }
 
@@ -213,6 +216,7 @@ function ofProcesses(owner: object, used: ProcessUsage): MemoryFigures {
     // Those of a process that the container has not waited for are lost with it: a counter that went back would look like a new start.
     faults: highest(owner, 'faults', used.pageFaults),
     majorFaults: highest(owner, 'major faults', used.majorPageFaults),
+    limit: undefined,
   }
 }
 

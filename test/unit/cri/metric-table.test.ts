@@ -32,6 +32,7 @@ const all: Figures = {
     oomKills: 1n,
     faults: 11n,
     majorFaults: 2n,
+    limit: undefined,
   },
   hugepages: [
     { pageSize: '2MB', currentBytes: 1n, peakBytes: 2n },
@@ -156,6 +157,9 @@ test("what was asked for: the kernel's default, no limit, the given amounts", ()
     assert.equal(valuesOf('container_spec_cpu_quota', given({ cpuQuota })), [])
   assert.equal(valuesOf('container_spec_cpu_shares', given({ cpuShares: '0' })), [[1024n]])
   assert.equal(valuesOf('container_spec_memory_limit_bytes', all), [[64n]])
+  // The kernel rounds to pages: 80,000,000 bytes are 79,998,976 in force.
+  const memory = { ...(all.memory as NonNullable<Figures['memory']>), limit: 60n }
+  assert.equal(valuesOf('container_spec_memory_limit_bytes', { ...all, memory }), [[60n]])
   const endless = given({ memoryLimitInBytes: '-1', unified: { 'memory.min': 'max' } })
   assert.equal(valuesOf('container_spec_memory_limit_bytes', endless), [[0n]])
   assert.equal(valuesOf('container_spec_memory_reservation_limit_bytes', endless), [[0n]])
