@@ -153,6 +153,7 @@ function rootOf(spec: Spec, bundle: string): string {
   if (typeof path !== 'string' || path === '') {
     throw new Fault('INVALID_ARGUMENT', 'root.path is missing')
   }
+  if (path.includes('\0')) throw new Fault('INVALID_ARGUMENT', 'root.path: holds a NUL byte')
   const rootfs = resolve(bundle, path)
   const isDirectory = statSync(rootfs, { throwIfNoEntry: false })?.isDirectory() ?? false
   if (!isDirectory) throw new Fault('NOT_FOUND', `root.path: ${rootfs} is no directory`)

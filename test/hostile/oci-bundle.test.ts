@@ -241,5 +241,17 @@ test('a configuration that is no regular file, or endless, is refused', async ()
   await oci.refused(['create', '--bundle', bundle, 'odd'], /config\.json/)
 })
 
+test('a root whose path holds a NUL, and a value of another kind, are refused by the name of the field', async () => {
+  const bundle = oci.bundle('kinds', 'true', (spec) => {
+    spec.root = { path: 'root\0fs' }
+  })
+  await oci.refused(['create', '--bundle', bundle, 'kinds'], /root\.path: holds a NUL/)
+  oci.configure(bundle, 'kinds', 'true', (spec) => {
+    Object.assign(spec, { mounts: [null] })
+  })
+  await oci.refused(['create', '--bundle', bundle, 'kinds'], /mounts\[0\]: null is no object/)
+  assert.not.ok(existsSync(join(oci.root, 'kinds')))
+})
+
 test('nothing is left behind', nothingIsLeft)
 test.run()

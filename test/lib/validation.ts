@@ -85,6 +85,10 @@ export async function validate(
     await runQueue(failed.filter((test) => !STALE.test(test)))
     return verdicts
   } finally {
+    // Some tests leave their container.
+    for (const id of readdirSync(join(work, 'state')).filter((name) => !name.startsWith('.'))) {
+      execFileSync(join(work, runtime), ['delete', '--force', id])
+    }
     unmountBelow(work)
     rmSync(work, { recursive: true, force: true })
   }
