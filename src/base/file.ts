@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import {
   closeSync,
+  constants,
+  fstatSync,
   fsyncSync,
+  ftruncateSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -16,6 +19,9 @@ import { Fault, isErrno } from './fault.ts'
 
 /** The part of a temporary name that garbage collection looks for. */
 export const TEMPORARY = '.tmp-'
+
+/** Without O_TRUNC: of a file that was truncated, ext4 sends the new content to the disk when it is closed (auto_da_alloc). */
+const PREPARED = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW
 
 const prepared = (path: string): string => `${path}${TEMPORARY}prepared`
 
@@ -39,8 +45,10 @@ export function writeFileAtomic(
     : `${path}${TEMPORARY}${randomBytes(6).toString('hex')}`
   const bytes = typeof content === 'string' ? Buffer.from(content) : content
   try {
-    const fd = openSync(temporary, options.prepared ? 'w' : 'wx', options.mode ?? 0o600)
+    const fd = openSync(temporary, options.prepared ? PREPARED : 'wx', options.mode ?? 0o600)
     try {
+      // Of a write that was killed.
+      if (options.prepared && fstatSync(fd).size > 0) ftruncateSync(fd)
       for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done)
       if (options.durable) fsyncSync(fd)
     } finally {

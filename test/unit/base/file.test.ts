@@ -1,0 +1,40 @@
+/** Files that are written whole. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { prepareFile, writeFileAtomic } from '../../../src/base/file.ts'
+
+function withFile(act: (path: string) => void): void {
+  const directory = mkdtempSync(join(tmpdir(), 'berth-file-'))
+  try {
+    act(join(directory, 'file'))
+    assert.equal(readdirSync(directory), ['file'])
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+test('a file that was prepared is taken, and one that was not is made', () => {
+  withFile((path) => {
+    prepareFile(path)
+    const { ino } = statSync(`${path}.tmp-prepared`)
+    writeFileAtomic(path, 'one', { prepared: true })
+    assert.is(statSync(path).ino, ino)
+    assert.is(statSync(path).mode & 0o777, 0o600)
+    writeFileAtomic(path, 'two', { prepared: true })
+    assert.is.not(statSync(path).ino, ino)
+    assert.is(readFileSync(path, 'utf8'), 'two')
+  })
+})
+
+test('nothing stays of a write that was killed before', () => {
+  withFile((path) => {
+    writeFileSync(`${path}.tmp-prepared`, 'longer than what comes')
+    writeFileAtomic(path, 'short', { prepared: true })
+    assert.is(readFileSync(path, 'utf8'), 'short')
+  })
+})
+
+test.run()
