@@ -185,6 +185,12 @@ Napi::Value Pipe(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value Memfd(const Napi::CallbackInfo& info) {
+  const int fd = memfd_create(Text(info[0], "name").c_str(), MFD_CLOEXEC);
+  if (fd < 0) throw SystemError(info.Env(), errno, "memfd_create");
+  return Napi::Number::New(info.Env(), fd);
+}
+
 Napi::Value PidfdOpen(const Napi::CallbackInfo& info) {
   const long fd = syscall(SYS_pidfd_open, Int(info[0], "pid"), 0);
   if (fd < 0) throw SystemError(info.Env(), errno, "pidfd_open");

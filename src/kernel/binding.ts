@@ -112,6 +112,8 @@ export interface Binding {
   }): { pid: number; status: Promise<ExitStatus> }
   /** pipe2(2). */
   pipe(): { read: number; write: number }
+  /** memfd_create(2): a file without a name. */
+  memfd(name: string): number
   pidfdOpen(pid: number): number
   pidfdSendSignal(pidfd: number, signal: number): void
 

@@ -28,7 +28,9 @@ export function readDocument(path: string): unknown {
 
 export function parseDocument(name: string, text: string): unknown {
   try {
-    return withoutNulls(JSON.parse(exact(text), revive))
+    const marked = exact(text)
+    const value: unknown = marked === text ? JSON.parse(text) : JSON.parse(marked, revive)
+    return text.includes('null') ? withoutNulls(value) : value
   } catch (error) {
     // What is nested too deep exhausts the stack.
     if (error instanceof RangeError) {

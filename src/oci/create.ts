@@ -77,7 +77,6 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
       mode: 'create',
       what: `create container ${id}`,
       plan: encodeContainer(plan),
-      directory: place.directory,
       place: directory,
       foreground: request.foreground,
       scope: group.scope,

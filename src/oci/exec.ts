@@ -50,7 +50,6 @@ export async function execInContainer(
     mode: 'exec',
     what: `exec in container ${record.id}`,
     plan: encodeExecFile(record.cgroup, plan),
-    directory: place.directory,
     place: first,
     foreground: request.foreground,
     consoleSocket: request.consoleSocket,

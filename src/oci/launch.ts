@@ -1,6 +1,5 @@
-import { openSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { openSync, readSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Fault } from '../base/fault.ts'
 import { scopeCommand } from '../cgroup/index.ts'
@@ -22,8 +21,6 @@ export interface LaunchRequest {
   /** For messages: what is done. */
   readonly what: string
   readonly plan: Uint8Array
-  /** The container's state directory, where the plan is put for a moment. */
-  readonly directory: string
   /** create: that directory, where the start comes in; exec: the pidfd of the first process. */
   readonly place: Fd
   /** Stays until the process ends. */
@@ -64,8 +61,8 @@ export class Launch {
     this.#commands = new Fd(commands.write)
     using reportEnd = new Fd(reports.write)
     using commandEnd = new Fd(commands.read)
-    using plan = planFile(request)
-    using complaint = complaintFile(request)
+    using plan = planFile(request.plan)
+    using complaint = new Fd(binding.memfd('complaint'))
     using nothing = new Fd(openSync('/dev/null', 'r'))
     const { scope } = request
     const before = scope ? scopeCommand({ ...scope, description: request.what }) : undefined
@@ -180,19 +177,11 @@ export class LaunchFault extends Fault {
   }
 }
 
-function complaintFile({ directory }: LaunchRequest): Fd {
-  const path = join(directory, `complaint.tmp-${process.pid}`)
-  const fd = new Fd(openSync(path, 'wx+', 0o600))
-  rmSync(path)
-  return fd
-}
-
-function planFile({ directory, plan }: LaunchRequest): Fd {
-  const path = join(directory, `plan.tmp-${process.pid}`)
-  try {
-    writeFileSync(path, plan, { mode: 0o600, flag: 'wx' })
-    return new Fd(openSync(path, 'r'))
-  } finally {
-    rmSync(path, { force: true })
+function planFile(plan: Uint8Array): Fd {
+  const file = new Fd(binding.memfd('plan'))
+  // Where it is, it is read from its beginning on.
+  for (let done = 0; done < plan.length; ) {
+    done += writeSync(file.number, plan, done, plan.length - done, done)
   }
+  return file
 }

@@ -1,7 +1,10 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
+import { binding } from '../kernel/binding.ts'
+import { O_DIRECTORY, O_RDONLY } from '../kernel/constants.ts'
+import { Fd } from '../kernel/fd.ts'
 import { type FileLock, lockFile } from '../kernel/lock.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { readDocument } from './config.ts'
@@ -109,14 +112,16 @@ export function readKeptConfig(place: Place): Spec {
 
 /** Gone at once, whatever a kill leaves of it: `trashOf` finds that. */
 export function removePlace(root: string, place: Place): void {
-  const trash = join(root, `${TRASH}${place.id}-${process.pid}`)
+  let directory: Fd
   try {
-    renameSync(place.directory, trash)
+    directory = new Fd(openSync(root, O_RDONLY | O_DIRECTORY))
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return
     throw error
   }
-  rmSync(trash, { recursive: true, force: true })
+  using at = directory
+  const trash = `${TRASH}${place.id}-${process.pid}`
+  binding.removeTreeNow(at.number, place.id, at.number, trash)
 }
 
 /** The ids of a root, sorted. */

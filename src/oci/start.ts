@@ -1,13 +1,14 @@
 import { rmSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { Fault } from '../base/fault.ts'
+import { isFrozen } from '../cgroup/index.ts'
 import { replyFault } from '../container/monitor-fault.ts'
 import type { Caller } from '../kernel/caller.ts'
 import { planHooks } from '../plan/index.ts'
 import { runHooks } from './hooks.ts'
 import { killContainer } from './kill.ts'
 import { lockContainer, type OciRecord, type Place, readKeptConfig, readRecord } from './record.ts'
-import { connectStart, stateOf, statusOf } from './status.ts'
+import { connectStart, isAlive, stateOf, statusOf } from './status.ts'
 
 /** An answer longer than this is not of our program. */
 const ANSWER_BYTES_MAX = 8192
@@ -16,9 +17,11 @@ const ANSWER_BYTES_MAX = 8192
 export async function startContainer(caller: Caller, place: Place): Promise<void> {
   using _lock = await lockContainer(place)
   const record = readRecord(place)
-  const status = await statusOf(place, record)
-  const socket = status === 'created' ? await connectStart(place) : undefined
+  // Not statusOf, which connects, too: that wakes the process.
+  const isWaiting = isAlive(record) && !isFrozen(record.cgroup)
+  const socket = isWaiting ? await connectStart(place) : undefined
   if (!socket) {
+    const status = await statusOf(place, record)
     throw new Fault(
       'FAILED_PRECONDITION',
       `cannot start container ${record.id}: it is ${status === 'created' ? 'stopped' : status}, not created`,

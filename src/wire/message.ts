@@ -1,3 +1,7 @@
+/** Of a small request; a plan's grows. */
+const FIRST_BYTES = 1024
+const HEAD_BYTES = 8
+
 /**
  * The one encoding of what TypeScript tells the native programs: plans and requests.
  *
@@ -6,12 +10,14 @@
  * A decoder refuses a tag that it does not know, so that an old monitor never ignores what a new berth asks.
  */
 export class Message {
-  readonly #parts: Buffer[] = []
+  // One buffer for a message and its groups: a plan has some thousand fields.
+  #buffer = Buffer.allocUnsafe(FIRST_BYTES)
+  #size = 0
 
   number(tag: number, value: number | bigint): this {
-    const bytes = Buffer.allocUnsafe(8)
-    bytes.writeBigInt64LE(BigInt.asIntN(64, BigInt(value)))
-    return this.bytes(tag, bytes)
+    const at = this.#field(tag, 8)
+    this.#buffer.writeBigInt64LE(BigInt.asIntN(64, BigInt(value)), at)
+    return this
   }
 
   flag(tag: number, value: boolean | undefined): this {
@@ -20,9 +26,10 @@ export class Message {
 
   /** Text must hold no NUL byte: it ends up in C strings. */
   text(tag: number, value: string): this {
-    const bytes = Buffer.from(value)
-    if (bytes.includes(0)) throw new TypeError(`text of field ${tag} holds a NUL byte`)
-    return this.bytes(tag, bytes)
+    if (value.includes('\0')) throw new TypeError(`text of field ${tag} holds a NUL byte`)
+    const at = this.#field(tag, Buffer.byteLength(value))
+    this.#buffer.write(value, at)
+    return this
   }
 
   texts(tag: number, values: readonly string[]): this {
@@ -31,20 +38,33 @@ export class Message {
   }
 
   group(tag: number, fill: (group: Message) => unknown): this {
-    const group = new Message()
-    fill(group)
-    return this.bytes(tag, group.encode())
+    const begin = this.#field(tag, 0)
+    fill(this)
+    this.#buffer.writeUInt32LE(this.#size - begin, begin - 4)
+    return this
   }
 
   bytes(tag: number, value: Uint8Array): this {
-    const head = Buffer.alloc(8)
-    head.writeUInt16LE(tag, 0)
-    head.writeUInt32LE(value.length, 4)
-    this.#parts.push(head, Buffer.from(value.buffer, value.byteOffset, value.byteLength))
+    const at = this.#field(tag, value.length)
+    this.#buffer.set(value, at)
     return this
   }
 
   encode(): Buffer {
-    return Buffer.concat(this.#parts)
+    return this.#buffer.subarray(0, this.#size)
+  }
+
+  /** The head of a field, and room behind it; where that begins. */
+  #field(tag: number, length: number): number {
+    const at = this.#size + HEAD_BYTES
+    this.#size = at + length
+    if (this.#size > this.#buffer.length) {
+      const grown = Buffer.allocUnsafe(Math.max(this.#size, this.#buffer.length * 2))
+      this.#buffer.copy(grown, 0, 0, at - HEAD_BYTES)
+      this.#buffer = grown
+    }
+    this.#buffer.writeUInt32LE(tag, at - HEAD_BYTES)
+    this.#buffer.writeUInt32LE(length, at - 4)
+    return at
   }
 }
