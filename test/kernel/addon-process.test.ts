@@ -112,6 +112,7 @@ test('a child by its path may be a script, leads a process group, stands in /, a
     env: ['PATH=/usr/bin:/bin'],
     fds: [stdin.read, stdout.write, nullDevice.number],
     group: true,
+    directory: '/',
   })
   closeSync(stdin.read)
   closeSync(stdout.write)
