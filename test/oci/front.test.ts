@@ -60,12 +60,12 @@ test('output, errors and exit codes are those of Node', async () => {
   for (const line of lines) {
     assert.is((JSON.parse(line) as { msg: string }).msg, 'container does not exist: nothing')
   }
-  oci.bundle('state', 'sleep 1000')
-  await oci.create('state')
-  assert.is(both([...root, 'state', 'state']).code, 0)
+  oci.bundle('alive', 'sleep 1000')
+  await oci.create('alive')
+  assert.is(both([...root, 'state', 'alive']).code, 0)
   assert.is(both([...root, 'list', '--format', 'json']).code, 0)
-  assert.is(both([...root, 'ps', '--format', 'json', 'state']).code, 0)
-  await oci.ok(['delete', '--force', 'state'])
+  assert.is(both([...root, 'ps', '--format', 'json', 'alive']).code, 0)
+  await oci.ok(['delete', '--force', 'alive'])
 })
 
 test('the container is a child of the caller: its parent, keyring, limits, umask and descriptors', async () => {
