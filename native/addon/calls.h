@@ -56,6 +56,8 @@ Napi::Value BpfQueryDevice(const Napi::CallbackInfo& info);
 Napi::Value NetnsStats(const Napi::CallbackInfo& info);
 Napi::Value ConnectIn(const Napi::CallbackInfo& info);
 void NotifySocket(const Napi::CallbackInfo& info);
+Napi::Value BindDatagram(const Napi::CallbackInfo& info);
+Napi::Value ReceiveDatagram(const Napi::CallbackInfo& info);
 
 // socket.cc
 Napi::Value ListenUnix(const Napi::CallbackInfo& info);

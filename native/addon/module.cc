@@ -59,6 +59,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<NetnsStats>(exports, "netnsStats");
   Export<ConnectIn>(exports, "connectIn");
   Export<NotifySocket>(exports, "notifySocket");
+  Export<BindDatagram>(exports, "bindDatagram");
+  Export<ReceiveDatagram>(exports, "receiveDatagram");
 
   Export<ListenUnix>(exports, "listenUnix");
   Export<AcceptUnix>(exports, "acceptUnix");

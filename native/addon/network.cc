@@ -21,6 +21,9 @@
 namespace berth {
 namespace {
 
+// More than sd_notify(3) ever has to say; what is longer is cut.
+constexpr size_t kDatagramBytesMax = 4096;
+
 // Some 8000 interfaces.
 constexpr size_t kStatsBytesMax = 1024 * 1024;
 
@@ -152,6 +155,43 @@ void NotifySocket(const Napi::CallbackInfo& info) {
              size) < 0) {
     throw SystemError(env, errno, "sendto", path.c_str());
   }
+}
+
+Napi::Value BindDatagram(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string path = Text(info[0], "path").str();
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) throw SystemError(env, ENAMETOOLONG, "bind", path.c_str());
+  std::memcpy(address.sun_path, path.data(), path.size());
+  Fd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd) throw SystemError(env, errno, "socket");
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    throw SystemError(env, errno, "bind", path.c_str());
+  }
+  return Napi::Number::New(env, fd.Release());
+}
+
+Napi::Value ReceiveDatagram(const Napi::CallbackInfo& info) {
+  const int fd = Int(info[0], "fd");
+  const int pidfd = Int(info[1], "pidfd");
+  struct Received {
+    char text[kDatagramBytesMax];
+    ssize_t size = -1;
+    int error = 0;
+  };
+  auto received = std::make_shared<Received>();
+  const auto run = [fd, pidfd, received] {
+    pollfd wait[2] = {{fd, POLLIN, 0}, {pidfd, POLLIN, 0}};
+    while (poll(wait, 2, -1) < 0 && errno == EINTR) continue;
+    received->size = recv(fd, received->text, sizeof(received->text), MSG_DONTWAIT);
+    if (received->size < 0 && errno != EAGAIN) received->error = errno;
+  };
+  return Work(info.Env(), run, [received](Napi::Env env) -> Napi::Value {
+    if (received->error) throw SystemError(env, received->error, "recv");
+    if (received->size < 0) return env.Undefined();
+    return Napi::Buffer<char>::Copy(env, received->text, static_cast<size_t>(received->size));
+  });
 }
 
 }  // namespace berth

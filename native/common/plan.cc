@@ -287,6 +287,8 @@ void DecodeProcessInto(Decoder& d, Bytes message, ProcessPlan* p) {
       case Tag::kProcessPersonality: p->personality = d.Number<int64_t>(f); return true;
       case Tag::kProcessMemoryPolicy: p->memory_policy = d.Number<int>(f); return true;
       case Tag::kProcessMemoryNodes: p->memory_nodes = d.Copy(f); return true;
+      case Tag::kProcessInitialCpus: p->initial_cpus = d.Copy(f); return true;
+      case Tag::kProcessFinalCpus: p->final_cpus = d.Copy(f); return true;
       case Tag::kProcessKeepKeyring: p->keep_keyring = d.Flag(f); return true;
       default: return false;
     }

@@ -114,6 +114,8 @@ struct ProcessPlan {
   int64_t personality = -1;
   int memory_policy = -1;
   Bytes memory_nodes;  // A bit for each node, in words of 64.
+  Bytes initial_cpus;  // The same of processors: those that a further process enters the cgroup on,
+  Bytes final_cpus;    // and those that it has then.
 };
 
 struct HookPlan {

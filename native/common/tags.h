@@ -84,6 +84,8 @@ enum class Tag : uint16_t {
   kProcessPersonality = 99,
   kProcessMemoryPolicy = 145,
   kProcessMemoryNodes = 146,
+  kProcessInitialCpus = 147,
+  kProcessFinalCpus = 148,
   // RlimitPlan
   kRlimitResource = 95,
   kRlimitSoft = 96,

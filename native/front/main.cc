@@ -80,7 +80,9 @@ int Main(int argc, char** argv) {
   char socket[kPathBytes];
   const char* state = ::getenv("BERTH_STATE");
   ::snprintf(socket, sizeof(socket), "%s/%s", state && *state ? state : kDefaultState, kSocketName);
-  if (::geteuid() == 0 && DescribeBuild(package, build)) {
+  // What a service manager gives is this process's.
+  const bool is_service = ::getenv("LISTEN_FDS") || ::getenv("NOTIFY_SOCKET");
+  if (::geteuid() == 0 && !is_service && DescribeBuild(package, build)) {
     const int code = CallDaemon({program, socket, build, argc, argv});
     if (code >= 0) return code;
   }

@@ -72,6 +72,10 @@ void SetScheduling(const ProcessPlan& process) {
   if (process.personality >= 0) {
     Must(Call(SYS_personality, process.personality), "process", "cannot set linux.personality");
   }
+  if (!process.final_cpus.empty()) {
+    Must(Call(SYS_sched_setaffinity, 0, process.final_cpus.size, process.final_cpus.data), "process",
+         "cannot set process.execCPUAffinity.final");
+  }
 }
 
 void WriteLabels(Child* child) {

@@ -322,6 +322,28 @@ bool LaunchContainer(const ContainerPlan& plan, const ChildStdio& stdio, Launche
   return true;
 }
 
+namespace {
+
+// Where we run, until the end of a scope somewhere else: what is cloned meanwhile begins there.
+class Affinity {
+ public:
+  // False with errno.
+  bool Set(Bytes cpus) {
+    size_ = Call(SYS_sched_getaffinity, 0, sizeof(before_), before_);
+    return size_ > 0 && Call(SYS_sched_setaffinity, 0, cpus.size, cpus.data) == 0;
+  }
+  ~Affinity() {
+    if (size_ > 0) (void)Call(SYS_sched_setaffinity, 0, size_, before_);
+  }
+
+ private:
+  // For as many processors as a kernel can be built for.
+  unsigned long before_[8192 / 8 / sizeof(unsigned long)];
+  long size_ = 0;
+};
+
+}  // namespace
+
 bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgroup, const ChildStdio& stdio,
                 Launched* launched, const char** stage) {
   BeginFaults();
@@ -329,6 +351,9 @@ bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgr
   Fd group;
   if (cgroup[0]) group = Fd(OpenCgroup(cgroup));
   if (cgroup[0] && !group && errno != ENOENT) return false;
+  *stage = "process.execCPUAffinity.initial";
+  Affinity affinity;
+  if (!process.initial_cpus.empty() && !affinity.Set(process.initial_cpus)) return false;
   *stage = "clone";
   Pair pair;
   if (!MakePair(&pair)) return false;

@@ -24,6 +24,7 @@ export class RemoteCaller implements Caller {
   readonly isSelf = false
   readonly pid: number
   readonly umask: number
+  readonly env = {}
   readonly #connection: FrontConnection
   readonly #directory: string
   readonly #children: ((code: number, errno?: number) => void)[] = []

@@ -138,6 +138,10 @@ export interface Binding {
   connectIn(path: string, host: string, port: number, timeoutMs: number): Promise<number>
   /** One datagram to a UNIX socket, as sd_notify(3) sends it: `path` is absolute, or an abstract name after '@'. EAGAIN where nobody reads. */
   notifySocket(path: string, text: string): void
+  /** A datagram socket at a new path of at most 107 bytes. */
+  bindDatagram(path: string): number
+  /** The next datagram, cut after 4096 bytes; undefined where the process has ended and none is waiting. Own thread. */
+  receiveDatagram(fd: number, pidfd: number): Promise<Buffer | undefined>
 
   /** A listening UNIX stream socket NAME in a directory, mode 0600; returns its fd. */
   listenUnix(dirfd: number, name: string): number

@@ -37,6 +37,8 @@ export interface Caller {
   /** Whose limits and rights a child would have. */
   readonly pid: number | 'self'
   readonly umask: number
+  /** Nothing in a daemon: a caller who has what a command looks for does it himself (native/front/main.cc). */
+  readonly env: Readonly<Record<string, string | undefined>>
   /** An absolute path: relative ones are the caller's. NotHere for what each process has of its own (/dev/stdin). */
   resolve(path: string): string
   /** To the caller's stdout or stderr. */
@@ -81,6 +83,7 @@ export function ownCaller(): Caller {
     isSelf: true,
     pid: 'self',
     umask: process.umask(),
+    env: process.env,
     resolve: (path) => resolve(path),
     write: writeAll,
     spawn: spawnOwn,

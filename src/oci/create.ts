@@ -18,6 +18,7 @@ import { cgroupOf, destroyCgroup, launchInScope, makeCgroup } from './cgroup.ts'
 import { documentText, readDocument } from './config.ts'
 import { runHooks } from './hooks.ts'
 import { Launch } from './launch.ts'
+import { makeNotifyDirectory, notifyParts } from './notify.ts'
 import { claim, type OciRecord, type Place, placeOf, removePlace, writeRecord } from './record.ts'
 import { asSpec } from './shape.ts'
 import { processTimes, stateOf } from './status.ts'
@@ -31,6 +32,10 @@ export interface CreateRequest {
   readonly pidFile: string | undefined
   readonly cgroups: DriverName
   readonly preserve: number
+  /** The program's besides those of the configuration. */
+  readonly env: readonly string[]
+  /** The caller's NOTIFY_SOCKET. */
+  readonly notify: string | undefined
   readonly keepKeyring: boolean
   /** The caller stays until the container ends, with its own stdio as the container's. */
   readonly foreground: boolean
@@ -59,6 +64,7 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   using _lock = await claim(root, place)
   undo.push('the state', () => removePlace(root, place))
   writeFileAtomic(place.config, documentText(spec))
+  if (request.notify !== undefined) makeNotifyDirectory(place)
   let begun: OciRecord = {
     id,
     ociVersion: spec.ociVersion,
@@ -85,8 +91,9 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
     })
   const inScope = group.scope && (await launchInScope(begin, group.scope))
   if (inScope) undo.push('the scope', () => inScope.close())
-  begun = { ...begun, cgroupInode: await makeCgroup(group, spec, warn) }
+  // Also where the making fails half way: as long as no inode is known only an empty one goes.
   undo.push('the cgroup', () => destroyCgroup(begun))
+  begun = { ...begun, cgroupInode: await makeCgroup(group, spec, warn) }
   writeRecord(place, begun)
   inScope?.goOn()
   const launch = inScope ?? begin()
@@ -169,7 +176,11 @@ async function planOf(
   const seccomp = await compiledSeccomp(spec.linux?.seccomp, programsOf(request.root), warn)
   using directory = new Fd(openSync(rootfs, O_PATH | O_DIRECTORY))
   // Not in the configuration that is kept: a further process may have another user, and another HOME.
-  const whole = spec.process ? { ...spec, process: withHome(spec.process, directory) } : spec
+  const process = spec.process && withHome(spec.process, directory)
+  const notify = request.notify === undefined ? undefined : notifyParts(placeOf(request.root, id))
+  const env = [...(process?.env ?? []), ...request.env, ...(notify ? [notify.env] : [])]
+  const mounts = [...(spec.mounts ?? []), ...(notify ? [notify.mount] : [])]
+  const whole = process ? { ...spec, process: { ...process, env }, mounts } : spec
   const { plan } = planContainer(whole, hostFacts(request.caller.pid), {
     id,
     cgroup,

@@ -1,8 +1,8 @@
 import { Socket } from 'node:net'
 import { Fault } from '../base/fault.ts'
-import { binding, type ExitStatus } from '../kernel/binding.ts'
+import type { ExitStatus } from '../kernel/binding.ts'
 import type { Caller } from '../kernel/caller.ts'
-import { Fd } from '../kernel/fd.ts'
+import { twoPipes } from '../kernel/pipe.ts'
 import type { HookKind } from '../plan/index.ts'
 import type { HookPlan } from '../spec/plan.ts'
 
@@ -27,11 +27,11 @@ async function runHook(
 ): Promise<void> {
   const fail = (why: string): Fault =>
     new Fault('FAILED_PRECONDITION', `${kind} hook ${hook.path} ${why}`)
-  const [input, output] = [binding.pipe(), binding.pipe()]
-  using inputEnd = new Fd(input.read)
-  using outputEnd = new Fd(output.write)
-  const stdin = new Socket({ fd: input.write, readable: false, writable: true })
-  const said = new Socket({ fd: output.read, readable: true, writable: false })
+  using pipes = twoPipes()
+  const { read: inputEnd, write } = pipes.first
+  const { read, write: outputEnd } = pipes.second
+  const stdin = new Socket({ fd: write.release(), readable: false, writable: true })
+  const said = new Socket({ fd: read.release(), readable: true, writable: false })
   let complaint = ''
   said.on('data', (bytes: Buffer) => {
     if (complaint.length < COMPLAINT_BYTES_MAX) complaint += bytes.toString()

@@ -7,6 +7,7 @@ import { replyFault } from '../container/monitor-fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
 import type { Caller, ChildFd, PipeReader } from '../kernel/caller.ts'
 import { Fd } from '../kernel/fd.ts'
+import { type Pipe, twoPipes } from '../kernel/pipe.ts'
 import { openProcess, signalProcess } from '../kernel/process.ts'
 
 const PROGRAM = fileURLToPath(new URL('berth-launch', NATIVE_DIRECTORY))
@@ -55,40 +56,14 @@ export class Launch {
 
   constructor(request: LaunchRequest) {
     this.#what = request.what
-    const reports = binding.pipe()
-    const commands = binding.pipe()
-    this.#reports = request.caller.reader(new Fd(reports.read))
-    this.#commands = new Fd(commands.write)
-    using reportEnd = new Fd(reports.write)
-    using commandEnd = new Fd(commands.read)
-    using plan = planFile(request.plan)
-    using complaint = new Fd(binding.memfd('complaint'))
-    using nothing = new Fd(openSync('/dev/null', 'r'))
-    const { scope } = request
-    const before = scope ? scopeCommand({ ...scope, description: request.what }) : undefined
-    const { caller } = request
-    const own = (number: number): ChildFd => ({ caller: number })
-    const child = caller.spawn({
-      file: before?.file ?? PROGRAM,
-      args: [
-        ...(before ? [...before.args, PROGRAM] : ['berth-launch']),
-        request.mode,
-        ...(scope ? ['--scoped'] : []),
-        ...(request.foreground ? ['--foreground'] : []),
-        ...(request.consoleSocket === undefined ? [] : [`--console=${request.consoleSocket}`]),
-        `--preserve=${request.preserve}`,
-      ],
-      env: [],
-      fds: [
-        ...[nothing, complaint, complaint, reportEnd, commandEnd, plan, request.place],
-        ...Array.from({ length: 3 + request.preserve }, (_, i) => own(i)),
-      ],
-    })
-    // Where it cannot be executed its reports end.
-    this.#ended = child.status.catch(() => {})
+    using pipes = twoPipes()
+    const { ended, complaint } = begin(request, pipes.first, pipes.second)
+    this.#ended = ended
+    this.#complaint = complaint
+    this.#reports = request.caller.reader(new Fd(pipes.first.read.release()))
+    this.#commands = new Fd(pipes.second.write.release())
     // What it began must not go on without it.
-    this.#notGone = caller.onGone(() => this.#commands.close())
-    this.#complaint = new Fd(complaint.release())
+    this.#notGone = request.caller.onGone(() => this.#commands.close())
   }
 
   /** The next line; a failure is a Fault. What a creation takes is the kernel's time, so a process that is its own caller just waits. */
@@ -177,11 +152,50 @@ export class LaunchFault extends Fault {
   }
 }
 
+/** Starts berth-launch, or systemd-run that starts it, with the pipes' other ends. */
+function begin(
+  request: LaunchRequest,
+  reports: Pipe,
+  commands: Pipe,
+): { ended: Promise<unknown>; complaint: Fd } {
+  using plan = planFile(request.plan)
+  using complaint = new Fd(binding.memfd('complaint'))
+  using nothing = new Fd(openSync('/dev/null', 'r'))
+  const { scope } = request
+  const before = scope ? scopeCommand({ ...scope, description: request.what }) : undefined
+  const { caller } = request
+  const own = (number: number): ChildFd => ({ caller: number })
+  const { status } = caller.spawn({
+    file: before?.file ?? PROGRAM,
+    args: [
+      ...(before ? [...before.args, PROGRAM] : ['berth-launch']),
+      request.mode,
+      ...(scope ? ['--scoped'] : []),
+      ...(request.foreground ? ['--foreground'] : []),
+      ...(request.consoleSocket === undefined ? [] : [`--console=${request.consoleSocket}`]),
+      `--preserve=${request.preserve}`,
+    ],
+    env: [],
+    fds: [
+      ...[nothing, complaint, complaint, reports.write, commands.read, plan, request.place],
+      ...Array.from({ length: 3 + request.preserve }, (_, i) => own(i)),
+    ],
+  })
+  // Where it cannot be executed its reports end.
+  const ended = status.catch(() => {})
+  return { ended, complaint: new Fd(complaint.release()) }
+}
+
 function planFile(plan: Uint8Array): Fd {
   const file = new Fd(binding.memfd('plan'))
-  // Where it is, it is read from its beginning on.
-  for (let done = 0; done < plan.length; ) {
-    done += writeSync(file.number, plan, done, plan.length - done, done)
+  try {
+    // Where it is, it is read from its beginning on.
+    for (let done = 0; done < plan.length; ) {
+      done += writeSync(file.number, plan, done, plan.length - done, done)
+    }
+    return file
+  } catch (error) {
+    file.close()
+    throw error
   }
-  return file
 }

@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander'
 import { describe, Fault } from '../base/fault.ts'
 import { packageVersion } from '../engine/version.ts'
 import { type Caller, CallerGone, NotHere, onlySelf } from '../kernel/caller.ts'
+import { activationOf } from './activation.ts'
 import { parseDocument, readDocument } from './config.ts'
 import type { CreateRequest } from './create.ts'
 import { Log } from './output.ts'
@@ -125,7 +126,8 @@ function commands(name: string, context: Context): Command {
       .summary('refused: not supported yet')
       .allowUnknownOption()
       .action(() => {
-        throw new Fault('UNIMPLEMENTED', `${command} is not supported: berth has no CRIU yet`)
+        const text = `${command} is not supported: berth does not know CRIU (package criu) yet`
+        throw new Fault('UNIMPLEMENTED', text)
       })
   }
   for (const command of root.commands) command.exitOverride().copyInheritedSettings(root)
@@ -173,12 +175,15 @@ function requestOf(
   if (!options.pivot) {
     throw new Fault('UNIMPLEMENTED', '--no-pivot is not supported: the host would stay reachable')
   }
+  const activation = activationOf(context.caller.env, process.pid)
   return {
     caller: context.caller,
     root: stateOf(root, context),
     id,
     bundle: context.caller.resolve(options.bundle),
-    ...askedOf(context, options),
+    ...askedOf(context, options, activation.count),
+    env: activation.env,
+    notify: notifyOf(context),
     cgroups: root.opts<GlobalOptions>().systemdCgroup ? 'systemd' : 'cgroupfs',
     keepKeyring: !options.newKeyring,
     foreground,
@@ -186,9 +191,14 @@ function requestOf(
   }
 }
 
+function notifyOf({ caller }: Context): string | undefined {
+  return caller.env['NOTIFY_SOCKET'] || undefined
+}
+
 function askedOf(
   { caller }: Context,
   o: Pick<CreateOptions, 'consoleSocket' | 'pidFile' | 'pidfdSocket' | 'preserveFds'>,
+  listening = 0,
 ): {
   consoleSocket: string | undefined
   pidFile: string | undefined
@@ -199,7 +209,7 @@ function askedOf(
   return {
     consoleSocket: absolute(o.consoleSocket),
     pidFile: absolute(o.pidFile),
-    preserve: preservedCount(caller, o.preserveFds),
+    preserve: preservedCount(caller, o.preserveFds, listening),
   }
 }
 
@@ -223,8 +233,9 @@ function lifecycle(root: Command, context: Context, place: (id: string) => Place
     .command('start <id>')
     .summary('have a created container execute its program')
     .action(async (id: string) => {
-      const { startContainer } = await import('./start.ts')
-      await startContainer(context.caller, place(id))
+      const { startAndTell } = await import('./start.ts')
+      const telling = { notify: notifyOf(context), warn: context.warn }
+      await startAndTell(context.caller, place(id), telling)
     })
   root
     .command('kill <id> [signal]')

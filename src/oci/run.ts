@@ -3,7 +3,7 @@ import { openProcess, signalProcess } from '../kernel/process.ts'
 import { type CreateRequest, createContainer } from './create.ts'
 import { deleteContainer } from './delete.ts'
 import type { Launch } from './launch.ts'
-import { startContainer } from './start.ts'
+import { startAndTell } from './start.ts'
 
 /** create and start; with `foreground` also the end, whose code it gives, and the removal. */
 export async function runContainer(
@@ -14,8 +14,16 @@ export async function runContainer(
   const passing = request.foreground ? passSignals(caller, record.pid) : undefined
   try {
     if (!request.foreground) await launch.close()
-    await startContainer(caller, place)
-    if (!request.foreground) return 0
+    const telling = { notify: request.notify, warn }
+    if (!request.foreground) {
+      await startAndTell(caller, place, telling)
+      return 0
+    }
+    // Who waits for the container is the main process to its caller.
+    await startAndTell(caller, place, {
+      ...telling,
+      mainPid: caller.pid === 'self' ? process.pid : caller.pid,
+    })
     const code = await exitOf(launch)
     if (!request.keep) await deleteContainer(caller, root, place, { force: true, warn })
     return code

@@ -7,14 +7,38 @@ import type { Caller } from '../kernel/caller.ts'
 import { planHooks } from '../plan/index.ts'
 import { runHooks } from './hooks.ts'
 import { killContainer } from './kill.ts'
+import { listenForReady, type ReadySocket } from './notify.ts'
 import { lockContainer, type OciRecord, type Place, readKeptConfig, readRecord } from './record.ts'
 import { connectStart, isAlive, stateOf, statusOf } from './status.ts'
 
 /** An answer longer than this is not of our program. */
 const ANSWER_BYTES_MAX = 8192
 
+interface Telling {
+  /** The caller's NOTIFY_SOCKET. */
+  readonly notify: string | undefined
+  /** The process that the caller's manager shall watch; the container's first one. */
+  readonly mainPid?: number
+  readonly warn: (message: string) => void
+}
+
+/** The same, and with a NOTIFY_SOCKET until the program says that it is ready. */
+export async function startAndTell(caller: Caller, place: Place, telling: Telling): Promise<void> {
+  const { notify, warn } = telling
+  const { record, ready } = await startContainer(caller, place, notify !== undefined)
+  if (!ready || notify === undefined || record.pid === undefined) return
+  using _ = ready
+  const { mainPid = record.pid } = telling
+  await ready.passOn(record.pid, { socket: notify, mainPid, warn })
+}
+
+interface Started {
+  readonly record: OciRecord
+  readonly ready: ReadySocket | undefined
+}
+
 /** Has a created container execute its program. */
-export async function startContainer(caller: Caller, place: Place): Promise<void> {
+async function startContainer(caller: Caller, place: Place, listens: boolean): Promise<Started> {
   using _lock = await lockContainer(place)
   const record = readRecord(place)
   // Not statusOf, which connects, too: that wakes the process.
@@ -27,11 +51,26 @@ export async function startContainer(caller: Caller, place: Place): Promise<void
       `cannot start container ${record.id}: it is ${status === 'created' ? 'stopped' : status}, not created`,
     )
   }
+  try {
+    return await startAt(caller, socket, place, record, listens)
+  } finally {
+    socket.destroy()
+  }
+}
+
+async function startAt(
+  caller: Caller,
+  socket: Socket,
+  place: Place,
+  record: OciRecord,
+  listens: boolean,
+): Promise<Started> {
   const spec = readKeptConfig(place)
   const hooks = planHooks(spec.hooks)
   const state = hooks.startContainer.length > 0 ? JSON.stringify(stateOf(record, 'created')) : ''
   const { seccomp } = spec.linux ?? {}
   const notify = seccomp?.listenerPath ? notifyText(record, seccomp.listenerMetadata) : ''
+  const ready = listens ? listenForReady(place) : undefined
   await sayStart(socket, record.id, [state, notify])
   rmSync(place.start, { force: true })
   try {
@@ -44,6 +83,7 @@ export async function startContainer(caller: Caller, place: Place): Promise<void
     killContainer(record)
     throw error
   }
+  return { record, ready }
 }
 
 /** runtime-spec, "Container Process State". */

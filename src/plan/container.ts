@@ -146,7 +146,12 @@ export function planExec(
   place: ProcessPlace & { containerId: string; stdin: boolean; timeoutMs?: number | undefined },
 ): ExecPlan {
   const { containerId, stdin, timeoutMs = 0, ...rest } = place
-  return { containerId, process: planProcess(process, spec, facts, rest), stdin, timeoutMs }
+  return {
+    containerId,
+    process: planProcess(process, spec, facts, { ...rest, isFurther: true }),
+    stdin,
+    timeoutMs,
+  }
 }
 
 /** POSIX shared memory is files in /dev/shm: it is shared where the mount is, not where the ipc namespace is. */

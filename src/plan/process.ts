@@ -9,11 +9,10 @@ import {
   list,
   show,
   text,
-  unsupported,
 } from './check.ts'
 import type { HostFacts } from './facts.ts'
 import { mayRaise, planCapabilities, planRlimits, planUser } from './identity.ts'
-import { planScheduling } from './scheduling.ts'
+import { planAffinity, planScheduling } from './scheduling.ts'
 
 /** Arguments and variables; the kernel bounds their bytes, this our work with them. */
 const ARGUMENTS_MAX = 32768
@@ -30,6 +29,8 @@ export interface ProcessPlace {
   /** Labels of a security module that this host has not enabled are left out with a warning: whoever wrote the configuration knows the host. */
   readonly labelsWhereEnabled?: boolean | undefined
   readonly warn?: ((text: string) => void) | undefined
+  /** No first process: `exec`. */
+  readonly isFurther?: boolean
 }
 
 /** A process of a container: its first, or a further one with the container's configuration as `spec`. */
@@ -39,7 +40,6 @@ export function planProcess(
   facts: HostFacts,
   place: ProcessPlace = {},
 ): ProcessPlan {
-  refuseUnsupported(process)
   const warn = place.warn ?? (() => undefined)
   const args = list('process.args', process.args, ARGUMENTS_MAX)
   if (args.length === 0) throw invalid('process.args', 'names no program')
@@ -66,14 +66,8 @@ export function planProcess(
     ...(oomScoreAdj === undefined ? {} : { oomScoreAdj: checkOomScore(oomScoreAdj, facts) }),
     ...labels(process, facts, place.labelsWhereEnabled ? warn : undefined),
     ...planScheduling(process, spec.linux),
+    ...planAffinity(process.execCPUAffinity, place.isFurther ?? false),
     ...(place.keepKeyring ? { keepKeyring: true } : {}),
-  }
-}
-
-/** What the native side has no field for. */
-function refuseUnsupported(process: Process): void {
-  if (process.execCPUAffinity !== undefined && process.execCPUAffinity !== null) {
-    throw unsupported('process.execCPUAffinity')
   }
 }
 

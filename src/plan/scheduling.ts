@@ -46,8 +46,9 @@ const MEMORY_FLAGS = {
   MPOL_F_RELATIVE_NODES: 1 << 14,
   MPOL_F_NUMA_BALANCING: 1 << 13,
 } as const
-/** The most nodes that a kernel can be built for (MAX_NUMNODES). */
+/** The most nodes and processors that a kernel can be built for (MAX_NUMNODES, NR_CPUS of x86). */
 const NODES_MAX = 1024
+const CPUS_MAX = 8192
 
 export const MEMORY_POLICY_MODES: readonly string[] = Object.keys(MEMORY_MODES)
 export const MEMORY_POLICY_FLAGS: readonly string[] = Object.keys(MEMORY_FLAGS)
@@ -110,19 +111,36 @@ function planMemoryPolicy(
   const field = 'linux.memoryPolicy'
   const mode = named(`${field}.mode`, MEMORY_MODES, given.mode)
   const flags = bits(`${field}.flags`, MEMORY_FLAGS, given.flags)
-  return { mode: mode | flags, nodes: nodeMask(`${field}.nodes`, given.nodes ?? '') }
+  return { mode: mode | flags, nodes: mask(`${field}.nodes`, given.nodes ?? '', NODES_MAX) }
 }
 
-/** `0-3,7`; nothing at all for no node. */
-function nodeMask(field: string, given: string): Uint8Array {
+/** The first process has no part in it: its affinity is that of its cgroup, and of its caller. */
+export function planAffinity(
+  given: Process['execCPUAffinity'],
+  isFurther: boolean,
+): Pick<ProcessPlan, 'initialCpus' | 'finalCpus'> {
+  const cpus = (name: 'initial' | 'final'): Uint8Array | undefined => {
+    const list = given?.[name]
+    if (list === undefined || list === null) return undefined
+    const field = `process.execCPUAffinity.${name}`
+    const bits = mask(field, list, CPUS_MAX)
+    if (bits.length === 0) throw invalid(field, 'names no processor')
+    return isFurther ? bits : undefined
+  }
+  const [initialCpus, finalCpus] = [cpus('initial'), cpus('final')]
+  return { ...(initialCpus ? { initialCpus } : {}), ...(finalCpus ? { finalCpus } : {}) }
+}
+
+/** `0-3,7`, as a bit for each; nothing at all for none. */
+function mask(field: string, given: string, max: number): Uint8Array {
   const words = text(field, given, 4096).split(',')
-  const mask = new Uint8Array(NODES_MAX / 8)
+  const mask = new Uint8Array(max / 8)
   let last = -1
   for (const word of given === '' ? [] : words) {
     const match = /^(\d{1,4})(?:-(\d{1,4}))?$/.exec(word.trim())
     const from = Number(match?.[1] ?? Number.NaN)
     const to = Number(match?.[2] ?? from)
-    if (!(from <= to && to < NODES_MAX)) throw invalid(field, `${show(word)} is no range of nodes`)
+    if (!(from <= to && to < max)) throw invalid(field, `${show(word)} is no range below ${max}`)
     for (let node = from; node <= to; node++) {
       mask[node >> 3] = (mask[node >> 3] ?? 0) | (1 << (node & 7))
     }

@@ -152,6 +152,9 @@ export interface ProcessPlan {
   readonly personality?: number
   /** Mode with its flags, and a bit for each node in words of 64 (set_mempolicy(2)). */
   readonly memoryPolicy?: { readonly mode: number; readonly nodes: Uint8Array }
+  /** Of a further process: a bit for each processor on which it enters the cgroup, and on which it is then (sched_setaffinity(2)). */
+  readonly initialCpus?: Uint8Array
+  readonly finalCpus?: Uint8Array
 }
 
 /** A program that runs at a point of a container's life, with the container's state on its stdin. */

@@ -125,6 +125,8 @@ export function encodeProcess(m: Message, process: ProcessPlan): Message {
     m.number(TAG.processMemoryPolicy, process.memoryPolicy.mode)
     m.bytes(TAG.processMemoryNodes, process.memoryPolicy.nodes)
   }
+  if (process.initialCpus) m.bytes(TAG.processInitialCpus, process.initialCpus)
+  if (process.finalCpus) m.bytes(TAG.processFinalCpus, process.finalCpus)
   return m.flag(TAG.processKeepKeyring, process.keepKeyring)
 }
 

@@ -80,6 +80,8 @@ export const TAG = {
   processPersonality: 99,
   processMemoryPolicy: 145,
   processMemoryNodes: 146,
+  processInitialCpus: 147,
+  processFinalCpus: 148,
   // RlimitPlan
   rlimitResource: 95,
   rlimitSoft: 96,

@@ -127,23 +127,26 @@ bool FaultHere() { return fail > 0 && ++calls == fail; }
 }  // namespace berth
 `
 
-/** A berth-monitor in `directory` whose nth call on the way into a container fails, n being the content of the file that is returned. */
-export function faultyMonitor(directory: string): { program: string; nth: string } {
+/** A berth-monitor or berth-launch in `directory` whose nth call on the way into a container fails, n being the content of the file that is returned. */
+export function faultyMonitor(
+  directory: string,
+  folder: 'monitor' | 'launch' = 'monitor',
+): { program: string; nth: string } {
   const nth = join(directory, 'nth')
   const counter = join(directory, 'counter.cc')
-  const program = join(directory, 'berth-monitor')
+  const program = join(directory, `berth-${folder}`)
   fs.writeFileSync(counter, COUNTER(nth))
   fs.writeFileSync(nth, '0')
-  const sources = ['common', 'init', 'monitor'].flatMap((folder) =>
+  const sources = ['common', 'init', folder].flatMap((part) =>
     fs
-      .readdirSync(join(REPOSITORY, 'native', folder))
+      .readdirSync(join(REPOSITORY, 'native', part))
       .filter((name) => name.endsWith('.cc') && name !== 'call.cc')
-      .map((name) => join(REPOSITORY, 'native', folder, name)),
+      .map((name) => join(REPOSITORY, 'native', part, name)),
   )
   const flags = ['-std=c++20', '-O0', '-static', '-fno-exceptions', '-fno-rtti', '-DBERTH_FAULTS']
   const built = spawnSync('g++', [...flags, '-o', program, counter, ...sources], {
     encoding: 'utf8',
   })
-  if (built.status !== 0) throw new Error(`the test build of the monitor fails:\n${built.stderr}`)
+  if (built.status !== 0) throw new Error(`the test build of the ${folder} fails:\n${built.stderr}`)
   return { program, nth }
 }

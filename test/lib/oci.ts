@@ -10,6 +10,8 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
+import { ownCaller } from '../../src/kernel/caller.ts'
+import type { CreateRequest } from '../../src/oci/create.ts'
 import { exampleSpec } from '../../src/oci/spec.ts'
 import type { Spec } from '../../src/spec/runtime.ts'
 import { finish, type Result } from './berth.ts'
@@ -24,6 +26,11 @@ const OCI_PROGRAM = join(REPOSITORY, 'bin/berth-oci.cjs')
 /** A program with the command line of berth-oci. */
 export function ociProgram(): string {
   return frontOfFile()?.program ?? OCI_PROGRAM
+}
+
+interface Options {
+  readonly input?: string
+  readonly env?: NodeJS.ProcessEnv
 }
 
 /** Changes of the example configuration. */
@@ -65,13 +72,14 @@ export class Oci {
   }
 
   /** Runs a command to its end, and to that of whatever holds its output. */
-  run(args: readonly string[], options: { input?: string } = {}): Promise<Result> {
+  run(args: readonly string[], options: Options = {}): Promise<Result> {
     const [node, ...first] = this.command
-    const child = spawn(node, [...first, ...args], { stdio: 'pipe' })
-    return finish(child, `berth-oci ${args.join(' ')}`, options)
+    const { input, env = process.env } = options
+    const child = spawn(node, [...first, ...args], { stdio: 'pipe', env })
+    return finish(child, `berth-oci ${args.join(' ')}`, input === undefined ? {} : { input })
   }
 
-  async ok(args: readonly string[], options: { input?: string } = {}): Promise<string> {
+  async ok(args: readonly string[], options: Options = {}): Promise<string> {
     const { code, stdout, stderr } = await this.run(args, options)
     assert.is(code, 0, `berth-oci ${args.join(' ')}: exit code ${code}\n${stderr}${stdout}`)
     return stdout
@@ -93,12 +101,13 @@ export class Oci {
     id: string,
     args: readonly string[] = [],
     globals: readonly string[] = [],
+    env: NodeJS.ProcessEnv = process.env,
   ): Promise<Result> {
     const out = openSync(join(this.directory, `${id}.out`), 'w')
     try {
       const words = [...globals, 'create', '--bundle', join(this.directory, id), ...args, id]
       const [node, ...first] = this.command
-      const child = spawn(node, [...first, ...words], { stdio: ['ignore', out, out] })
+      const child = spawn(node, [...first, ...words], { stdio: ['ignore', out, out], env })
       const code = await new Promise<number>((resolve, reject) => {
         child.once('error', reject)
         child.once('exit', (status) => resolve(status ?? 128))
@@ -125,6 +134,23 @@ export class Oci {
   erase(): void {
     for (const pid of processesOf([this.directory])) process.kill(pid, 'SIGKILL')
     rmSync(this.directory, { recursive: true, force: true, maxRetries: 3 })
+  }
+}
+
+/** What `create --bundle BUNDLE ID` asks for, to be done in this process. */
+export function creation(root: string, bundle: string, id: string): CreateRequest {
+  return {
+    ...{
+      caller: ownCaller(),
+      root,
+      bundle,
+      id,
+      cgroups: 'cgroupfs',
+      keepKeyring: true,
+      foreground: false,
+    },
+    ...{ consoleSocket: undefined, pidFile: join(bundle, 'pid'), notify: undefined },
+    ...{ preserve: 0, env: [], warn: () => {} },
   }
 }
 

@@ -1,6 +1,10 @@
 /** Fields of a configuration that decide when, where and as what a program runs, as the kernel shows them. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
 import { ociOfFile, type Patch } from '../lib/oci.ts'
 
@@ -33,6 +37,38 @@ test('a scheduler, an io priority, a personality and a memory policy are in forc
   assert.match(stdout, /best-effort: prio 6/)
   if (process.arch === 'x64') assert.match(stdout, /^i686$/m)
   assert.match(stdout, /^bind:0$/m)
+})
+
+test('a further process begins on its processors, and goes on on others; the first has no part in it', async () => {
+  const [all = ''] = /^Cpus_allowed_list:.*$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? []
+  const bundle = oci.bundle(
+    'cpus',
+    'grep Cpus_allowed_list /proc/self/status; exec sleep 1000',
+    (spec) => {
+      Object.assign(spec.process, { execCPUAffinity: { initial: '0' } })
+    },
+  )
+  await oci.create('cpus')
+  await oci.ok(['start', 'cpus'])
+  await eventually('it runs', () => oci.output('cpus') === `${all}\n`)
+  const look = ['grep', 'Cpus_allowed_list', '/proc/self/status']
+  assert.is(await oci.ok(['exec', 'cpus', ...look]), 'Cpus_allowed_list:\t0\n')
+  const file = join(bundle, 'process.json')
+  const process_ = { cwd: '/', args: look, env: ['PATH=/bin'] }
+  const further = (execCPUAffinity: object) => {
+    writeFileSync(file, JSON.stringify({ ...process_, execCPUAffinity }))
+    return oci.run(['exec', '--process', file, 'cpus'])
+  }
+  const last = String(availableParallelism() - 1)
+  const { stdout, stderr } = await further({ initial: '0', final: last })
+  assert.is(stdout, `Cpus_allowed_list:\t${last}\n`, stderr)
+  assert.match((await further({ initial: '8000' })).stderr, /execCPUAffinity\.initial/)
+  assert.match((await further({ final: '8000' })).stderr, /execCPUAffinity\.final/)
+  assert.match(
+    (await further({ final: '1-0' })).stderr,
+    /execCPUAffinity\.final: .*1-0.* is no range/,
+  )
+  await oci.ok(['delete', '--force', 'cpus'])
 })
 
 test('what does not fit is refused by its name', async () => {

@@ -16,7 +16,7 @@ import { createContainer } from '../../../src/oci/create.ts'
 import { deleteContainer } from '../../../src/oci/delete.ts'
 import { placeOf, readRecord } from '../../../src/oci/record.ts'
 import { exampleSpec } from '../../../src/oci/spec.ts'
-import { startContainer } from '../../../src/oci/start.ts'
+import { startAndTell } from '../../../src/oci/start.ts'
 import { isAlive, stateOf, statusOf } from '../../../src/oci/status.ts'
 import { busyboxRoot } from '../../lib/busybox.ts'
 import { eventually } from '../../lib/eventually.ts'
@@ -224,6 +224,8 @@ async function live(): Promise<unknown> {
       pidFile: undefined,
       cgroups: 'cgroupfs',
       preserve: 0,
+      env: [],
+      notify: undefined,
       keepKeyring: false,
       foreground: false,
       warn,
@@ -237,7 +239,7 @@ async function live(): Promise<unknown> {
     const state = stateOf(record, (await statusOf(place, record)) as 'created')
     const broken = runtimeSchemas.violations('state-schema', JSON.parse(JSON.stringify(state)))
     claim(broken.length === 0, `state is not valid: ${broken.join('; ')}`)
-    await startContainer(caller, place)
+    await startAndTell(caller, place, { notify: undefined, warn })
   } catch (error) {
     refusal = error
   }

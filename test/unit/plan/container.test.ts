@@ -206,10 +206,6 @@ const unimplemented: [string, Partial<Spec>][] = [
   ['linux.intelRdt', { linux: { ...spec().linux, intelRdt: {} } }],
   ['linux.netDevices', { linux: { ...spec().linux, netDevices: { eth0: {} } } }],
   ['hooks.poststart', { hooks: { poststart: [{ path: '/x' }] } }],
-  [
-    'process.execCPUAffinity',
-    { process: { ...(spec().process as Process), execCPUAffinity: { initial: '1' } } },
-  ],
 ]
 for (const [field, change] of unimplemented) {
   refuses(
