@@ -1,7 +1,8 @@
 /** One layer: bytes → digest → decompression → diff id → tar → files. */
 import { createHash } from 'node:crypto'
-import { closeSync, openSync } from 'node:fs'
+import { openSync } from 'node:fs'
 import { binding } from '../kernel/binding.ts'
+import { Fd } from '../kernel/fd.ts'
 import { decompress } from './compress.ts'
 import type { LayerLimits } from './limits.ts'
 import { PlainHash } from './plain-hash.ts'
@@ -35,11 +36,13 @@ export async function unpackJob(
   source: AsyncIterable<Uint8Array>,
   onTaken: (bytes: number) => void,
 ): Promise<UnpackResult> {
-  const treeFd = openSync(job.tree, 'r')
-  const trashFd = openSync(job.directory, 'r')
-  const writer = new TreeWriter(treeFd, { format: 'layer', limits: job.limits, trashFd })
+  // A thread's end closes no file.
+  using tree = new Fd(openSync(job.tree, 'r'))
+  using trash = new Fd(openSync(job.directory, 'r'))
+  const { limits } = job
+  const writer = new TreeWriter(tree.number, { format: 'layer', limits, trashFd: trash.number })
   try {
-    const reader = new TarReader(writer, job.limits)
+    const reader = new TarReader(writer, limits)
     const hash = job.wantsDigest ? createHash('sha256') : undefined
     let compressedBytes = 0
     const taken = async function* (): AsyncGenerator<Uint8Array> {
@@ -53,13 +56,13 @@ export async function unpackJob(
     }
     const plain = new PlainHash()
     const ahead = job.isAhead ? plain : undefined
-    for await (const chunk of decompress(taken(), job.limits, ahead)) {
+    for await (const chunk of decompress(taken(), limits, ahead)) {
       plain.update(chunk)
       reader.push(chunk)
     }
     reader.finish()
     const summary = writer.finish()
-    const usage = await binding.treeUsage(treeFd)
+    const usage = await binding.treeUsage(tree.number)
     return {
       ...summary,
       diffId: plain.digest(),
@@ -69,9 +72,6 @@ export async function unpackJob(
       inodes: usage.inodes,
     }
   } finally {
-    // A thread's end closes no file.
     writer.close()
-    closeSync(treeFd)
-    closeSync(trashFd)
   }
 }

@@ -155,9 +155,13 @@ export class Monitors {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
       this.#timer = undefined
-      this.#preparing ??= this.#prepare().finally(() => {
-        this.#preparing = undefined
-      })
+      // One that is under way may just be failing for a reason that has passed since.
+      const preparing = (this.#preparing ?? Promise.resolve())
+        .then(() => this.#prepare())
+        .finally(() => {
+          if (this.#preparing === preparing) this.#preparing = undefined
+        })
+      this.#preparing = preparing
     }, SPARE_AFTER_MS).unref()
     clearTimeout(this.#quiet)
     this.#quiet = setTimeout(() => {
