@@ -296,11 +296,17 @@ const FILESYSTEM = [
     ofFilesystem(({ usage }) => usage.totalBytes),
     ['device'],
   ),
-  // As cAdvisor tells it: not those of the file system. So there are no free ones of a container.
+  // As cAdvisor tells them: the one is of the container, the other of the whole file system. critest asks for both.
   gauge(
     'container_fs_inodes_total',
     'Inodes of the writable layer.',
     ofFilesystem(({ layer }) => layer?.inodes),
+    ['device'],
+  ),
+  gauge(
+    'container_fs_inodes_free',
+    'Free inodes of the file system that the writable layer is on.',
+    ofFilesystem(({ usage }) => usage.inodesFree),
     ['device'],
   ),
 ]
