@@ -133,8 +133,24 @@ async function fetchFrom(
   }
 }
 
+/** The push of the image `id` to a repository, through `upload`. */
+export function pushWork(
+  store: ImageStore,
+  upload: Upload,
+  to: Reference,
+  id: Digest,
+  options: PushOptions,
+): PushWork {
+  return {
+    ...{ store, upload, options },
+    mounts: mountSources(store, to),
+    sources: store.catalog.get(id).repoDigests,
+    silent: new Set(),
+  }
+}
+
 /** Repositories of the same registry that are known to have a blob, since an image was pulled from or pushed to them. */
-export function mountSources(store: ImageStore, reference: Reference): Map<Digest, string[]> {
+function mountSources(store: ImageStore, reference: Reference): Map<Digest, string[]> {
   const sources = new Map<Digest, string[]>()
   for (const image of store.catalog.list(() => undefined)) {
     const paths = image.repoDigests

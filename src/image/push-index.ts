@@ -11,7 +11,7 @@ import {
 } from './manifest.ts'
 import { atOnce } from './pull.ts'
 import { destinationOf, LAYERS_AT_ONCE, type Pushed } from './push.ts'
-import { mountSources, type PushOptions, type PushWork, pushBlob } from './push-blob.ts'
+import { type PushOptions, type PushWork, pushBlob, pushWork } from './push-blob.ts'
 import { DEFAULT_TAG, formatReference, parseReference } from './reference.ts'
 import { collectionNote, holdContent, type ImageStore, shortId } from './store.ts'
 import { Upload } from './upload.ts'
@@ -42,12 +42,7 @@ export async function pushIndex(
   const { id, bytes, mediaType } = indexOf(store, image)
   using repository = openRepository(reference, options, store.warn)
   const upload = new Upload(repository.target, signal)
-  const work: PushWork = {
-    ...{ store, upload, options },
-    mounts: mountSources(store, reference),
-    sources: store.catalog.get(id).repoDigests,
-    silent: new Set(),
-  }
+  const work = pushWork(store, upload, reference, id, options)
   collectionNote.set(store)
   const name = reference.tag ?? DEFAULT_TAG
   await pushDocument(work, { bytes, mediaType, name, depth: 0 }, new Set())

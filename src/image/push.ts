@@ -5,7 +5,7 @@ import { digestOf } from './digest.ts'
 import { readManifest } from './inspect.ts'
 import { layerBytes } from './layer-bytes.ts'
 import { atOnce, pairLayers } from './pull.ts'
-import { mountSources, type PushOptions, type PushWork, pushBlob, sendBlob } from './push-blob.ts'
+import { type PushOptions, type PushWork, pushBlob, pushWork, sendBlob } from './push-blob.ts'
 import {
   DEFAULT_TAG,
   formatReference,
@@ -68,12 +68,7 @@ export async function pushImage(
   using repository = openRepository(reference, options, store.warn)
   const upload = new Upload(repository.target, signal)
   const sent = new Map<Digest, Descriptor>()
-  const work = {
-    ...{ store, upload, options },
-    mounts: mountSources(store, reference),
-    sources: store.catalog.get(source.id).repoDigests,
-    silent: new Set<string>(),
-  }
+  const work = pushWork(store, upload, reference, source.id, options)
   await atOnce(source.layers, LAYERS_AT_ONCE, signal, async (layer, each) => {
     const got = await pushLayer({ ...work, options: { ...options, signal: each } }, layer)
     if (got !== undefined) sent.set(layer.descriptor.digest, got)

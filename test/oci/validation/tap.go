@@ -43,6 +43,7 @@ func (t *T) Ok(holds bool, description string) {
 	}
 	suffix := ""
 	if t.isTodo {
+		// A directive of the protocol: the claim may fail.
 		suffix = " # TODO"
 	}
 	t.line(word, description+suffix)
