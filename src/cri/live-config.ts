@@ -60,6 +60,7 @@ export class LiveConfiguration {
       if (takesEffect === 'reload') this.#log.info('configuration changed', { key, before, now })
       else this.#log.warn('configuration changes at the next start', { key, before, now })
     }
+    this.#log.info('configuration reloaded', { changes: changes.length })
     const effective = changes.filter(({ takesEffect }) => takesEffect === 'reload')
     for (const listener of this.#listeners) {
       try {

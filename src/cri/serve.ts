@@ -50,6 +50,7 @@ export async function serve(
   if (loaded.values.cgroup.driver === 'systemd') requireSystemd()
   const toJournal = isJournal(process.env['JOURNAL_STREAM'], fstatSync(output.fd))
   const log = Log.to(output, loaded.values.log, toJournal)
+  log.info('starting', { version: packageVersion(), ...roots, config: loaded.files.join(' ') })
   const live = new LiveConfiguration(loadOptions, loaded, log)
   const manager = new ServiceManager(notify, log)
   const engine = openEngine({ ...roots, warn: (text) => log.warn(text) })

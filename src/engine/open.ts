@@ -73,6 +73,13 @@ export function openEngine(options: Roots & { warn: (message: string) => void })
         { cause: error },
       )
     }
+    if (isErrno(error, 'EEXIST', 'ENOTDIR')) {
+      throw new Fault(
+        'FAILED_PRECONDITION',
+        `cannot write below ${options.root} and ${options.state}: something on the way there is no directory`,
+        { cause: error },
+      )
+    }
     throw error
   }
   return { root: options.root, state: options.state, warn: options.warn, at }

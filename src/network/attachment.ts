@@ -1,16 +1,7 @@
-import {
-  constants,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { constants, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Fault, isErrno } from '../base/fault.ts'
-import { readFileIfAny, TEMPORARY, writeFileAtomic } from '../base/file.ts'
+import { Fault } from '../base/fault.ts'
+import { namesIn, readFileIfAny, TEMPORARY, writeFileAtomic } from '../base/file.ts'
 import { Fd } from '../kernel/fd.ts'
 import {
   AddFault,
@@ -109,6 +100,7 @@ export async function detachNetworks(
     }
     if (failures.length === before) rmSync(path, { force: true })
   }
+  dropHalfWritten(directory, containerId)
   return failures
 }
 
@@ -166,11 +158,13 @@ export function attachedNamespace(directory: string, containerId: string): strin
   return readable(directory, containerId)[0]?.record.attachment.netns
 }
 
-/** Removes what a writer of records that was killed has left beside them; nobody else writes there now. */
-export function dropHalfWritten(directory: string): void {
-  const left = existsSync(directory) ? readdirSync(directory) : []
-  for (const name of left.filter((name) => name.includes(TEMPORARY)))
-    rmSync(join(directory, name), { force: true })
+/** Removes what a writer of records that was killed has left beside them, of one container or of all; nobody else writes these now. */
+export function dropHalfWritten(directory: string, containerId?: string): void {
+  const beginning = containerId === undefined ? '' : `${containerId}@`
+  for (const name of namesIn(directory)) {
+    if (name.includes(TEMPORARY) && name.startsWith(beginning))
+      rmSync(join(directory, name), { force: true })
+  }
 }
 
 /** Drops a container's records: what they tell cannot be undone any more. */
@@ -211,14 +205,9 @@ function append(path: string, fields: Partial<AttachmentRecord>): void {
 }
 
 function names(directory: string): string[] {
-  try {
-    return readdirSync(directory)
-      .filter((name) => name.endsWith('.json') && name.includes('@'))
-      .sort()
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return []
-    throw error
-  }
+  return namesIn(directory)
+    .filter((name) => name.endsWith('.json') && name.includes('@'))
+    .sort()
 }
 
 function namesOf(directory: string, containerId: string): string[] {

@@ -79,11 +79,16 @@ export class AddFault extends Fault {
   readonly left: readonly Fault[]
 
   constructor(subject: string, cause: unknown, failures: readonly Undone[], added: number) {
+    const why = describe(cause)
+    // A plugin that is missing, or that refuses its configuration, says the same twice.
     const undoing = failures
-      .map(({ failure }) => failure)
-      .map((failure) => `; while undoing: ${failure.message}`)
+      .map(({ failure }) => describe(failure))
+      .filter((text) => text !== why)
+      .map((text) => `; while undoing: ${text}`)
       .join('')
-    super(cause instanceof Fault ? cause.code : 'INTERNAL', `${subject}${undoing}`, { cause })
+    super(cause instanceof Fault ? cause.code : 'INTERNAL', `${subject}: ${why}${undoing}`, {
+      cause,
+    })
     // 0: it ended without a word, in the middle of what it did.
     const refused =
       cause instanceof PluginFault ? cause.status !== 0 : cause instanceof MissingPlugin

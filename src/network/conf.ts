@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { Fault, isErrno } from '../base/fault.ts'
+import { describe, Fault, isErrno } from '../base/fault.ts'
 import { checkVersion } from './version.ts'
 
 /** A plugin's part of a network: its type, and whatever else is the plugin's own business. */
@@ -87,7 +87,7 @@ export function loadNetworks(
       if (other) bad.push({ file, reason: `network ${conf.name} is already in ${other.file}` })
       else networks.push(conf)
     } catch (error) {
-      bad.push({ file, reason: error instanceof Error ? error.message : String(error) })
+      bad.push({ file, reason: describe(error).replace(`${file}: `, '') })
     }
   }
   return { networks, bad }

@@ -155,6 +155,11 @@ class WritableLayers {
     if (missing.length > 0) await this.#walk()
   }
 
+  forget(path: string): void {
+    this.#measured.delete(path)
+    this.#queue.delete(path)
+  }
+
   /** Forgets all others. */
   keep(paths: ReadonlySet<string>): void {
     for (const path of this.#measured.keys()) if (!paths.has(path)) this.#measured.delete(path)
@@ -217,6 +222,11 @@ function writableOf(engine: Engine): WritableLayers {
  */
 export function writableLayerUsage(engine: Engine, upper: string): LayerUsage | undefined {
   return writableOf(engine).get(upper)
+}
+
+/** Of a layer that is removed: its size is nobody's any more. */
+export function forgetWritableLayer(engine: Engine, upper: string): void {
+  writableOf(engine).forget(upper)
 }
 
 /** Waits, at most so long, until each of these writable layers was measured once. Those that were, however long ago, are not waited for. */

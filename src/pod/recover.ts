@@ -225,7 +225,7 @@ async function takeOver(
 ): Promise<void> {
   const { pod, id } = container
   const cgroup = mark?.cgroup ?? cgroupOf(containersParent(pod.record), id)
-  if (!isOld && own?.state === 'stopped') return takeExit(node, container)
+  if (!isOld && own?.state === 'stopped' && (await takeExit(node, container))) return
   // A start that nobody has been told of: its process waits before its program for a word that will not come.
   if (!isOld && (own?.state === 'created' || own?.state === 'creating')) {
     if (await endUnstarted(container)) return undoStart(node, container, cgroup)
@@ -237,13 +237,27 @@ async function takeOver(
   watch(node, container)
 }
 
-/** It has ended, and its record could not be written (a full disk) or was damaged since: its monitor still knows. */
-async function takeExit(node: Node, container: Container): Promise<void> {
-  const { pod, id } = container
-  if (!pod.monitor) return
-  const exit = await within(MONITOR_ANSWER_MS, pod.monitor.wait(id))
-  writeExit(node, container, exit)
-  container.status = exitedStatus(exit)
+/**
+ * It has ended, and its record could not be written (a full disk) or was damaged since: its monitor still knows. False where that hangs just now: it is told, and
+ * written, when it answers.
+ */
+async function takeExit(node: Node, container: Container): Promise<boolean> {
+  const { monitor } = container.pod
+  if (!monitor) return true
+  const told = monitor.wait(container.id).then((exit) => {
+    writeExit(node, container, exit)
+    return exit
+  })
+  try {
+    container.status = exitedStatus(await within(MONITOR_ANSWER_MS, told))
+    return true
+  } catch (error) {
+    // A hanging monitor is no damage of the container.
+    if (!(error instanceof Fault)) throw error
+    told.catch(() => {})
+    node.warn(`the exit of container ${container.id} is not known yet: ${describe(error)}`)
+    return false
+  }
 }
 
 /** Whether the process that was not started is gone, and its monitor has forgotten it. */

@@ -7,6 +7,7 @@ import { destroyCgroup } from '../container/index.ts'
 import { removeTree } from '../engine/trees.ts'
 import { podCgroup } from './cgroup.ts'
 import { unlessHung } from './hung.ts'
+import { forgetWritableLayer } from './image-usage.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
 import { type Making, readRunMark } from './records.ts'
@@ -64,7 +65,10 @@ async function removeFiles(node: Node, { pod, id }: Container): Promise<void> {
     .catch((error) =>
       node.warn(`container ${id}: its files are not removed yet: ${describe(error)}`),
     )
-    .finally(() => pod.removals.delete(removal))
+    .finally(() => {
+      pod.removals.delete(removal)
+      forgetWritableLayer(node.engine, node.at.upper(pod.id, id))
+    })
   pod.removals.add(removal)
 }
 

@@ -1,11 +1,21 @@
 /** A monitor that hangs so long that nobody can reach it any more: its socket takes as many callers as may wait, and no more. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { isErrno } from '../../src/base/fault.ts'
 import { connectMonitor, type Monitor } from '../../src/container/monitor.ts'
-import { CriDaemon, failure, logLines, runContainer, runPod, statusOf } from '../lib/cri.ts'
+import { CriDaemon, exited, failure, logLines, runContainer, runPod, statusOf } from '../lib/cri.ts'
 import { eventually } from '../lib/eventually.ts'
 import { lives } from '../lib/lives.ts'
 import { needs } from '../lib/needs.ts'
@@ -112,6 +122,67 @@ test('a stop that could not be asked for is asked for by the next call, and does
   await daemon.call('StopContainer', { containerId: id, timeout: '0' })
   await again
   await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+})
+
+/** A monitor that hangs once it has answered a first request: what callers say after that waits until `release`. */
+async function hangAfterFirst(directory: string): Promise<{ release(): void; close(): void }> {
+  // By the descriptor: the path is longer than a socket's may be.
+  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  const at = (name: string): string => `/proc/self/fd/${fd}/${name}`
+  renameSync(at('ctl'), at('ctl.real'))
+  const held: (() => void)[] = []
+  let isHolding = true
+  const server = createServer((near) => {
+    const far = connect(at('ctl.real'))
+    let count = 0
+    near.on('data', (bytes) => {
+      count++
+      if (isHolding && count > 1) held.push(() => far.write(bytes))
+      else far.write(bytes)
+    })
+    far.on('data', (bytes) => near.write(bytes))
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      one.on('error', () => {})
+      one.on('close', () => other.destroy())
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(at('ctl'), resolve))
+  return {
+    release: () => {
+      isHolding = false
+      for (const pass of held.splice(0)) pass()
+    },
+    close: () => {
+      server.close()
+      closeSync(fd)
+    },
+  }
+}
+
+test('a monitor that hangs while it is asked for an exit that is on no disk: the container is not taken for damaged, and ends with its exit code', async () => {
+  const pod = await runPod(daemon)
+  const id = await runContainer(daemon, pod, ['probe', 'exit', '7'])
+  await exited(daemon, id)
+  await daemon.end('SIGKILL')
+  const exit = join(daemon.berth.root, 'pods', pod.id, 'containers', id, 'exit.json')
+  // As a full disk has it.
+  rmSync(exit)
+  const monitor = await hangAfterFirst(stateOf({ pod, id }))
+  try {
+    await daemon.start(60_000)
+    assert.not(existsSync(join(daemon.berth.root, 'quarantine')))
+    assert.is((await statusOf(daemon, id)).state, 'CONTAINER_RUNNING')
+    monitor.release()
+    assert.is((await exited(daemon, id)).exitCode, 7)
+    assert.is(JSON.parse(readFileSync(exit, 'utf8')).code, 7)
+    await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+  } finally {
+    monitor.release()
+    monitor.close()
+  }
 })
 
 test('nothing is left behind', async () => {

@@ -5,6 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { describe } from '../../src/base/fault.ts'
 import type { FileLock } from '../../src/kernel/lock.ts'
+import { layersMeasured, writableLayerUsage } from '../../src/pod/image-usage.ts'
 import {
   createContainer,
   execSync,
@@ -144,6 +145,18 @@ async function faulty<T>(n: number, act: () => Promise<T>) {
 test('the node is empty', async () => {
   await berth.ok(['load', '--input', join(REPOSITORY, 'dist/rootfs/images/hello'), '--name', HELLO])
   lock = await recoverNode(node)
+})
+
+test("the size of a container's layer is forgotten with it", async () => {
+  const podId = await runPod(node, pod, '')
+  const id = await start(podId)
+  const upper = node.at.upper(podId, id)
+  await layersMeasured(engine, [upper], 10_000)
+  assert.ok(writableLayerUsage(engine, upper))
+  await removeContainer(node, id)
+  await Promise.all(node.mustPod(podId).removals)
+  assert.is(writableLayerUsage(engine, upper), undefined)
+  await removePod(node, podId)
 })
 
 test('RunPodSandbox: the nth call fails, for every n', async () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { describe } from '../../../src/base/fault.ts'
 import {
   attachedContainers,
   attachedNetworks,
@@ -262,6 +263,27 @@ test('what a killed ADD left is taken back by the next DEL', async ({ plugins })
   assert.equal(await detachNetworks(results, 'c1', options), [])
   assert.equal(plugins.names(), ['ADD a', 'DEL a'])
   assert.equal(attachedContainers(results), [])
+})
+
+test('a half-written record goes with the next DEL of its container, and of no other', async ({
+  plugins,
+}) => {
+  plugins.make('a')
+  await attachNetwork(plugins.results, network('a'), attachment, plugins.options)
+  const left = join(plugins.results, 'c1@eth0.json.tmp-0123456789ab')
+  const others = join(plugins.results, 'c10@eth0.json.tmp-0123456789ab')
+  for (const path of [left, others]) writeFileSync(path, '{"version"')
+  await detachNetworks(plugins.results, 'c1', plugins.options)
+  assert.equal(readdirSync(plugins.results), ['c10@eth0.json.tmp-0123456789ab'])
+})
+
+test('what keeps ADD and DEL from being called is told once, and first', async ({ plugins }) => {
+  const failed = await addNetwork(network('absent'), attachment, plugins.options).then(
+    () => '',
+    describe,
+  )
+  assert.match(failed, /^cannot attach container c1 to network net: CNI plugin "absent" is in/)
+  assert.is(failed.match(/absent/g)?.length, 1)
 })
 
 test('a failed attachment leaves no record', async ({ plugins }) => {
