@@ -38,7 +38,8 @@ function unsupported(name: string): Fault {
 
 /**
  * The decompressed bytes of a stream of any supported compression (several gzip members or zstd frames in a row included). A bomb is
- * RESOURCE_EXHAUSTED as soon as its ratio shows, a cut or damaged stream DATA_LOSS. A chunk is the consumer's until it asks for the next.
+ * RESOURCE_EXHAUSTED as soon as its ratio shows, a cut or damaged stream DATA_LOSS. A chunk is the consumer's until it asks for the next, and so is one of
+ * the source ours.
  *
  * With `hash` the next chunk is made on a thread of its own while the consumer works on one, where the libraries for it are there; that thread
  * then hashes too, in the consumer's place. For large streams: two cores are busy, and each chunk changes between them.
@@ -53,7 +54,12 @@ export async function* decompress(
   while (start.length < MAGIC_BYTES) {
     const next = await iterator.next()
     if (next.done) break
-    start = start.length === 0 ? asBuffer(next.value) : Buffer.concat([start, next.value])
+    const isFirst = start.length === 0
+    // What is too short is copied: asking for the next piece gives its memory back.
+    start =
+      isFirst && next.value.length >= MAGIC_BYTES
+        ? asBuffer(next.value)
+        : Buffer.concat([start, next.value])
   }
   const meter = new Meter(limits)
   const input = counted(start, iterator, meter)
@@ -312,13 +318,14 @@ async function* unzstd(input: AsyncIterable<Buffer>, limits: LayerLimits): Async
   }
   // Node's decoder stops at the end of the first frame without a word (seen with 22.23): each gets its own.
   for (let next = await parts.next(); !next.done; next = await parts.next()) {
-    const start = [next.value.bytes]
+    // Copied: a part is lent until the next one is asked for.
+    const start = [Buffer.from(next.value.bytes)]
     let { isLast } = next.value
     // zstd:chunked has a frame for each file: making a stream for each of 100 000 would take a minute.
     for (let held = 0; !isLast && held < SMALL_FRAME_BYTES; ) {
       const more = await parts.next()
       if (more.done) break
-      start.push(more.value.bytes)
+      start.push(Buffer.from(more.value.bytes))
       held += more.value.bytes.length
       isLast = more.value.isLast
     }

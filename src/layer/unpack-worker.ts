@@ -10,10 +10,11 @@ const READ_BYTES = 1024 * 1024
 
 const port = parentPort
 if (!port) throw new Error('unpack-worker.js runs as a worker thread')
-const post = (message: FromWorker): void => port.postMessage(message)
+const post = (message: FromWorker, transfer: ArrayBuffer[] = []): void =>
+  port.postMessage(message, transfer)
 
 let isAborted = false
-const queue: (Uint8Array | undefined)[] = []
+const queue: (Uint8Array<ArrayBuffer> | undefined)[] = []
 let wake: (() => void) | undefined
 port.on('message', (message: ToWorker) => {
   if (message.kind === 'job') {
@@ -36,15 +37,19 @@ async function* received(): AsyncGenerator<Uint8Array> {
     const chunk = queue.shift()
     if (chunk === undefined) return
     yield chunk
+    // Who asks for the next one is done with it.
+    const memory = chunk.buffer
+    post({ kind: 'spare', memory }, [memory])
   }
 }
 
 /** Not the synchronous read: in between, an abort is heard. Not a stream of Node's, which costs more than a small layer. */
 const read = promisify(readCallback)
 
+/** A piece is the consumer's until it asks for the next. */
 async function* readAll(fd: number, pieceBytes: number): AsyncGenerator<Uint8Array> {
+  const buffer = Buffer.allocUnsafeSlow(pieceBytes)
   for (;;) {
-    const buffer = Buffer.allocUnsafeSlow(pieceBytes)
     const { bytesRead } = await read(fd, buffer, 0, buffer.length, null)
     if (bytesRead === 0) return
     yield buffer.subarray(0, bytesRead)

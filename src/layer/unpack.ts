@@ -38,12 +38,14 @@ export interface WorkerJob extends UnpackJob {
 
 export type ToWorker =
   | { readonly kind: 'job'; readonly job: WorkerJob }
-  | { readonly kind: 'chunk'; readonly bytes: Uint8Array }
+  | { readonly kind: 'chunk'; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: 'end' }
   | { readonly kind: 'abort' }
 
 export type FromWorker =
   | { readonly kind: 'taken'; readonly bytes: number }
+  /** A chunk's memory, to be filled again: left to the collectors, some 30 MB would pile up in each thread before these begin. */
+  | { readonly kind: 'spare'; readonly memory: ArrayBuffer }
   | { readonly kind: 'done'; readonly result: UnpackResult }
   | { readonly kind: 'fault'; readonly code: FaultCode; readonly message: string }
 
@@ -286,7 +288,7 @@ async function withThread(work: LayerWork, options: UnpackOptions): Promise<Unpa
 }
 
 /** Compressed bytes on their way to the worker. */
-const AHEAD_BYTES_MAX = 4 * 1024 * 1024
+const AHEAD_BYTES_MAX = 2 * 1024 * 1024
 
 async function converse(work: LayerWork, options: UnpackOptions): Promise<UnpackResult> {
   const { source, signal, onProgress } = options
@@ -297,6 +299,7 @@ async function converse(work: LayerWork, options: UnpackOptions): Promise<Unpack
   let isReusable = false
   const send = (message: ToWorker): void => worker.postMessage(message)
   const onAbort = (): void => send({ kind: 'abort' })
+  const spare: ArrayBuffer[] = []
   let ahead = 0
   let taken = 0
   let wake: (() => void) | undefined
@@ -307,6 +310,7 @@ async function converse(work: LayerWork, options: UnpackOptions): Promise<Unpack
         isReusable = true
         resolve(message.result)
       } else if (message.kind === 'fault') reject(new Fault(message.code, message.message))
+      else if (message.kind === 'spare') spare.push(message.memory)
       else {
         ahead -= message.bytes
         taken += message.bytes
@@ -328,7 +332,7 @@ async function converse(work: LayerWork, options: UnpackOptions): Promise<Unpack
     for await (const chunk of source) {
       if (isOver) return
       // A copy, then given away: a socket's chunk is often a slice of a buffer that others use.
-      const bytes = new Uint8Array(chunk)
+      const bytes = copied(chunk, spare.pop())
       ahead += bytes.length
       worker.postMessage({ kind: 'chunk', bytes } satisfies ToWorker, [bytes.buffer])
       while (ahead > AHEAD_BYTES_MAX && !isOver) {
@@ -360,6 +364,14 @@ async function converse(work: LayerWork, options: UnpackOptions): Promise<Unpack
     if (isReusable) keepWorker(worker)
     else await worker.terminate()
   }
+}
+
+/** In `memory`, where that is large enough. */
+function copied(chunk: Uint8Array, memory: ArrayBuffer | undefined): Uint8Array<ArrayBuffer> {
+  if (memory === undefined || memory.byteLength < chunk.length) return new Uint8Array(chunk)
+  const bytes = new Uint8Array(memory, 0, chunk.length)
+  bytes.set(chunk)
+  return bytes
 }
 
 /** An idle worker waits so long for another layer: to start one takes longer than to unpack a small layer. */

@@ -2,6 +2,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { inspectImage, pullImage } from '../../src/image/index.ts'
 import { berthOfFile } from '../lib/berth.ts'
+import { collectGarbage } from '../lib/collect-garbage.ts'
 import { CuttingProxy } from '../lib/cutting-proxy.ts'
 import { privateStore } from '../lib/image-store.ts'
 import type { TarEntry } from '../lib/images.ts'
@@ -51,6 +52,8 @@ test('20 pulls at once in one process fetch each blob once, in bounded memory', 
   const registry = await TestRegistry.start()
   try {
     const names = overlapping(registry, 12 * MIB)
+    // What the making of the images has left is no room for the pulls to use.
+    collectGarbage()
     const before = process.memoryUsage().rss
     let peak = before
     const timer = setInterval(() => {
@@ -67,7 +70,7 @@ test('20 pulls at once in one process fetch each blob once, in bounded memory', 
     )
     // 20 times three layers are 720 MiB; the registry, which is in this process too, holds what it sends.
     const grown = (peak - before) / MIB
-    assert.ok(grown < 300, `${grown} MiB more were in use`)
+    assert.ok(grown < 200, `${grown} MiB more were in use`)
     for (const name of names) assert.ok(inspectImage(store, name).image.id)
   } finally {
     await registry.stop()

@@ -86,8 +86,13 @@ export function entryBlocks(entry: RawEntry): Buffer {
   return Buffer.concat(parts)
 }
 
+/** Each piece is only lent: its memory holds other bytes once the next one is asked for. */
 export async function* chunked(bytes: Buffer, size = bytes.length): AsyncGenerator<Buffer> {
-  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+  for (let at = 0; at < bytes.length; at += size) {
+    const piece = Buffer.from(bytes.subarray(at, at + size))
+    yield piece
+    piece.fill(0xa5)
+  }
 }
 
 /** A store in a directory of its own, gone with all that is in it at the end of the block. */

@@ -1,9 +1,9 @@
-/** Imported into a daemon (NODE_OPTIONS): at SIGUSR2 it collects all garbage, so that what its heap still holds is in use. */
+/** Collects all garbage, so that what a heap still holds is in use: here, and at SIGUSR2 in a daemon that imports this (NODE_OPTIONS). */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 setFlagsFromString('--expose-gc')
-const collect = runInNewContext('gc') as () => void
+export const collectGarbage = runInNewContext('gc') as () => void
 process.on('SIGUSR2', () => {
-  collect()
+  collectGarbage()
 })

@@ -138,11 +138,19 @@ function cgroups(directory: string, roots: readonly string[]): string[] {
     const below = cgroups(path, roots)
     // A group that only holds other people's groups is theirs too, and an empty one without a name of berth's is nobody's.
     const holdsForeign =
-      roots.length > 0 && pids.length === 0 && (hasForeign(path, roots) || !OWN_GROUP.test(name))
+      roots.length > 0 &&
+      pids.length === 0 &&
+      (hasForeign(path, roots) || !OWN_GROUP.test(name) || isOfOthers(name, roots))
     if (!foreign && !holdsForeign) found.push(`cgroup ${path}`)
     found.push(...below)
   }
   return found
+}
+
+/** Before its first process and after its last a group tells nothing but a container's or pod's name. */
+function isOfOthers(id: string, roots: readonly string[]): boolean {
+  const owner = directoryWith(id)
+  return owner !== undefined && !roots.some((root) => root.includes(owner))
 }
 
 /** A mount below the directory for temporary files that names none of ours: of a test that runs beside. */
