@@ -113,6 +113,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'smol-toml': ['image', 'network', 'cri'],
   '@grpc/grpc-js': ['cri'],
   '@grpc/proto-loader': ['cri'],
+  protobufjs: ['cri'],
   ws: ['stream'],
   'prom-client': ['cri'],
   // Credential helpers of registries; hooks, and ps(1).

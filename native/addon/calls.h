@@ -20,7 +20,10 @@ Napi::Value Readdir(const Napi::CallbackInfo& info);
 Napi::Value Lseek(const Napi::CallbackInfo& info);
 Napi::Value Syncfs(const Napi::CallbackInfo& info);
 Napi::Value RealPath(const Napi::CallbackInfo& info);
-Napi::Value ReadFiles(const Napi::CallbackInfo& info);
+
+// groups.cc
+Napi::Value ReadGroups(const Napi::CallbackInfo& info);
+void ForgetGroup(const Napi::CallbackInfo& info);
 
 // xattr.cc
 Napi::Value Fgetxattr(const Napi::CallbackInfo& info);

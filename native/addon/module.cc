@@ -3,6 +3,7 @@
 
 #include "calls.h"
 #include "environment.h"
+#include "groups.h"
 #include "work.h"
 
 namespace berth {
@@ -17,6 +18,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   auto environment = std::make_unique<Environment>();
   environment->gate = OpenGate(env);
   environment->file_status = Napi::Persistent(FileStatusMaker(env));
+  environment->groups = MakeGroups();
   env.SetInstanceData(environment.release());
 
   Export<Openat2>(exports, "openat2");
@@ -36,7 +38,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<FlockWait>(exports, "flockWait");
   Export<Syncfs>(exports, "syncfs");
   Export<RealPath>(exports, "realPath");
-  Export<ReadFiles>(exports, "readFiles");
+  Export<ReadGroups>(exports, "readGroups");
+  Export<ForgetGroup>(exports, "forgetGroup");
 
   Export<OverlayMount>(exports, "overlayMount");
   Export<OpenTree>(exports, "openTree");

@@ -60,6 +60,4 @@ export {
   type IoStats,
   type MemoryStats,
   type Pressure,
-  statFiles,
-  textIfThere,
 } from './stats.ts'

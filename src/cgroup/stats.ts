@@ -1,7 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { isErrno } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
-import type { Texts } from '../kernel/read-files.ts'
 import { parseFlat } from './events.ts'
 import { words } from './host.ts'
 
@@ -86,24 +85,9 @@ export interface PressureLine {
   readonly totalUs: bigint
 }
 
-const MEMORY_FILES = ['current', 'stat', 'max', 'peak', 'swap.current', 'swap.max']
-
-/** What groupStats reads of each group, huge pages apart, on a host that has these controllers. */
-export function statFiles(controllers: readonly string[]): string[] {
-  const of = (name: string, files: readonly string[]): string[] =>
-    controllers.includes(name) ? files.map((file) => `${name}.${file}`) : []
-  return [
-    ...['cgroup.controllers', 'cpu.stat', 'cpu.pressure', 'memory.pressure', 'io.pressure'],
-    ...of('io', ['stat']),
-    ...of('memory', MEMORY_FILES),
-    ...of('pids', ['current', 'max']),
-  ]
-}
-
-/** What a group uses now, or did when `texts` was read, by name. Of a group that is gone every field is undefined. */
-export function groupStats(directory: string, texts?: Texts): CgroupStats {
-  const now: Read = (file) => readIfThere(`${directory}/${file}`)
-  const read: Read = texts ? (file) => textIfThere(texts, file) : now
+/** What a group uses now; of many at once kernel/group-usage.ts tells what is asked for often. Of a group that is gone every field is undefined. */
+export function groupStats(directory: string): CgroupStats {
+  const read: Read = (file) => readIfThere(`${directory}/${file}`)
   // To open a file that is not there costs more than to read one.
   const has = words(read('cgroup.controllers') ?? '')
   const cpu = read('cpu.stat')
@@ -115,7 +99,7 @@ export function groupStats(directory: string, texts?: Texts): CgroupStats {
     pids: has.includes('pids') ? readPids(read) : undefined,
     // Many files, which few ask for: looked at when they do.
     get hugepages() {
-      return has.includes('hugetlb') ? readHugepages(directory, now) : []
+      return has.includes('hugetlb') ? readHugepages(directory, read) : []
     },
     pressure: {
       cpu: parsePressure(read('cpu.pressure')),
@@ -133,16 +117,6 @@ function readIfThere(file: string): string | undefined {
     return readFileIfAny(file)
   } catch (error) {
     if (isErrno(error, 'ENODEV', 'EOPNOTSUPP')) return undefined
-    throw error
-  }
-}
-
-/** The same of files that were read before. */
-export function textIfThere(texts: Texts, path: string): string | undefined {
-  try {
-    return texts(path)
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ENODEV', 'EOPNOTSUPP')) return undefined
     throw error
   }
 }

@@ -71,8 +71,8 @@ export async function serve(
     log,
     metrics,
     slowStageMs: live.values.log.slowStageMs,
-    // The client has its answer first.
-    tell: setImmediate,
+    // The client has its answer first, with its trailers: Node's http2 submits those in the next turn of the loop, behind what waits there already.
+    tell: (act) => setImmediate(setImmediate, act),
   })
   const debug = new Debug({
     version: packageVersion(),

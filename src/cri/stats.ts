@@ -1,26 +1,15 @@
 import { totalmem } from 'node:os'
 import { nowNs } from '../base/clock.ts'
-import type { CgroupStats } from '../cgroup/index.ts'
-import { networkCounters } from '../kernel/netns.ts'
+import type { GroupPressure, GroupUsage } from '../kernel/group-usage.ts'
+import { type InterfaceCounters, networkCounters } from '../kernel/netns.ts'
 import { podCgroup } from '../pod/cgroup.ts'
 import { writableLayerUsage } from '../pod/images.ts'
 import type { Container, Node, Pod } from '../pod/index.ts'
 import { POD_INTERFACE } from '../pod/network-request.ts'
 import { type Sample, type Samples, sampleAll } from '../pod/stats.ts'
-import type * as cri from '../spec/cri.ts'
-import type { Reply } from './wire.ts'
+import { fraction, message, pairs, text, time, Writer, whole, written } from './encoded.ts'
 
-const NS_PER_US = 1000n
-
-/** What these running containers use. A cgroup that is just going away is no error: its figures are missing. */
-export async function statsOfContainers(
-  node: Node,
-  containers: readonly Container[],
-): Promise<Reply<cri.ContainerStats>[]> {
-  const looks = containers.map((container) => ({ container, cgroup: container.cgroup }))
-  const samples = await sampleAll(node.rates, cgroupsOf(looks))
-  return looks.flatMap((look) => containerStats(node, look, samples))
-}
+const NS_PER_US = 1000
 
 interface LookAt {
   readonly container: Container
@@ -28,62 +17,67 @@ interface LookAt {
   readonly cgroup: string
 }
 
+interface Sampled {
+  readonly container: Container
+  readonly now: Sample
+}
+
+/** What containers use, each written as a ContainerStats. */
+export interface ContainerStats {
+  readonly count: number
+  /** As the messages of a repeated field. */
+  write(writer: Writer, field: number): void
+}
+
+/** What these running containers use. A cgroup that is just going away is no error: its figures are missing. */
+export async function statsOfContainers(
+  node: Node,
+  containers: readonly Container[],
+): Promise<ContainerStats> {
+  const looks = containers.map((container) => ({ container, cgroup: container.cgroup }))
+  const samples = await sampleAll(node.rates, cgroupsOf(looks))
+  const all = sampled(looks, samples)
+  return {
+    count: all.length,
+    write: (writer, field) => {
+      for (const each of all) message(writer, field, () => containerStats(writer, node, each))
+    },
+  }
+}
+
 const cgroupsOf = (looks: readonly LookAt[]): string[] =>
   looks.flatMap(({ cgroup }) => (cgroup === '' ? [] : [cgroup]))
 
-/** None where it has ended. What the host cannot tell is missing, never 0. */
-function containerStats(
-  node: Node,
-  { container, cgroup }: LookAt,
-  samples: Samples,
-): Reply<cri.ContainerStats>[] {
-  const now = samples.get(cgroup)
-  if (!now) return []
-  const { record } = container
-  const { config } = record
+/** Without those that have ended. */
+const sampled = (looks: readonly LookAt[], samples: Samples): Sampled[] =>
+  looks.flatMap(({ container, cgroup }) => {
+    const now = samples.get(cgroup)
+    return now ? [{ container, now }] : []
+  })
+
+/** What the host cannot tell is missing, never 0. */
+function containerStats(writer: Writer, node: Node, { container, now }: Sampled): void {
   const layer = writableLayerUsage(node.engine, node.at.upper(container.pod.id, container.id))
-  const timestamp = String(now.timeNs)
-  const { memory } = now.stats
-  const stats: Reply<cri.ContainerStats> = {
-    attributes: {
-      id: record.id,
-      metadata: config.metadata,
-      labels: config.labels,
-      annotations: config.annotations,
-    },
-    cpu: cpuUsage(now),
-    memory: memoryUsage(now),
-    ...(layer
-      ? {
-          writableLayer: {
-            timestamp: String(layer.timestampNs),
-            fsId: { mountpoint: node.engine.root },
-            usedBytes: value(layer.bytes),
-            inodesUsed: value(layer.inodes),
-          },
-        }
-      : {}),
-    ...(memory?.swapCurrentBytes !== undefined
-      ? {
-          swap: {
-            timestamp,
-            swapUsageBytes: value(memory.swapCurrentBytes),
-            ...(memory.swapMaxBytes === undefined
-              ? {}
-              : { swapAvailableBytes: value(less(memory.swapMaxBytes, memory.swapCurrentBytes)) }),
-          },
-        }
-      : {}),
-    ...ioUsage(now),
+  written(writer, 1, attributesOf(container.record))
+  cpuUsage(writer, 2, now)
+  memoryUsage(writer, 3, now)
+  if (layer) {
+    message(writer, 4, () => {
+      time(writer, 1, layer.timestampNs)
+      message(writer, 2, () => text(writer, 1, node.engine.root))
+      value(writer, 3, layer.bytes)
+      value(writer, 4, layer.inodes)
+    })
   }
-  return [stats]
+  swapUsage(writer, 5, now)
+  ioUsage(writer, 6, now)
 }
 
-/** What pods use: by its own cgroup where one has it, else the sum of its containers. */
+/** What pods use: by its own cgroup where one has it, else the sum of its containers. Each is a PodSandboxStats; one that is just stopping is a failure. */
 export async function statsOfPods(
   node: Node,
   pods: readonly Pod[],
-): Promise<PromiseSettledResult<Reply<cri.PodSandboxStats>>[]> {
+): Promise<PromiseSettledResult<(writer: Writer) => void>[]> {
   const all = pods.map((pod) => ({
     pod,
     cgroup: podCgroup(pod),
@@ -100,137 +94,230 @@ async function podStats(
   node: Node,
   of: { readonly pod: Pod; readonly cgroup: string | undefined; readonly running: LookAt[] },
   samples: Samples,
-): Promise<Reply<cri.PodSandboxStats>> {
-  const { pod, cgroup, running } = of
-  const { record } = pod
-  const containers = running.flatMap((each) => containerStats(node, each, samples))
+): Promise<(writer: Writer) => void> {
+  const { pod, cgroup } = of
+  const running = sampled(of.running, samples)
   const now = cgroup === undefined ? undefined : samples.get(cgroup)
   const network = await networkUsage(pod)
-  const timestamp = String(now?.timeNs ?? containers[0]?.cpu?.timestamp ?? 0)
-  return {
-    attributes: {
-      id: record.id,
-      metadata: record.config.metadata,
-      labels: record.config.labels,
-      annotations: record.config.annotations,
-    },
-    linux: {
-      cpu: now ? cpuUsage(now) : sumCpu(containers),
-      memory: now ? memoryUsage(now) : sumMemory(containers),
-      ...(network ? { network } : {}),
-      process: {
-        timestamp,
-        processCount: value(now?.processes ?? processesOf(running, samples)),
-      },
-      containers,
-      ...(now ? ioUsage(now) : {}),
-    },
+  const timeNs = now?.timeNs ?? running[0]?.now.timeNs ?? 0n
+  return (writer) => {
+    written(writer, 1, attributesOf(pod.record))
+    message(writer, 2, () => {
+      if (now) {
+        cpuUsage(writer, 1, now)
+        memoryUsage(writer, 2, now)
+      } else {
+        sumCpu(writer, 1, running)
+        sumMemory(writer, 2, running)
+      }
+      network?.(writer, 3)
+      message(writer, 4, () => {
+        time(writer, 1, timeNs)
+        value(writer, 2, now?.processes ?? sum(running, (each) => each.processes))
+      })
+      for (const each of running) message(writer, 5, () => containerStats(writer, node, each))
+      if (now) ioUsage(writer, 6, now)
+    })
   }
+}
+
+type Described = {
+  readonly id: string
+  readonly config: {
+    readonly metadata: {
+      readonly name: string
+      readonly uid?: string
+      readonly namespace?: string
+      readonly attempt: number
+    } | null
+    readonly labels: Readonly<Record<string, string>>
+    readonly annotations: Readonly<Record<string, string>>
+  }
+}
+
+/** Written once for each record. */
+const attributes = new WeakMap<Described, Uint8Array>()
+
+/** A PodSandboxAttributes, or a ContainerAttributes: only their metadata differ. */
+function attributesOf(record: Described): Uint8Array {
+  const known = attributes.get(record)
+  if (known) return known
+  const { metadata, labels, annotations } = record.config
+  const writer = new Writer()
+  text(writer, 1, record.id)
+  if (metadata) {
+    message(writer, 2, () => {
+      text(writer, 1, metadata.name)
+      if (metadata.uid !== undefined) text(writer, 2, metadata.uid)
+      if (metadata.namespace !== undefined) text(writer, 3, metadata.namespace)
+      whole(writer, metadata.uid === undefined ? 2 : 4, metadata.attempt)
+    })
+  }
+  pairs(writer, 3, labels)
+  pairs(writer, 4, annotations)
+  // Not part of one of Node's larger buffers, all of which it would keep.
+  const bytes = new Uint8Array(writer.finish())
+  attributes.set(record, bytes)
+  return bytes
 }
 
 /** Of the pod's own network; undefined where it has the host's. */
-async function networkUsage(pod: Pod): Promise<Reply<cri.NetworkUsage> | undefined> {
+async function networkUsage(
+  pod: Pod,
+): Promise<((writer: Writer, field: number) => void) | undefined> {
   const path = pod.held.network
   if (path === undefined) return
-  const timestamp = String(nowNs())
+  const timeNs = nowNs()
   // With the loopback: the kubelet's summary has to list some beside the default one.
-  const interfaces = (await networkCounters(path)).map(({ name, received, sent }) => ({
-    name,
-    rxBytes: value(received.bytes),
-    rxErrors: value(received.errors),
-    txBytes: value(sent.bytes),
-    txErrors: value(sent.errors),
-  }))
-  const isDefault = ({ name }: { name: string }): boolean => name === POD_INTERFACE
-  const defaultInterface = interfaces.find(isDefault)
-  return {
-    timestamp,
-    ...(defaultInterface ? { defaultInterface } : {}),
-    interfaces: interfaces.filter((each) => !isDefault(each)),
-  }
+  const interfaces = await networkCounters(path)
+  const isDefault = ({ name }: InterfaceCounters): boolean => name === POD_INTERFACE
+  return (writer, field) =>
+    message(writer, field, () => {
+      time(writer, 1, timeNs)
+      for (const each of interfaces) interfaceUsage(writer, isDefault(each) ? 2 : 3, each)
+    })
 }
 
-const processesOf = (running: readonly LookAt[], samples: Samples): bigint =>
-  running.reduce((sum, { cgroup }) => sum + (samples.get(cgroup)?.processes ?? 0n), 0n)
-
-function cpuUsage({ stats, nanoCores, timeNs }: Sample): Reply<cri.CpuUsage> | undefined {
-  if (!stats.cpu) return
-  return {
-    timestamp: String(timeNs),
-    usageCoreNanoSeconds: value(stats.cpu.usageUs * NS_PER_US),
-    ...(nanoCores === undefined ? {} : { usageNanoCores: value(nanoCores) }),
-    ...pressure(stats.pressure.cpu),
-  }
-}
-
-function memoryUsage({ stats, residentBytes, timeNs }: Sample): Reply<cri.MemoryUsage> | undefined {
-  const timestamp = String(timeNs)
-  const { memory } = stats
-  if (!memory) {
-    if (residentBytes === undefined) return
-    // Without the memory controller: what the processes have in memory.
-    const resident = value(residentBytes)
-    return { timestamp, workingSetBytes: resident, usageBytes: resident, rssBytes: resident }
-  }
-  const limit = memory.maxBytes
-  const host = BigInt(totalmem())
-  return {
-    timestamp,
-    workingSetBytes: value(memory.workingSetBytes),
-    // Of a container without a limit there is no such figure (as the kubelet's own summary has it).
-    ...(limit === undefined || limit > host
-      ? {}
-      : { availableBytes: value(less(limit, memory.workingSetBytes)) }),
-    usageBytes: value(memory.currentBytes),
-    rssBytes: value(memory.anonBytes),
-    pageFaults: value(memory.pageFaults),
-    majorPageFaults: value(memory.majorPageFaults),
-    ...pressure(stats.pressure.memory),
-  }
-}
-
-function ioUsage({ stats, timeNs }: Sample): { io?: Reply<cri.IoUsage> } {
-  const { io } = stats.pressure
-  return io ? { io: { timestamp: String(timeNs), ...pressure(io) } } : {}
-}
-
-function pressure(of: CgroupStats['pressure']['cpu']): { psi?: Reply<cri.PsiStats> } {
-  if (!of) return {}
-  const data = (line: NonNullable<typeof of>['some']): Reply<cri.PsiData> => ({
-    // The kernel counts µs, the CRI ns.
-    Total: String(line.totalUs * NS_PER_US),
-    Avg10: line.avg10,
-    Avg60: line.avg60,
-    Avg300: line.avg300,
+function interfaceUsage(writer: Writer, field: number, of: InterfaceCounters): void {
+  message(writer, field, () => {
+    text(writer, 1, of.name)
+    value(writer, 2, Number(of.received.bytes))
+    value(writer, 3, Number(of.received.errors))
+    value(writer, 4, Number(of.sent.bytes))
+    value(writer, 5, Number(of.sent.errors))
   })
-  return { psi: { Some: data(of.some), ...(of.full ? { Full: data(of.full) } : {}) } }
 }
 
-type Stats = readonly Reply<cri.ContainerStats>[]
-
-function sumCpu(of: Stats): Reply<cri.CpuUsage> {
-  return {
-    timestamp: of[0]?.cpu?.timestamp ?? '0',
-    usageCoreNanoSeconds: sum(of.map(({ cpu }) => cpu?.usageCoreNanoSeconds)),
-    usageNanoCores: sum(of.map(({ cpu }) => cpu?.usageNanoCores)),
-  }
+function cpuUsage(writer: Writer, field: number, { usage, nanoCores, timeNs }: Sample): void {
+  const { cpuUs } = usage
+  if (cpuUs === undefined) return
+  message(writer, field, () => {
+    time(writer, 1, timeNs)
+    value(writer, 2, cpuUs * NS_PER_US)
+    if (nanoCores !== undefined) value(writer, 3, nanoCores)
+    pressure(writer, 4, usage, 'cpu')
+  })
 }
 
-function sumMemory(of: Stats): Reply<cri.MemoryUsage> {
-  return {
-    timestamp: of[0]?.memory?.timestamp ?? '0',
-    workingSetBytes: sum(of.map(({ memory }) => memory?.workingSetBytes)),
-    usageBytes: sum(of.map(({ memory }) => memory?.usageBytes)),
-    rssBytes: sum(of.map(({ memory }) => memory?.rssBytes)),
-    pageFaults: sum(of.map(({ memory }) => memory?.pageFaults)),
-    majorPageFaults: sum(of.map(({ memory }) => memory?.majorPageFaults)),
-  }
+const workingSet = ({ memoryBytes = 0, inactiveFileBytes }: GroupUsage): number =>
+  less(memoryBytes, inactiveFileBytes)
+
+function memoryUsage(writer: Writer, field: number, now: Sample): void {
+  const { usage, residentBytes, timeNs } = now
+  const { memoryBytes, memoryLimitBytes } = usage
+  if (memoryBytes === undefined && residentBytes === undefined) return
+  message(writer, field, () => {
+    time(writer, 1, timeNs)
+    if (memoryBytes === undefined) {
+      // Without the memory controller: what the processes have in memory.
+      for (const each of [2, 4, 5]) value(writer, each, residentBytes ?? 0)
+      return
+    }
+    value(writer, 2, workingSet(usage))
+    // Of a container without a limit there is no such figure (as the kubelet's own summary has it).
+    if (memoryLimitBytes !== undefined && memoryLimitBytes <= totalmem())
+      value(writer, 3, less(memoryLimitBytes, workingSet(usage)))
+    value(writer, 4, memoryBytes)
+    value(writer, 5, usage.anonBytes)
+    value(writer, 6, usage.pageFaults)
+    value(writer, 7, usage.majorPageFaults)
+    pressure(writer, 8, usage, 'memory')
+  })
 }
 
-function sum(of: readonly (Reply<cri.UInt64Value> | null | undefined)[]): Reply<cri.UInt64Value> {
-  return value(of.reduce((all, each) => all + BigInt(each?.value ?? 0), 0n))
+function swapUsage(writer: Writer, field: number, { usage, timeNs }: Sample): void {
+  const { swapBytes, swapLimitBytes } = usage
+  if (swapBytes === undefined) return
+  message(writer, field, () => {
+    time(writer, 1, timeNs)
+    if (swapLimitBytes !== undefined) value(writer, 2, less(swapLimitBytes, swapBytes))
+    value(writer, 3, swapBytes)
+  })
 }
 
-const value = (number: bigint | number): Reply<cri.UInt64Value> => ({ value: String(number) })
+function ioUsage(writer: Writer, field: number, { usage, timeNs }: Sample): void {
+  if (!usage.some('io')) return
+  message(writer, field, () => {
+    time(writer, 1, timeNs)
+    pressure(writer, 2, usage, 'io')
+  })
+}
 
-const less = (from: bigint, what: bigint): bigint => (from > what ? from - what : 0n)
+function pressure(
+  writer: Writer,
+  field: number,
+  usage: GroupUsage,
+  of: 'cpu' | 'memory' | 'io',
+): void {
+  const some = usage.some(of)
+  if (!some) return
+  const full = usage.full(of)
+  message(writer, field, () => {
+    if (full) pressureData(writer, 1, full)
+    pressureData(writer, 2, some)
+  })
+}
+
+function pressureData(writer: Writer, field: number, of: GroupPressure): void {
+  message(writer, field, () => {
+    // The kernel counts µs, the CRI ns.
+    whole(writer, 1, of.totalUs * NS_PER_US)
+    fraction(writer, 2, of.avg10)
+    fraction(writer, 3, of.avg60)
+    fraction(writer, 4, of.avg300)
+  })
+}
+
+function sumCpu(writer: Writer, field: number, of: readonly Sampled[]): void {
+  message(writer, field, () => {
+    time(writer, 1, of[0]?.now.timeNs ?? 0n)
+    value(writer, 2, sum(of, ({ usage }) => usage.cpuUs) * NS_PER_US)
+    value(
+      writer,
+      3,
+      sum(of, ({ nanoCores }) => nanoCores),
+    )
+  })
+}
+
+function sumMemory(writer: Writer, field: number, of: readonly Sampled[]): void {
+  const all = (get: (usage: GroupUsage) => number | undefined): number =>
+    sum(of, ({ usage, residentBytes }) =>
+      usage.memoryBytes === undefined ? residentBytes : get(usage),
+    )
+  message(writer, field, () => {
+    time(writer, 1, of[0]?.now.timeNs ?? 0n)
+    value(writer, 2, all(workingSet))
+    value(
+      writer,
+      4,
+      all(({ memoryBytes }) => memoryBytes),
+    )
+    value(
+      writer,
+      5,
+      all(({ anonBytes }) => anonBytes),
+    )
+    value(
+      writer,
+      6,
+      sum(of, ({ usage }) => usage.pageFaults),
+    )
+    value(
+      writer,
+      7,
+      sum(of, ({ usage }) => usage.majorPageFaults),
+    )
+  })
+}
+
+function sum(of: readonly Sampled[], get: (now: Sample) => number | undefined): number {
+  return of.reduce((all, { now }) => all + (get(now) ?? 0), 0)
+}
+
+/** A UInt64Value. */
+function value(writer: Writer, field: number, number: number): void {
+  message(writer, field, () => whole(writer, 1, number))
+}
+
+const less = (from: number, what: number): number => Math.max(from - what, 0)

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { loadPackageDefinition, type MethodDefinition, type ServiceDefinition } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
+import { Encoded } from './encoded.ts'
 
 /** From dist/src/FOLDER/. */
 const PROTO = fileURLToPath(new URL('../../../src/spec/cri.proto', import.meta.url))
@@ -31,7 +32,7 @@ export function criServices(): Readonly<Record<ServiceName, ServiceDefinition>> 
   }
   const { RuntimeService, ImageService } = root.runtime.v1
   services = {
-    RuntimeService: withKeptItems(RuntimeService.service),
+    RuntimeService: withEncoded(withKeptItems(RuntimeService.service)),
     ImageService: ImageService.service,
   }
   return services
@@ -48,6 +49,18 @@ function withKeptItems(service: ServiceDefinition): ServiceDefinition {
     if (definition) kept[method] = { ...definition, responseSerialize: ofItems(definition, field) }
   }
   return kept
+}
+
+/** An answer that is encoded already goes out as it is. */
+function withEncoded(service: ServiceDefinition): ServiceDefinition {
+  return Object.fromEntries(
+    Object.entries(service).map(([method, definition]) => {
+      const { responseSerialize } = definition as MethodDefinition<unknown, unknown>
+      const serialize = (reply: unknown): Buffer =>
+        reply instanceof Encoded ? reply.bytes : responseSerialize(reply)
+      return [method, { ...definition, responseSerialize: serialize }]
+    }),
+  )
 }
 
 /** Messages with one item each, one after the other, are the message with all of them (protobuf's encoding of a repeated field). */

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
 import { groupProcesses } from '../cgroup/index.ts'
-import type { Texts } from '../kernel/read-files.ts'
 import { findContainer } from './find.ts'
 import type { Engine } from './open.ts'
 import { readRunMark } from './status.ts'
@@ -35,7 +34,7 @@ export async function containerProcesses(engine: Engine, ref: string): Promise<P
   return groupPids(cgroup).flatMap((pid) => processRow(pid) ?? [])
 }
 
-export const statFile = (pid: number): string => `/proc/${pid}/stat`
+const statFile = (pid: number): string => `/proc/${pid}/stat`
 
 /** Every process in a cgroup and the cgroups below it, ascending. */
 export function groupPids(cgroup: string): number[] {
@@ -117,12 +116,12 @@ export function printable(text: string): string {
 
 const PAGE_BYTES = 4096n
 
-/** What the processes have in memory, or had when `texts` was read; pages that they share count for each. */
-export function residentBytes(pids: readonly number[], texts?: Texts): bigint {
+/** What the processes have in memory; pages that they share count for each. */
+export function residentBytes(pids: readonly number[]): bigint {
   let total = 0n
   for (const pid of pids) {
     try {
-      const stat = texts ? parseProcessStat(texts(statFile(pid))) : processStat(pid)
+      const stat = processStat(pid)
       total += BigInt(stat.rssPages) * PAGE_BYTES
     } catch (error) {
       if (!isErrno(error, 'ENOENT', 'ESRCH')) throw error

@@ -9,7 +9,7 @@ import type { Container, Pod } from './model.ts'
 import { Monitors } from './monitors.ts'
 import type { Networks } from './network.ts'
 import { type PodPaths, podPaths } from './paths.ts'
-import type { Rates } from './stats.ts'
+import { Rates } from './stats.ts'
 
 /** What a container gets that its pod says nothing about. */
 export interface HandlerSettings {
@@ -53,7 +53,7 @@ export class Node {
   readonly networks: Networks
   readonly monitors: Monitors
   readonly events = new EventBus()
-  readonly rates: Rates = new Map()
+  readonly rates = new Rates()
   readonly pods = new Map<string, Pod>()
   readonly containers = new Map<string, Container>()
   /** What changes a pod or a container, by its id. */

@@ -37,7 +37,7 @@ async function removeKnown(node: Node, container: Container): Promise<void> {
     await removeFiles(node, container)
     pod.containers.delete(id)
     node.containers.delete(id)
-    node.rates.delete(cgroup ?? '')
+    if (cgroup) node.rates.forget(cgroup)
     node.emit('deleted', pod, id)
   })
 }
@@ -88,7 +88,8 @@ export async function removePod(node: Node, id: string, stage = untold): Promise
     rmSync(node.at.monitor(pod.id), { recursive: true, force: true })
     await removeTree(node.at.pod(pod.id))
     node.pods.delete(pod.id)
-    node.rates.delete(podCgroup(pod) ?? '')
+    const group = podCgroup(pod)
+    if (group !== undefined) node.rates.forget(group)
     node.emit('deleted', pod, pod.id)
   })
 }

@@ -1,35 +1,52 @@
 import { nowNs } from '../base/clock.ts'
-import {
-  type CgroupStats,
-  cgroupHost,
-  groupStats,
-  statFiles,
-  textIfThere,
-} from '../cgroup/index.ts'
-import { groupPids, residentBytes, statFile } from '../engine/processes.ts'
-import { readTexts, readTextsOf, type Texts } from '../kernel/read-files.ts'
+import { cgroupHost } from '../cgroup/index.ts'
+import { groupPids, residentBytes } from '../engine/processes.ts'
+import { forgetGroup, type GroupUsage, readGroups } from '../kernel/group-usage.ts'
 
 /** Two samples nearer to each other say little about a rate. */
-const RATE_AGE_NS = 1_000_000_000n
+const RATE_AGE_NS = 1_000_000_000
 
 export interface Sample {
   readonly timeNs: bigint
-  readonly stats: CgroupStats
+  readonly usage: GroupUsage
   /** CPU time of one second, in ns: since the sample before; undefined in a first one. */
-  readonly nanoCores: bigint | undefined
+  readonly nanoCores: number | undefined
   /** Resident bytes of the processes, where the host has no memory controller. */
-  readonly residentBytes: bigint | undefined
-  readonly processes: bigint
+  readonly residentBytes: number | undefined
+  readonly processes: number
 }
 
 interface Rate {
   timeNs: bigint
-  usageUs: bigint
-  nanoCores: bigint | undefined
+  usageUs: number
+  nanoCores: number | undefined
 }
 
-/** What the looks at a cgroup before have given, by its directory. */
-export type Rates = Map<string, Rate>
+/** What the looks at cgroups before have left, by their directories. */
+export class Rates {
+  readonly #rates = new Map<string, Rate>()
+
+  /** CPU time of one second, in ns. */
+  next(cgroup: string, timeNs: bigint, usageUs: number | undefined): number | undefined {
+    if (usageUs === undefined) return
+    const before = this.#rates.get(cgroup)
+    if (!before || usageUs < before.usageUs) {
+      this.#rates.set(cgroup, { timeNs, usageUs, nanoCores: undefined })
+      return
+    }
+    const elapsedNs = Number(timeNs - before.timeNs)
+    if (elapsedNs < RATE_AGE_NS) return before.nanoCores
+    const nanoCores = Math.floor(((usageUs - before.usageUs) * 1e12) / elapsedNs)
+    this.#rates.set(cgroup, { timeNs, usageUs, nanoCores })
+    return nanoCores
+  }
+
+  /** Of a cgroup that is gone. */
+  forget(cgroup: string): void {
+    this.#rates.delete(cgroup)
+    forgetGroup(cgroup)
+  }
+}
 
 /** By the directories of cgroups. */
 export type Samples = ReadonlyMap<string, Sample>
@@ -38,77 +55,31 @@ export type Samples = ReadonlyMap<string, Sample>
 export async function sampleAll(rates: Rates, cgroups: readonly string[]): Promise<Samples> {
   if (cgroups.length === 0) return new Map()
   const { controllers } = cgroupHost()
-  const names = statFiles(controllers)
   const lacksPids = !controllers.includes('memory') || !controllers.includes('pids')
-  if (lacksPids) names.push(...PIDS_FILES)
-  const files = await readTextsOf(cgroups, names)
+  const looks = await readGroups(cgroups, lacksPids)
   const timeNs = nowNs()
-  const looks = files.map((texts, i) => {
-    const cgroup = cgroups[i] ?? ''
-    const stats = groupStats(cgroup, texts)
-    if (!needsPids(stats)) return { cgroup, stats, pids: [] }
-    // On another host it is this group alone that lacks them: it is just going away.
-    return { cgroup, stats, pids: lacksPids ? pidsOf(cgroup, texts) : groupPids(cgroup) }
-  })
-  const pids = looks.flatMap(({ stats, pids }) => (stats.memory === undefined ? pids : []))
-  const processes = pids.length === 0 ? undefined : await readTexts(pids.map(statFile))
   return new Map(
-    looks.map(({ cgroup, stats, pids }) => {
-      const resident = stats.memory === undefined ? residentBytes(pids, processes) : undefined
-      return [cgroup, sampleOf(rates, cgroup, { timeNs, stats, pids, resident })]
+    looks.map((usage, i) => {
+      const cgroup = cgroups[i] ?? ''
+      return [cgroup, sampleOf(rates, cgroup, timeNs, usage)]
     }),
   )
 }
 
-/** Without these controllers, what they would tell is asked of the processes. */
-const needsPids = ({ memory, pids }: CgroupStats): boolean =>
-  memory === undefined || pids === undefined
-
-const PIDS_FILES = ['cgroup.procs', 'cgroup.stat']
-
-function pidsOf(cgroup: string, texts: Texts): number[] {
-  const stat = textIfThere(texts, 'cgroup.stat') ?? ''
-  // With groups below it, which the container has made.
-  if (!/^nr_descendants 0$/m.test(stat)) return groupPids(cgroup)
-  const lines = textIfThere(texts, 'cgroup.procs')?.split('\n') ?? []
-  return lines.filter((line) => line !== '').map(Number)
-}
-
-function sampleOf(
-  rates: Rates,
-  cgroup: string,
-  look: {
-    readonly timeNs: bigint
-    readonly stats: CgroupStats
-    readonly pids: readonly number[]
-    readonly resident: bigint | undefined
-  },
-): Sample {
-  const { timeNs, stats, pids, resident } = look
+function sampleOf(rates: Rates, cgroup: string, timeNs: bigint, usage: GroupUsage): Sample {
+  // With groups below it, which the container has made; without the controllers on a host that has them, it is just going away.
+  const asked =
+    usage.isNested || (usage.pids === undefined && usage.cpuUs !== undefined)
+      ? groupPids(cgroup)
+      : undefined
+  const resident =
+    usage.residentBytes ??
+    (asked && usage.memoryBytes === undefined ? Number(residentBytes(asked)) : undefined)
   return {
     timeNs,
-    stats,
-    nanoCores: rate(rates, cgroup, timeNs, stats.cpu?.usageUs),
+    usage,
+    nanoCores: rates.next(cgroup, timeNs, usage.cpuUs),
     residentBytes: resident,
-    processes: stats.pids?.current ?? BigInt(pids.length),
+    processes: usage.pids ?? asked?.length ?? 0,
   }
-}
-
-function rate(
-  rates: Rates,
-  cgroup: string,
-  timeNs: bigint,
-  usageUs: bigint | undefined,
-): bigint | undefined {
-  if (usageUs === undefined) return
-  const before = rates.get(cgroup)
-  if (!before || usageUs < before.usageUs) {
-    rates.set(cgroup, { timeNs, usageUs, nanoCores: undefined })
-    return
-  }
-  const elapsed = timeNs - before.timeNs
-  if (elapsed < RATE_AGE_NS) return before.nanoCores
-  const nanoCores = ((usageUs - before.usageUs) * 1_000_000_000_000n) / elapsed
-  rates.set(cgroup, { timeNs, usageUs, nanoCores })
-  return nanoCores
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { sampleAll } from '../../src/pod/stats.ts'
+import { Rates, sampleAll } from '../../src/pod/stats.ts'
 import type * as cri from '../../src/spec/cri.ts'
 import {
   CriDaemon,
@@ -622,14 +622,18 @@ test('a container that goes away while it is measured costs nobody the others', 
   // With controllers that its parent does not hand down.
   const bare = join(there, 'bare')
   mkdirSync(bare, { recursive: true })
+  const rates = new Rates()
   try {
-    const samples = await sampleAll(new Map(), [gone, there, bare])
-    assert.equal(samples.get(gone)?.stats.memory, undefined)
-    assert.is(samples.get(gone)?.processes, 0n)
-    assert.is(samples.get(there)?.stats.pids?.current, 0n)
-    assert.is(samples.get(bare)?.processes, 0n)
+    const samples = await sampleAll(rates, [gone, there, bare])
+    assert.equal(samples.get(gone)?.usage.memoryBytes, undefined)
+    assert.is(samples.get(gone)?.processes, 0)
+    assert.is(samples.get(there)?.usage.pids, 0)
+    assert.is(samples.get(bare)?.processes, 0)
   } finally {
-    for (const directory of [bare, there]) rmdirSync(directory)
+    for (const directory of [bare, there]) {
+      rates.forget(directory)
+      rmdirSync(directory)
+    }
   }
 })
 

@@ -2,15 +2,18 @@ import { Fault } from '../../base/fault.ts'
 import type { Container } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
 import type { Daemon } from '../daemon.ts'
+import { Encoded, Writer } from '../encoded.ts'
 import { inParts } from '../filter.ts'
 import { statsOfContainers } from '../stats.ts'
-import type { Reply } from '../wire.ts'
 import { selectContainers } from './list-containers.ts'
+
+/** The field of the statistics in each of the answers. */
+const STATS = 1
 
 export async function statsOfContainer(
   { node }: Daemon,
   { containerId }: cri.ContainerStatsRequest,
-): Promise<Reply<cri.ContainerStatsResponse>> {
+): Promise<Encoded> {
   const container = node.mustContainer(containerId)
   if (container.status.state !== 'running') {
     throw new Fault(
@@ -18,24 +21,34 @@ export async function statsOfContainer(
       `container ${container.id.slice(0, 12)} is ${container.status.state}: it uses nothing`,
     )
   }
-  const [stats] = await statsOfContainers(node, [container])
-  if (!stats) throw new Fault('NOT_FOUND', `container ${container.id.slice(0, 12)} has just ended`)
-  return { stats }
+  const { count, answer } = await ofAll(node, [container])
+  if (count === 0)
+    throw new Fault('NOT_FOUND', `container ${container.id.slice(0, 12)} has just ended`)
+  return answer
 }
 
 export async function listContainerStats(
   daemon: Daemon,
   { filter }: cri.ListContainerStatsRequest,
-): Promise<Reply<cri.ListContainerStatsResponse>> {
-  return { stats: await statsOfContainers(daemon.node, find(daemon, filter)) }
+): Promise<Encoded> {
+  return (await ofAll(daemon.node, find(daemon, filter))).answer
 }
 
 export async function* streamContainerStats(
   daemon: Daemon,
   { filter }: cri.StreamContainerStatsRequest,
-): AsyncIterable<Reply<cri.StreamContainerStatsResponse>> {
-  for (const part of inParts(find(daemon, filter)))
-    yield { containerStats: await statsOfContainers(daemon.node, part) }
+): AsyncIterable<Encoded> {
+  for (const part of inParts(find(daemon, filter))) yield (await ofAll(daemon.node, part)).answer
+}
+
+async function ofAll(
+  node: Daemon['node'],
+  containers: readonly Container[],
+): Promise<{ count: number; answer: Encoded }> {
+  const { count, write } = await statsOfContainers(node, containers)
+  const writer = new Writer()
+  write(writer, STATS)
+  return { count, answer: new Encoded(writer) }
 }
 
 const find = (daemon: Daemon, filter: cri.ContainerStatsFilter | null): Container[] =>
