@@ -42,6 +42,7 @@ export async function createContainer(
   podId: string,
   config: ContainerConfig,
 ): Promise<string> {
+  using _starting = node.monitors.starting()
   const pod = node.mustPod(podId)
   const name = containerName(config.metadata)
   const stored = storedConfig(config)

@@ -14,8 +14,10 @@ import { killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
 import { type PodPaths, podPaths } from './paths.ts'
 import { makePodDirectories, prepareFiles } from './prepared.ts'
 
-/** After a pod has taken a spare one: by then its own start is over, which another monitor's would slow down. */
+/** After a pod has taken a spare one, and after the last call of a start: what comes next of it would be slowed down by another monitor's start. */
 const SPARE_AFTER_MS = 15
+/** Calls of starts that never pause put it off no longer. */
+const SPARE_WITHIN_MS = 150
 /** Monitors that wait at most, after so many pods have come at once. Each takes some 200 KiB. */
 const SPARES_MAX = 10
 /** Without a pod for so long, one waits again. */
@@ -51,6 +53,10 @@ export class Monitors {
   /** How many wait; 0 while the daemon starts and ends. */
   #wanted = 0
   #timer: NodeJS.Timeout | undefined
+  /** By performance.now(): since when the timer is put off. */
+  #askedMs = 0
+  /** Calls of starts that are under way. */
+  #starts = 0
   #quiet: NodeJS.Timeout | undefined
   /** That none could be started is told once. */
   #hasFailed = false
@@ -104,6 +110,17 @@ export class Monitors {
     }
   }
 
+  /** A call of a start is under way until the end of this. */
+  starting(): Disposable {
+    this.#starts++
+    return {
+      [Symbol.dispose]: () => {
+        this.#starts--
+        if (this.#timer) this.#wake()
+      },
+    }
+  }
+
   /** From now on one monitor waits, or more. */
   keepSpare(): void {
     this.#wanted = 1
@@ -114,6 +131,7 @@ export class Monitors {
   async end(): Promise<void> {
     this.#wanted = 0
     clearTimeout(this.#timer)
+    this.#timer = undefined
     clearTimeout(this.#quiet)
     await this.#preparing
     await this.#discardAbove(0)
@@ -152,8 +170,20 @@ export class Monitors {
 
   #prepareSoon(): void {
     if (this.#wanted === 0) return
+    this.#askedMs = performance.now()
+    this.#wake()
+    clearTimeout(this.#quiet)
+    this.#quiet = setTimeout(() => {
+      this.#wanted = 1
+      void this.#discardAbove(1)
+    }, QUIET_MS).unref()
+  }
+
+  #wake(): void {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
+      if (this.#starts > 0 && performance.now() - this.#askedMs < SPARE_WITHIN_MS)
+        return this.#wake()
       this.#timer = undefined
       // One that is under way may just be failing for a reason that has passed since.
       const preparing = (this.#preparing ?? Promise.resolve())
@@ -163,11 +193,6 @@ export class Monitors {
         })
       this.#preparing = preparing
     }, SPARE_AFTER_MS).unref()
-    clearTimeout(this.#quiet)
-    this.#quiet = setTimeout(() => {
-      this.#wanted = 1
-      void this.#discardAbove(1)
-    }, QUIET_MS).unref()
   }
 
   /** Until enough wait, or a pod comes: that goes first. */

@@ -40,6 +40,7 @@ export async function runPod(
   runtimeHandler: string,
   stage = untold,
 ): Promise<string> {
+  using _starting = node.monitors.starting()
   const name = podName(config.metadata)
   if (
     runtimeHandler !== '' &&

@@ -22,6 +22,7 @@ import { exitedStatus } from './status.ts'
 
 /** Runs a created container's program. Only once in its life. */
 export async function startContainer(node: Node, id: string): Promise<void> {
+  using _starting = node.monitors.starting()
   const container = node.mustContainer(id)
   await node.turns.take(container.id, async () => {
     mustBeCreated(container)
