@@ -7,13 +7,21 @@ const { readFileSync, statSync } = require('node:fs')
 const { join } = require('node:path')
 const { Script } = require('node:vm')
 
+const dist = join(__dirname, '../dist')
+const directory = join(dist, 'src/bundle')
+const bundlePath = (name) => join(directory, `${name}.cjs`)
+
 function start(name, module_) {
-  const dist = join(__dirname, '../dist')
-  const directory = join(dist, 'src/bundle')
-  const path = join(directory, `${name}.cjs`)
   const age = (file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0
   // While one works on berth: tsc alone has run since.
-  if (age(path) < age(join(dist, '.tsbuildinfo'))) return import(`../dist/src/${module_}.js`)
+  if (age(bundlePath(name)) < age(join(dist, '.tsbuildinfo')))
+    return import(`../dist/src/${module_}.js`)
+  load(name)
+}
+
+/** What a bundle exports; bundles load each other so. */
+function load(name) {
+  const path = bundlePath(name)
   let cachedData
   try {
     cachedData = readFileSync(join(directory, `${name}.cache`))
@@ -22,8 +30,10 @@ function start(name, module_) {
   }
   // ASCII, as esbuild writes it: nothing to decode.
   const script = new Script(readFileSync(path, 'latin1'), { filename: path, cachedData })
-  script.runInThisContext()(exports, require, module, path, directory)
+  const loaded = { exports: {} }
+  script.runInThisContext()(loaded.exports, require, loaded, path, directory)
+  return loaded.exports
 }
 
-module.exports = { start }
+module.exports = { start, load }
 if (require.main === module) start('berth', 'main')

@@ -35,7 +35,7 @@ const lateModules: Plugin = {
   },
 }
 
-/** The daemon is larger than all commands together and starts rarely, as does the OCI runtime by this name: they have files of their own, required as bin/berth.cjs sees them. */
+/** The daemon is larger than all commands together and starts rarely, as does the OCI runtime by this name: they have files of their own, loaded by bin/berth.cjs, too. */
 const DAEMON = ['serve', 'config', 'debug', 'oci']
 const daemonApart: Plugin = {
   name: 'daemon apart',
@@ -43,9 +43,17 @@ const daemonApart: Plugin = {
     const filter = new RegExp(`^\\./(${DAEMON.join('|')})\\.ts$`)
     build.onResolve({ filter }, ({ path, importer }) =>
       importer.endsWith('/cli/program.ts')
-        ? { path: `../dist/src/bundle/${path.slice(2, -3)}.cjs`, external: true }
+        ? { path: path.slice(2, -3), namespace: 'apart' }
         : undefined,
     )
+    // The main module is bin/berth.cjs itself, and its `require` the bundle's.
+    build.onLoad({ filter: /.*/, namespace: 'apart' }, ({ path }) => ({
+      contents: `module.exports = require('./berth.cjs').load('${path}')`,
+    }))
+    build.onResolve({ filter: /^\.\/berth\.cjs$/, namespace: 'apart' }, ({ path }) => ({
+      path,
+      external: true,
+    }))
   },
 }
 
@@ -62,15 +70,12 @@ const common: BuildOptions = {
   logLevel: 'warning',
 }
 
-await build({
+/** What V8 compiles when it is built. */
+const compiled: BuildOptions = {
   ...common,
-  entryPoints: { berth: 'src/main.ts', 'berth-oci': 'src/main-oci.ts' },
   // CommonJS, since only that can be run from V8's cache.
   format: 'cjs',
   outExtension: { '.js': '.cjs' },
-  plugins: [lateModules, daemonApart],
-  // A sixth of the whole, for few commands: these load them from node_modules.
-  external: ['fzstd', 'smol-toml', 'tar'],
   // What is not in here is required: the script of a bundle that V8 has compiled before cannot import.
   supported: { 'dynamic-import': false },
   define: { 'import.meta.url': 'berthUrl' },
@@ -79,15 +84,26 @@ await build({
     js: "(function (exports, require, module, __filename, __dirname) { const berthUrl = require('node:url').pathToFileURL(__filename).href;",
   },
   footer: { js: '})' },
+}
+
+await build({
+  ...compiled,
+  entryPoints: { berth: 'src/main.ts', 'berth-oci': 'src/main-oci.ts' },
+  plugins: [lateModules, daemonApart],
+  // A sixth of the whole, for few commands: these load them from node_modules.
+  external: ['fzstd', 'smol-toml', 'tar'],
+})
+
+await build({
+  ...compiled,
+  entryPoints: Object.fromEntries(DAEMON.map((name) => [name, `src/cli/${name}.ts`])),
+  external: ['fzstd', 'tar'],
 })
 
 await build({
   ...common,
-  entryPoints: {
-    ...Object.fromEntries(DAEMON.map((name) => [name, `src/cli/${name}.ts`])),
-    // A thread of the daemon.
-    front: 'src/main-front.ts',
-  },
+  // A thread of the daemon.
+  entryPoints: { front: 'src/main-front.ts' },
   format: 'cjs',
   outExtension: { '.js': '.cjs' },
   external: ['fzstd', 'tar'],
@@ -116,5 +132,4 @@ function compile(name: string): void {
   process.stdout.write(`${name}: ${Math.round(readFileSync(path).length / 1024)} KiB\n`)
 }
 
-compile('berth')
-compile('berth-oci')
+for (const name of ['berth', 'berth-oci', ...DAEMON]) compile(name)

@@ -1,4 +1,5 @@
 import { fstatSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import { describe, Fault } from '../base/fault.ts'
 import { requireSystemd } from '../cgroup/index.ts'
@@ -25,6 +26,7 @@ import { Operations } from './operations.ts'
 import { checkAnswers } from './self-check.ts'
 import { CriServer } from './server.ts'
 import { streamHandlers } from './stream-handlers.ts'
+import { prepareWarmUp } from './warm-up.ts'
 
 /** Calls under way have so long to end when the daemon does; what is cut short is joined or finished by the next one. */
 const SHUTDOWN_MS = 5000
@@ -89,6 +91,9 @@ export async function serve(
   )
   const daemon: Daemon = { node, streams, configuration: () => live.values }
   const { socket } = live.values
+  const warmUp = await prepareWarmUp(daemon, join(roots.state, 'warm-up.sock')).catch((error) =>
+    log.debug('no warm-up', { error }),
+  )
   const server = new CriServer(daemon, socket, operations, () => live.values.limits)
   await server.listen()
   const debugServer = await debug.serve(roots.state)
@@ -116,11 +121,18 @@ export async function serve(
   await manager.ready(`${node.pods.size} pods`)
   node.monitors.keepSpare()
   manager.startWatchdog(() => checkAnswers(socket))
+  const ending = new AbortController()
+  const isIdle = () => operations.size === 0
+  const warming = warmUp?.({ isIdle, signal: ending.signal }).catch((error) =>
+    log.debug('warm-up', { error }),
+  )
 
   await signals.end
+  ending.abort()
   clearInterval(collecting)
   log.info('ending')
   await manager.stopping()
+  await warming
   await front.close()
   await server.close(SHUTDOWN_MS)
   await streams.close()

@@ -31,11 +31,11 @@ for (const path of [at.live, at.pods]) mkdirSync(path, { recursive: true, mode: 
 let warnings: string[] = []
 const monitors = new Monitors(roots, (text) => warnings.push(text))
 
-/** The id of the one that waits. */
+/** The id of the one that comes next. */
 const waiting = (): Promise<string> =>
   eventually('a monitor waits', () => {
-    const [id = ''] = existsSync(at.spares) ? readdirSync(at.spares) : []
-    return monitors.nextId() === id && id
+    const id = monitors.nextId()
+    return existsSync(at.spare(id)) && id
   })
 
 const pidOf = (place: string): number =>
