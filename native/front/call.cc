@@ -13,6 +13,7 @@
 
 #include "child.h"
 #include "connection.h"
+#include "output.h"
 #include "protocol.h"
 #include "texts.h"
 
@@ -81,21 +82,6 @@ bool Conversation::Ask() {
   FrontFrame answer = {};
   return texts.good() && daemon_.Send(kFrameCall, texts.bytes(), texts.size()) && daemon_.Receive(&answer, kAnswerMs) &&
          answer.type == kFrameReady && daemon_.Send(kFrameGo, nullptr, 0);
-}
-
-void WriteAll(int fd, const char* bytes, size_t size) {
-  while (size > 0) {
-    const ssize_t written = ::write(fd, bytes, size);
-    if (written > 0) {
-      bytes += written;
-      size -= static_cast<size_t>(written);
-      continue;
-    }
-    pollfd room = {fd, POLLOUT, 0};
-    if (errno == EAGAIN) ::poll(&room, 1, -1);
-    // The reader has gone.
-    if (errno != EAGAIN && errno != EINTR) return;
-  }
 }
 
 bool Conversation::Listen(bool on) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "call.h"
+#include "direct.h"
 
 namespace berth {
 namespace {
@@ -82,7 +83,13 @@ int Main(int argc, char** argv) {
   ::snprintf(socket, sizeof(socket), "%s/%s", state && *state ? state : kDefaultState, kSocketName);
   // What a service manager gives is this process's.
   const bool is_service = ::getenv("LISTEN_FDS") || ::getenv("NOTIFY_SOCKET");
-  if (::geteuid() == 0 && !is_service && DescribeBuild(package, build)) {
+  const bool may = ::geteuid() == 0 && !is_service;
+  ::unsetenv(kBegunStart);
+  if (may && ::strcmp(program, "berth-oci") == 0) {
+    const int code = DoDirectly(argc, argv);
+    if (code >= 0) return code;
+  }
+  if (may && !::getenv(kBegunStart) && DescribeBuild(package, build)) {
     const int code = CallDaemon({program, socket, build, argc, argv});
     if (code >= 0) return code;
   }

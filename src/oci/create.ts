@@ -19,6 +19,7 @@ import { documentText, readDocument } from './config.ts'
 import { runHooks } from './hooks.ts'
 import { Launch } from './launch.ts'
 import { makeNotifyDirectory, notifyParts } from './notify.ts'
+import { isPlain } from './plain.ts'
 import { claim, type OciRecord, type Place, placeOf, removePlace, writeRecord } from './record.ts'
 import { asSpec } from './shape.ts'
 import { processTimes, stateOf } from './status.ts'
@@ -99,7 +100,12 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   const launch = inScope ?? begin()
   undo.push('the process', () => launch.abandon())
   const pid = await untilReady(request.caller, launch, spec, begun)
-  const record = { ...begun, pid, startTime: processTimes(pid)?.startTime ?? '' }
+  const record = {
+    ...begun,
+    pid,
+    startTime: processTimes(pid)?.startTime ?? '',
+    ...(isPlain(spec, request.notify) ? { plain: true as const } : {}),
+  }
   writeRecord(place, record)
   if (request.pidFile !== undefined) {
     writeFileAtomic(request.pidFile, String(pid), { mode: 0o644 & ~caller.umask })

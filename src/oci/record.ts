@@ -30,6 +30,8 @@ export interface OciRecord {
   /** The first process and when it began (status.ts); missing until it is made. */
   readonly pid?: number
   readonly startTime?: string
+  /** Starting, killing and deleting it is no more than native/front/direct.cc does (plain.ts). */
+  readonly plain?: true
 }
 
 /** The paths of one container, below `--root`. */

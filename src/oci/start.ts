@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { Fault } from '../base/fault.ts'
 import { isFrozen } from '../cgroup/index.ts'
 import { replyFault } from '../container/monitor-fault.ts'
@@ -41,6 +41,11 @@ interface Started {
 async function startContainer(caller: Caller, place: Place, listens: boolean): Promise<Started> {
   using _lock = await lockContainer(place)
   const record = readRecord(place)
+  const begun = begunStart(caller)
+  if (begun) {
+    await answerAt(begun, record.id)
+    return { record, ready: undefined }
+  }
   // Not statusOf, which connects, too: that wakes the process.
   const isWaiting = isAlive(record) && !isFrozen(record.cgroup)
   const socket = isWaiting ? await connectStart(place) : undefined
@@ -97,6 +102,12 @@ function notifyText(record: OciRecord, metadata: string | undefined): string {
   })
 }
 
+/** The connection of a start that native/front has said, and of which it does not tell the failure itself. */
+function begunStart({ env }: Caller): Socket | undefined {
+  const fd = env['BERTH_OCI_START']
+  return fd === undefined ? undefined : new Socket({ fd: Number(fd), allowHalfOpen: true })
+}
+
 /** The conversation of native/init/sync.h. Resolves when the program runs. */
 async function sayStart(socket: Socket, id: string, texts: readonly string[]): Promise<void> {
   const parts = texts.flatMap((text) => {
@@ -106,6 +117,10 @@ async function sayStart(socket: Socket, id: string, texts: readonly string[]): P
     return [size, bytes]
   })
   socket.write(Buffer.concat([Buffer.from('S'), ...parts]))
+  await answerAt(socket, id)
+}
+
+async function answerAt(socket: Socket, id: string): Promise<void> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of socket) {

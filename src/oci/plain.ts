@@ -1,0 +1,16 @@
+import { planHooks } from '../plan/index.ts'
+import type { Spec } from '../spec/runtime.ts'
+
+/**
+ * Whether start, kill and delete of a container are but a few system calls: no hooks from its start on, no listener for seccomp or for readiness, and with the end of
+ * the first process all others have ended.
+ */
+export function isPlain({ hooks, linux }: Spec, notify: string | undefined): boolean {
+  const { startContainer, poststart, poststop } = planHooks(hooks)
+  return (
+    startContainer.length + poststart.length + poststop.length === 0 &&
+    !linux?.seccomp?.listenerPath &&
+    notify === undefined &&
+    (linux?.namespaces ?? []).some(({ type }) => type === 'pid')
+  )
+}
