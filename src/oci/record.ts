@@ -123,7 +123,12 @@ export function removePlace(root: string, place: Place): void {
   }
   using at = directory
   const trash = `${TRASH}${place.id}-${process.pid}`
-  binding.removeTreeNow(at.number, place.id, at.number, trash)
+  try {
+    binding.removeTreeNow(at.number, place.id, at.number, trash)
+  } catch (error) {
+    // The emptyTrash of another command was quicker.
+    if (!isErrno(error, 'ENOENT') || existsSync(place.directory)) throw error
+  }
 }
 
 /** The ids of a root, sorted. */
