@@ -48,6 +48,7 @@ class Conversation {
   bool Take(const FrontFrame& frame, int* code);
   bool Wait();
   void HandOn();
+  bool TellSignal(uint32_t signal);
   bool Spawn(const FrontFrame& frame);
   bool Reap(int child);
   bool TellEnd(int child, int code, int error);
@@ -97,8 +98,10 @@ bool Conversation::Listen(bool on) {
 void Conversation::HandOn() {
   signalfd_siginfo info;
   if (::read(signals_.get(), &info, sizeof(info)) != sizeof(info)) return;
-  daemon_.Send(kFrameSignal, &info.ssi_signo, sizeof(info.ssi_signo));
+  TellSignal(info.ssi_signo);
 }
+
+bool Conversation::TellSignal(uint32_t signal) { return daemon_.Send(kFrameSignal, &signal, sizeof(signal)); }
 
 bool Conversation::Spawn(const FrontFrame& frame) {
   int passed[kPassedMax];
@@ -161,7 +164,7 @@ bool Conversation::Take(const FrontFrame& frame, int* code) {
     case kFrameSpawn:
       return Spawn(frame);
     case kFrameListen:
-      return frame.size == 1 && Listen(first == 1);
+      return frame.size == 1 && Listen(first == 1) && (first != 1 || TellSignal(0));
     case kFrameKill:
       return Kill(frame);
     case kFrameNotHere:

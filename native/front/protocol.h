@@ -12,7 +12,7 @@ inline constexpr char kProtocol[] = "1";
 // From the front.
 inline constexpr char kFrameCall = 'c';     // Texts: protocol, build, program, directory, umask, count of arguments, these, the environment.
 inline constexpr char kFrameGo = 'g';       // Only now anything is done: who has not said this may still do the call himself.
-inline constexpr char kFrameSignal = 's';   // u32: a signal that came, after kFrameListen.
+inline constexpr char kFrameSignal = 's';   // u32: a signal that came, after kFrameListen; 0: from now on.
 inline constexpr char kFrameEnded = 'e';    // u32 u32 u32: which child, counted from 0, its exit code, 128 + signal, and an errno where it could not be made.
 
 // From the daemon.

@@ -30,6 +30,7 @@ export class RemoteCaller implements Caller {
   readonly #children: ((code: number, errno?: number) => void)[] = []
   readonly #listeners = new Set<(signal: number) => void>()
   readonly #mourners = new Set<() => void>()
+  #listens = (): void => {}
   #isGone = false
 
   constructor(connection: FrontConnection, pid: number, { directory, umask }: Call) {
@@ -43,7 +44,9 @@ export class RemoteCaller implements Caller {
   /** A frame of the caller's while the command is done. */
   take(name: FrameName | undefined, payload: Buffer): void {
     if (name === 'signal' && payload.length === 4) {
-      for (const tell of this.#listeners) tell(payload.readUInt32LE(0))
+      const signal = payload.readUInt32LE(0)
+      if (signal === 0) this.#listens()
+      else for (const tell of this.#listeners) tell(signal)
     } else if (name === 'ended' && payload.length === 12) {
       const [child, code, errno] = [0, 4, 8].map((at) => payload.readUInt32LE(at))
       this.#children[child ?? 0]?.(code ?? 1, errno)
@@ -88,9 +91,17 @@ export class RemoteCaller implements Caller {
     return new StreamReader(pipe, this)
   }
 
-  onSignal(tell: (signal: number) => void): () => void {
-    if (this.#listeners.size === 0) this.#connection.send('listen', Buffer.of(1))
+  async onSignal(tell: (signal: number) => void): Promise<() => void> {
+    const isFirst = this.#listeners.size === 0
     this.#listeners.add(tell)
+    if (isFirst) {
+      // Before it says that it listens a signal would end it.
+      const listens = new Promise<void>((resolve) => {
+        this.#listens = resolve
+      })
+      this.#connection.send('listen', Buffer.of(1))
+      await Promise.race([listens, this.#connection.gone])
+    }
     return () => {
       this.#listeners.delete(tell)
       if (this.#listeners.size === 0) this.#connection.send('listen', Buffer.of(0))

@@ -47,8 +47,8 @@ export interface Caller {
   spawn(options: ChildOptions): Child
   /** Takes the descriptor. */
   reader(pipe: Fd): PipeReader
-  /** Tells every signal that the caller gets and that a program in its place might want, until the function is called. */
-  onSignal(tell: (signal: number) => void): () => void
+  /** Tells every signal that the caller gets from now on and that a program in its place might want, until the function is called. */
+  onSignal(tell: (signal: number) => void): Promise<() => void>
   /** `act` is called when the caller is gone; the function that is returned ends that. */
   onGone(act: () => void): () => void
 }
@@ -138,7 +138,7 @@ class BlockingReader implements PipeReader {
   }
 }
 
-function onSignal(tell: (signal: number) => void): () => void {
+async function onSignal(tell: (signal: number) => void): Promise<() => void> {
   const left = new Set([...OWN, ...FAULTS, ...UNHEARD])
   const handlers = Object.entries(constants.signals)
     .filter(([name]) => !left.has(name))

@@ -305,7 +305,7 @@ function execution(root: Command, context: Context, place: (id: string) => Place
         ignorePaused: options.ignorePaused ?? false,
         warn: context.warn,
       })
-      const stop = foreground ? passSignals(context.caller, pid) : undefined
+      const stop = foreground ? await passSignals(context.caller, pid) : undefined
       if (foreground) context.exit(await exitOf(launch))
       await launch.close()
       stop?.()

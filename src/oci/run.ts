@@ -11,7 +11,7 @@ export async function runContainer(
 ): Promise<number> {
   const { caller, root, warn } = request
   const { place, record, launch } = await createContainer(request)
-  const passing = request.foreground ? passSignals(caller, record.pid) : undefined
+  const passing = request.foreground ? await passSignals(caller, record.pid) : undefined
   try {
     if (!request.foreground) await launch.close()
     const telling = { notify: request.notify, warn }
@@ -46,9 +46,9 @@ export async function exitOf(launch: Launch): Promise<number> {
 }
 
 /** Hands every signal that comes to the caller to the process, until the function is called. */
-export function passSignals(caller: Caller, pid: number): () => void {
+export async function passSignals(caller: Caller, pid: number): Promise<() => void> {
   const target = openProcess(pid)
-  const stop = caller.onSignal((signal) => {
+  const stop = await caller.onSignal((signal) => {
     if (target) signalProcess(target, signal)
   })
   return () => {
