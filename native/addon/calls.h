@@ -62,6 +62,9 @@ void NotifySocket(const Napi::CallbackInfo& info);
 Napi::Value BindDatagram(const Napi::CallbackInfo& info);
 Napi::Value ReceiveDatagram(const Napi::CallbackInfo& info);
 
+// netlink.cc
+Napi::Value NetworkActs(const Napi::CallbackInfo& info);
+
 // socket.cc
 Napi::Value ListenUnix(const Napi::CallbackInfo& info);
 Napi::Value AcceptUnix(const Napi::CallbackInfo& info);

@@ -65,6 +65,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<BindDatagram>(exports, "bindDatagram");
   Export<ReceiveDatagram>(exports, "receiveDatagram");
 
+  Export<NetworkActs>(exports, "networkActs");
+
   Export<ListenUnix>(exports, "listenUnix");
   Export<AcceptUnix>(exports, "acceptUnix");
   Export<ShutdownSocket>(exports, "shutdownSocket");

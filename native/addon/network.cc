@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "../common/fd.h"
 #include "calls.h"
 #include "error.h"
+#include "netns.h"
 #include "value.h"
 #include "work.h"
 
@@ -40,17 +40,10 @@ struct Outcome {
   }
 };
 
-// Takes the calling thread into the namespace for the rest of its life.
 bool Enter(const std::string& path, Outcome* outcome) {
-  // Not waiting, should somebody have put a fifo there.
-  const Fd ns(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  if (!ns) {
-    outcome->Fail("open", errno);
-    return false;
-  }
-  if (setns(ns.get(), CLONE_NEWNET) == 0) return true;
-  outcome->Fail("setns", errno);
-  return false;
+  const char* failed = EnterNetwork(path);
+  if (failed) outcome->Fail(failed, errno);
+  return !failed;
 }
 
 void ReadStats(const std::string& path, Outcome* outcome) {

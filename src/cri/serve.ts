@@ -194,6 +194,7 @@ function networkSettings(engine: Engine, { network }: Configuration): NetworksOp
     confDirectory: network.confDir,
     pluginDirectories: network.pluginDirs,
     timeoutMs: network.timeoutMs,
+    inProcess: network.builtinPlugins,
     addressPreference: network.ipPreference,
   }
 }

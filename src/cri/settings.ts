@@ -99,6 +99,8 @@ export const SETTINGS = {
     pluginDirs: list(PLUGIN_DIRECTORIES, 'reload', absolute),
     /** For one plugin call. Half of kubelet's --runtime-request-timeout, so that a failed ADD can still be undone in time. */
     timeoutMs: duration(MINUTE, 'reload', { min: SECOND, max: 10 * MINUTE }),
+    /** Whether what is known of the standard plugins is done by the daemon itself, without starting them. */
+    builtinPlugins: flag(true, 'reload'),
     /** Which family is a pod's first address; "cni" leaves the plugins' order. containerd's ip_pref and its default. */
     ipPreference: choice('ipv4', 'reload', ['ipv4', 'ipv6', 'cni']),
   },

@@ -147,6 +147,18 @@ export interface Binding {
   /** The next datagram, cut after 4096 bytes; undefined where the process has ended and none is waiting. Own thread. */
   receiveDatagram(fd: number, pidfd: number): Promise<Buffer | undefined>
 
+  /**
+   * Acts in the network namespace at `path` ('' for our own), one after the other, until a request fails. A Uint8Array is one netlink request of the protocol,
+   * with NLM_F_ACK or NLM_F_DUMP, to which its outcome is all messages that answer it, or the errno (negative) of its refusal: the last one then. A pair is a
+   * file, named as in the namespace's /proc/sys, and what is written to it: its outcome is 0 or the errno (negative), and the next one follows. Own
+   * thread, which ends with it.
+   */
+  networkActs(
+    path: string,
+    protocol: number,
+    acts: readonly (Uint8Array | readonly [file: string, text: string])[],
+  ): Promise<(Buffer | number)[]>
+
   /** A listening UNIX stream socket NAME in a directory, mode 0600; returns its fd. */
   listenUnix(dirfd: number, name: string): number
   /** accept4(2), non-blocking fd, with SO_PEERCRED. Own thread, which waits; EINVAL after shutdownSocket of the listener. */

@@ -3,12 +3,14 @@ import { describe, Fault } from '../base/fault.ts'
 import type { Stage } from '../base/stage.ts'
 import type { NetworkConf, PluginConf } from './conf.ts'
 import { isIdle } from './idle.ts'
+import { callInProcess } from './in-process.ts'
 import {
   type CniCommand,
   callPlugin,
   findPlugin,
   MissingPlugin,
   PLUGIN_DIRECTORIES,
+  type PluginCall,
   PluginFault,
   pluginVersions,
 } from './plugin.ts'
@@ -58,6 +60,8 @@ export interface ChainOptions {
   readonly directories?: readonly string[]
   readonly timeoutMs?: number
   readonly signal?: AbortSignal
+  /** False: also what can be done here is left to the plugins' programs. */
+  readonly inProcess?: boolean
   /** Told of each plugin that is called. */
   readonly stage?: Stage
   /** Called with the result so far between the plugins of an ADD; what it throws fails the attachment. */
@@ -316,7 +320,7 @@ async function call(
     findPlugin(plugin.type, directories)
     return config['prevResult']
   }
-  return callPlugin({
+  const asked: PluginCall = {
     command,
     type: plugin.type,
     directories,
@@ -326,7 +330,9 @@ async function call(
     ifname: attachment.ifname,
     args: attachment.args,
     ...limits(options),
-  })
+  }
+  const done = options.inProcess === false ? undefined : await callInProcess(asked)
+  return done ? done.said : callPlugin(asked)
 }
 
 function limits(options: ChainOptions): { timeoutMs?: number; signal?: AbortSignal } {

@@ -1,10 +1,8 @@
 import { accessSync, constants, statSync } from 'node:fs'
-import { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
-import { binding, type ExitStatus } from '../kernel/binding.ts'
-import { Fd } from '../kernel/fd.ts'
 import { isObject } from './conf.ts'
+import { execute } from './program.ts'
 
 export const PLUGIN_DIRECTORIES: readonly string[] = [
   '/opt/cni/bin',
@@ -12,11 +10,15 @@ export const PLUGIN_DIRECTORIES: readonly string[] = [
   '/usr/libexec/cni',
 ]
 export const PLUGIN_TIMEOUT_MS = 60_000
-export const PLUGIN_OUTPUT_BYTES_MAX = 1024 * 1024
-/** Of what a plugin says on stderr, the last bytes are kept for the error. */
-const STDERR_BYTES_KEPT = 4096
-/** How long a killed plugin may take to end. One that hangs in the kernel does not end, and must not hold a pod's removal. */
-const KILL_WAIT_MS = 1000
+/** Where plugins find the programs that they call. */
+export const PATH: readonly string[] = [
+  '/usr/local/sbin',
+  '/usr/local/bin',
+  '/usr/sbin',
+  '/usr/bin',
+  '/sbin',
+  '/bin',
+]
 /** Plugins whose versions are remembered: more than any host has. */
 const VERSIONS_KEPT_MAX = 256
 
@@ -87,7 +89,13 @@ export function findPlugin(type: string, directories: readonly string[]): string
 export async function callPlugin(call: PluginCall): Promise<unknown> {
   const path = findPlugin(call.type, call.directories)
   const what = `CNI plugin ${call.type} (${call.command})`
-  const { code, signal, stdout, stderr } = await execute(path, what, call)
+  const { code, signal, stdout, stderr } = await execute(path, what, {
+    args: [],
+    env: environment(call),
+    input: JSON.stringify(call.config),
+    timeoutMs: call.timeoutMs ?? PLUGIN_TIMEOUT_MS,
+    signal: call.signal,
+  })
   if (code === 0) {
     const text = stdout.trim()
     return text === '' ? undefined : parse(text, what)
@@ -130,128 +138,10 @@ export async function pluginVersions(
   return versions
 }
 
-interface Ended extends ExitStatus {
-  readonly stdout: string
-  readonly stderr: string
-}
-
-/** The process of a plugin with our ends of its pipes. */
-interface Process {
-  readonly pid: number
-  readonly status: Promise<ExitStatus>
-  readonly stdin: Socket
-  readonly stdout: Socket
-  readonly stderr: Socket
-}
-
-function execute(path: string, what: string, call: PluginCall): Promise<Ended> {
-  return new Promise((resolve, reject) => {
-    const child = start(path, what, call)
-    const stdout: Buffer[] = []
-    let stdoutBytes = 0
-    let stderr = Buffer.alloc(0)
-    let failure: Fault | undefined
-    const giveUp = (fault: Fault): void => {
-      if (failure !== undefined) return
-      failure = fault
-      killGroup(child.pid)
-      // A grandchild that left the group may hold the pipes: they must not hold us.
-      child.stdin.destroy()
-      child.stdout.destroy()
-      child.stderr.destroy()
-      setTimeout(() => {
-        finish()
-        reject(new Fault(fault.code, `${fault.message}, and cannot be killed`))
-      }, KILL_WAIT_MS).unref()
-    }
-    const timeoutMs = call.timeoutMs ?? PLUGIN_TIMEOUT_MS
-    const timer = setTimeout(
-      () => giveUp(new Fault('DEADLINE_EXCEEDED', `${what} did not end within ${timeoutMs} ms`)),
-      timeoutMs,
-    )
-    const aborted = (): void => giveUp(new Fault('UNAVAILABLE', `${what} was cancelled`))
-    call.signal?.addEventListener('abort', aborted, { once: true })
-    if (call.signal?.aborted) aborted()
-    const finish = (): void => {
-      clearTimeout(timer)
-      call.signal?.removeEventListener('abort', aborted)
-      child.stdin.destroy()
-    }
-    child.stdout.on('data', (chunk: Buffer) => {
-      stdoutBytes += chunk.length
-      if (stdoutBytes <= PLUGIN_OUTPUT_BYTES_MAX) stdout.push(chunk)
-      else
-        giveUp(
-          new Fault(
-            'RESOURCE_EXHAUSTED',
-            `${what} wrote more than ${PLUGIN_OUTPUT_BYTES_MAX} bytes`,
-          ),
-        )
-    })
-    child.stderr.on('data', (chunk: Buffer) => {
-      stderr = Buffer.concat([stderr, chunk]).subarray(-STDERR_BYTES_KEPT)
-    })
-    // A plugin need not read its configuration: EPIPE is no failure of the call.
-    child.stdin.on('error', () => {})
-    child.stdin.end(JSON.stringify(call.config))
-    Promise.all([child.status, closed(child.stdout), closed(child.stderr)]).then(([status]) => {
-      finish()
-      if (failure) reject(failure)
-      else {
-        resolve({
-          ...status,
-          stdout: Buffer.concat(stdout).toString('utf8'),
-          stderr: stderr.toString('utf8'),
-        })
-      }
-    }, reject)
-  })
-}
-
-/**
- * In a process group of its own, so that a delegate (IPAM) that hangs is killed with it. By the addon, not node:child_process, which forks:
- * that copies the page tables of all of Node, 1 ms for each plugin at the least and 6 ms with 200 MB of heap. Not in a session of its own: where the
- * kernel schedules by session (autogroup), a new one starts from nothing, and the plugins took a third longer.
- */
-function start(path: string, what: string, call: PluginCall): Process {
-  const ours: Fd[] = []
-  const theirs: Fd[] = []
-  try {
-    for (const fd of [0, 1, 2]) {
-      const { read, write } = binding.pipe()
-      theirs.push(new Fd(fd === 0 ? read : write))
-      ours.push(new Fd(fd === 0 ? write : read))
-    }
-    const { pid, status } = binding.spawn({
-      file: path,
-      args: [path],
-      env: environment(call),
-      fds: theirs.map((fd) => fd.number),
-      group: true,
-      directory: '/',
-    })
-    const [stdin, stdout, stderr] = ours.map(
-      (fd, i) => new Socket({ fd: fd.release(), readable: i > 0, writable: i === 0 }),
-    )
-    if (!stdin || !stdout || !stderr) throw new Fault('INTERNAL', 'a pipe is missing')
-    return { pid, status, stdin, stdout, stderr }
-  } catch (error) {
-    throw new Fault('INTERNAL', `cannot execute ${what} at ${path}`, { cause: error })
-  } finally {
-    for (const fd of [...theirs, ...ours]) fd.close()
-  }
-}
-
-const closed = (socket: Socket): Promise<void> =>
-  new Promise((resolve) => {
-    socket.on('error', () => {})
-    socket.once('close', () => resolve())
-  })
-
 /** Only what the specification names, and a PATH: plugins call iptables by name. */
-function environment(call: PluginCall): string[] {
+export function environment(call: PluginCall): string[] {
   const env: Record<string, string> = {
-    PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    PATH: PATH.join(':'),
     CNI_COMMAND: call.command,
     CNI_PATH: call.directories.join(':'),
   }
@@ -260,14 +150,6 @@ function environment(call: PluginCall): string[] {
   if (call.ifname !== undefined) env['CNI_IFNAME'] = call.ifname
   if (call.args !== undefined && call.args.length > 0) env['CNI_ARGS'] = call.args.join(';')
   return Object.entries(env).map(([name, value]) => `${name}=${value}`)
-}
-
-function killGroup(pid: number): void {
-  try {
-    process.kill(-pid, 'SIGKILL')
-  } catch {
-    // Already gone.
-  }
 }
 
 function parse(text: string, what: string): unknown {

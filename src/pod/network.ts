@@ -11,6 +11,7 @@ import {
   attachedNetworks,
   attachNetwork,
   type BadConf,
+  type ChainOptions,
   CONF_DIRECTORY,
   checkNetworks,
   collectNetwork,
@@ -40,6 +41,8 @@ export interface NetworksOptions {
   readonly pluginDirectories?: readonly string[]
   /** Of one plugin's call. */
   readonly timeoutMs?: number
+  /** Whether standard plugins are done in this process where they can be; true unless it is said. */
+  readonly inProcess?: boolean
   readonly addressPreference?: AddressPreference
   /** Record directories of others with containers in the same networks (the command line's): collect() lets theirs be. */
   readonly neighbours?: readonly string[]
@@ -246,10 +249,11 @@ export class Networks {
     return { network, addresses: orderAddresses(result, this.#preference), result }
   }
 
-  get #chain(): { directories: readonly string[]; timeoutMs?: number } {
-    const { timeoutMs } = this.#options
+  get #chain(): ChainOptions {
+    const { timeoutMs, inProcess = true } = this.#options
     return {
       directories: this.#pluginDirectories,
+      inProcess,
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
     }
   }

@@ -1,0 +1,52 @@
+import { accessSync, constants, realpathSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { Fault } from '../base/fault.ts'
+import { environment, PATH, PLUGIN_TIMEOUT_MS, type PluginCall } from './plugin.ts'
+import { execute } from './program.ts'
+
+/** Which rules a machine's iptables makes: those of nf_tables, or those of before. */
+export interface Iptables {
+  readonly restore: string
+  readonly isNft: boolean
+}
+
+/** The iptables that the plugins find; undefined where it is not one program by all its names. */
+export function findIptables(): Iptables | undefined {
+  const [iptables, restore, ip6tables] = ['iptables', 'iptables-restore', 'ip6tables'].map(find)
+  if (!iptables || !restore || !ip6tables) return undefined
+  const program = realpathSync(iptables)
+  // A wrapper may choose anew at each call.
+  if (program !== realpathSync(restore) || program !== realpathSync(ip6tables)) return undefined
+  const name = basename(program)
+  if (name !== 'xtables-nft-multi' && name !== 'xtables-legacy-multi') return undefined
+  return { restore, isNft: name === 'xtables-nft-multi' }
+}
+
+/** One transaction: all commands of the table take effect, or none does and it fails. */
+export async function changeRules(
+  iptables: Iptables,
+  table: string,
+  commands: readonly string[],
+  call: PluginCall,
+): Promise<void> {
+  const { code, stderr } = await execute(iptables.restore, `iptables-restore for ${call.type}`, {
+    args: ['--noflush', '--wait'],
+    // With the container's id, by which a later daemon ends what this one has left.
+    env: environment(call),
+    input: `*${table}\n${commands.join('\n')}\nCOMMIT\n`,
+    timeoutMs: call.timeoutMs ?? PLUGIN_TIMEOUT_MS,
+    signal: call.signal,
+  })
+  if (code !== 0) throw new Fault('FAILED_PRECONDITION', `iptables-restore: ${stderr.trim()}`)
+}
+
+function find(name: string): string | undefined {
+  return PATH.map((directory) => join(directory, name)).find((path) => {
+    try {
+      accessSync(path, constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
+}
