@@ -20,6 +20,7 @@ Napi::Value Readdir(const Napi::CallbackInfo& info);
 Napi::Value Lseek(const Napi::CallbackInfo& info);
 Napi::Value Syncfs(const Napi::CallbackInfo& info);
 Napi::Value RealPath(const Napi::CallbackInfo& info);
+Napi::Value ReadFiles(const Napi::CallbackInfo& info);
 
 // groups.cc
 Napi::Value ReadGroups(const Napi::CallbackInfo& info);

@@ -27,6 +27,23 @@ Napi::BigInt Nanoseconds(Napi::Env env, const statx_timestamp& time) {
   return Napi::BigInt::New(env, static_cast<int64_t>(time.tv_sec * 1'000'000'000 + time.tv_nsec));
 }
 
+// Of one file that is read with others: those of leases are far smaller.
+constexpr size_t kReadBytesMax = 1024 * 1024;
+
+// 0 or an errno. The room is kept from file to file.
+int ReadWhole(const char* path, std::vector<char>& room, std::string& text) {
+  const Fd fd(open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  if (!fd) return errno;
+  for (;;) {
+    const ssize_t size = read(fd.get(), room.data(), room.size());
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0) return errno;
+    if (size == 0) return 0;
+    if (text.size() + static_cast<size_t>(size) > kReadBytesMax) return EFBIG;
+    text.append(room.data(), static_cast<size_t>(size));
+  }
+}
+
 struct DirectoryEntry {
   uint64_t ino;
   int64_t offset;
@@ -205,6 +222,40 @@ Napi::Value RealPath(const Napi::CallbackInfo& info) {
       [call](Napi::Env env) -> Napi::Value {
         if (call->error) throw SystemError(env, call->error, "realpath", call->path.c_str());
         return Napi::String::New(env, call->real);
+      });
+}
+
+Napi::Value ReadFiles(const Napi::CallbackInfo& info) {
+  struct Call {
+    std::vector<std::string> paths;
+    std::vector<std::pair<std::string, int>> results;
+  };
+  auto call = std::make_shared<Call>();
+  call->paths = Texts(info[0], "paths");
+  return Work(
+      info.Env(),
+      [call] {
+        std::vector<char> room(16 * 1024);
+        call->results.resize(call->paths.size());
+        for (size_t i = 0; i < call->paths.size(); i++) {
+          auto& [text, error] = call->results[i];
+          error = ReadWhole(call->paths[i].c_str(), room, text);
+        }
+      },
+      [call](Napi::Env env) -> Napi::Value {
+        Napi::Array all = Napi::Array::New(env, call->results.size());
+        for (uint32_t i = 0; i < call->results.size(); i++) {
+          const Napi::HandleScope scope(env);
+          const auto& [text, error] = call->results[i];
+          if (error) {
+            all.Set(i, Napi::Number::New(env, error));
+            continue;
+          }
+          napi_value string;
+          if (napi_create_string_latin1(env, text.data(), text.size(), &string) != napi_ok) throw Napi::Error::New(env);
+          all.Set(i, string);
+        }
+        return all;
       });
 }
 

@@ -38,6 +38,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<FlockWait>(exports, "flockWait");
   Export<Syncfs>(exports, "syncfs");
   Export<RealPath>(exports, "realPath");
+  Export<ReadFiles>(exports, "readFiles");
   Export<ReadGroups>(exports, "readGroups");
   Export<ForgetGroup>(exports, "forgetGroup");
 

@@ -67,6 +67,8 @@ export interface Binding {
   syncfs(fd: number): Promise<void>
   /** realpath(3). Own thread: a file server that is gone holds up nobody else. */
   realPath(path: string): Promise<string>
+  /** Whole small files (at most 1 MiB, else EFBIG), one after the other: the bytes as latin1 text, or an errno (positive). Own thread. */
+  readFiles(paths: readonly string[]): Promise<(string | number)[]>
   /**
    * What cgroups use: for each a row of numbers (the columns of kernel/group-usage.ts), NaN where the group or its controller is not there. With `processes`, a
    * group without the controllers memory or pids has its processes asked. Its files stay open, within limits, until `forgetGroup`. Own thread.

@@ -1,4 +1,5 @@
 import { mkdirSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { constants as osConstants } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -21,6 +22,22 @@ test.before.each(() => {
 test.after.each(() => {
   root.close()
   rmSync(directory, { recursive: true })
+})
+
+test('many files are read at once: their bytes, or why not', async () => {
+  const at = (name: string): string => join(directory, name)
+  writeFileSync(at('text'), 'a\u00e9\0b')
+  writeFileSync(at('empty'), '')
+  writeFileSync(at('most'), Buffer.alloc(1024 * 1024, 120))
+  writeFileSync(at('more'), Buffer.alloc(1024 * 1024 + 1, 120))
+  const names = ['text', 'empty', 'most', 'more', 'missing', '.']
+  const [text, empty, most, ...errors] = await binding.readFiles(names.map(at))
+  assert.is(text, 'a\u00c3\u00a9\0b')
+  assert.is(empty, '')
+  assert.is(String(most).length, 1024 * 1024)
+  const { EFBIG, ENOENT, EISDIR } = osConstants.errno
+  assert.equal(errors, [EFBIG, ENOENT, EISDIR])
+  assert.equal(await binding.readFiles([]), [])
 })
 
 test('nodes of every kind are made with their numbers, 20 bits of minor included', () => {

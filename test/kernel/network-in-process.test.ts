@@ -548,7 +548,7 @@ test('killed at any moment, the next DEL takes all of it back', async (context) 
   const before = state(context, conf, context.two)
   const results = join(context.directory, 'results')
   const at = attachment('one', context.two)
-  for (let i = 0; i < 12; i++) {
+  for (let i = 0; i < 8; i++) {
     const args = [
       '--input-type=module',
       '-e',
@@ -559,7 +559,7 @@ test('killed at any moment, the next DEL takes all of it back', async (context) 
     ]
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
     await once(child.stdout, 'data')
-    await new Promise((resolve) => setTimeout(resolve, i * 2))
+    await new Promise((resolve) => setTimeout(resolve, i * 3))
     child.kill('SIGKILL')
     await once(child, 'exit')
     // What a killed daemon has started ends by itself, or by endOrphans().
@@ -568,7 +568,7 @@ test('killed at any moment, the next DEL takes all of it back', async (context) 
     assert.equal(attachedContainers(results), [])
     const { leases, ...after } = state(context, conf, context.two)
     const { leases: _, ...wanted } = before
-    assert.equal(after, wanted, `killed ${i * 2} ms after the start`)
+    assert.equal(after, wanted, `killed ${i * 3} ms after the start`)
     assert.not(/10\.\d+\.\d+\.\d+ .*"one/.test(leases ?? ''))
   }
   await remove(THEIRS, conf, 'first', context.one, first.raw)
