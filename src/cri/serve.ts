@@ -8,7 +8,7 @@ import type { Roots } from '../engine/types.ts'
 import { packageVersion } from '../engine/version.ts'
 import { collectSoon } from '../pod/image-collect.ts'
 import { imageMetrics } from '../pod/images.ts'
-import { Node, type NodeSettings, recoverNode } from '../pod/index.ts'
+import { Node, type NodeSettings, recoverNode, watchMemory } from '../pod/index.ts'
 import { Networks, type NetworksOptions } from '../pod/network.ts'
 import { podPaths } from '../pod/paths.ts'
 import { StreamServer, type StreamServerOptions } from '../stream/index.ts'
@@ -116,6 +116,8 @@ export async function serve(
   }
   const collecting = setInterval(() => void collectSoon(engine), COLLECT_MS)
   void collectSoon(engine)
+  const watching = new AbortController()
+  void watchMemory(node, watching.signal)
   const ms = Math.round(process.uptime() * 1000)
   log.info('ready', { socket, streamPort: streams.port, pods: node.pods.size, ms })
   await manager.ready(`${node.pods.size} pods`)
@@ -130,6 +132,7 @@ export async function serve(
   await signals.end
   ending.abort()
   clearInterval(collecting)
+  watching.abort()
   log.info('ending')
   await manager.stopping()
   await warming

@@ -55,7 +55,10 @@ export function watch(node: Node, container: Container): void {
 /** The exit record is on the disk by now: the monitor writes it first. */
 export function containerEnded(node: Node, container: Container, exit: ContainerExit): void {
   if (container.status.state === 'exited') return
-  container.end(exitedStatus(exit))
+  const ofMemory = container.outOfMemory && exit.signal === SIGKILL
+  const told = ofMemory ? { ...exit, oomKilled: true } : exit
+  if (ofMemory) writeExit(node, container, told)
+  container.end(exitedStatus(told))
   node.emit('stopped', container.pod, container.id)
   if (exit.signal === SIGKILL) void lookForPids(node, container.pod, FIRST_PROCESS_MS)
 }

@@ -56,6 +56,8 @@ export class Container {
   /** Its stop signal was sent: that is done once, whoever asks again. */
   stopping = false
   removing = false
+  /** It is killed because it has more memory than its limit allows (memory-watch.ts): its monitor sees no more than a SIGKILL. */
+  outOfMemory = false
   readonly #waiting: (() => void)[] = []
 
   constructor(pod: Pod, record: ContainerRecord, status: ContainerStatus) {

@@ -2,6 +2,7 @@ import { cgroupHost } from '../../cgroup/index.ts'
 import { hostFacts } from '../../plan/index.ts'
 import { DEFAULT_HANDLER } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
+import { isMemoryWatched } from '../../pod/index.ts'
 import type { Daemon } from '../daemon.ts'
 import type { Reply } from '../wire.ts'
 
@@ -53,12 +54,13 @@ function information(daemon: Daemon): Record<string, string> {
 }
 
 /** Those that limits need, and what becomes of a limit whose controller this host lacks. */
-function controllers({ settings }: Daemon['node']): unknown {
+function controllers(node: Daemon['node']): unknown {
   const { controllers: has } = cgroupHost()
   return {
     has,
     missing: NEEDED.filter((name) => !has.includes(name)),
-    limitsOfMissingOnes: settings.missingControllers === 'warn' ? 'not in force' : 'refused',
+    limitsOfMissingOnes: node.settings.missingControllers === 'warn' ? 'not in force' : 'refused',
+    ...(isMemoryWatched(node) ? { memory: 'watched by berth, once a second' } : {}),
   }
 }
 
