@@ -1,8 +1,7 @@
 import { cgroupHost } from '../../cgroup/index.ts'
 import { hostFacts } from '../../plan/index.ts'
-import { DEFAULT_HANDLER } from '../../pod/index.ts'
+import { DEFAULT_HANDLER, isMemoryWatched } from '../../pod/index.ts'
 import type * as cri from '../../spec/cri.ts'
-import { isMemoryWatched } from '../../pod/index.ts'
 import type { Daemon } from '../daemon.ts'
 import type { Reply } from '../wire.ts'
 
