@@ -2,8 +2,7 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, isErrno } from '../base/fault.ts'
 import { cgroupHost } from '../cgroup/index.ts'
-import { groupPids, residentBytes, statFile } from '../engine/processes.ts'
-import { readTexts } from '../kernel/read-files.ts'
+import { groupPids, residentBytes } from '../engine/processes.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
 
@@ -43,7 +42,7 @@ async function look(node: Node, container: Container): Promise<void> {
   if (limit <= 0 || container.status.state !== 'running' || container.outOfMemory) return
   const pids = groupPids(container.cgroup)
   // Cheap, and never less than what counts: pages of files are among them, and shared ones count for each.
-  if (residentBytes(pids, await readTexts(pids.map(statFile))) <= limit) return
+  if (residentBytes(pids) <= limit) return
   const bytes = pids.reduce((sum, pid) => sum + ownBytes(pid), 0)
   // It may have ended meanwhile.
   if (bytes <= limit || container.status.state !== 'running') return
