@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { describe, Fault } from '../base/fault.ts'
+import { describe, Fault, isErrno } from '../base/fault.ts'
 import { within } from '../base/within.ts'
 import {
   connectMonitor,
@@ -65,13 +65,34 @@ async function answers(directory: string): Promise<boolean> {
   }
 }
 
-/** Kills a monitor that hangs; the caller knows that it lives. Nothing but it has the id among its arguments under this name. */
+/** Kills a monitor that hangs; the caller knows that it lives. */
 export function killMonitor(directory: string, id: string, warn: (text: string) => void): void {
   const pid = readStatus(directory)?.monitor ?? 0
   try {
-    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
-    if (pid > 1 && command[0] === 'berth-monitor' && command[2] === id) process.kill(pid, 'SIGKILL')
+    if (pid > 1 && monitorOf(String(pid)) === id) process.kill(pid, 'SIGKILL')
   } catch (error) {
     warn(`cannot kill the monitor in ${directory}, which does not answer: ${describe(error)}`)
   }
+}
+
+/** Kills those monitors of these pods of which somebody has removed the directory, such as all below /run: nobody can reach them, or what runs under them, any more. */
+export function killStranded(ids: ReadonlySet<string>, warn: (text: string) => void): void {
+  if (ids.size === 0) return
+  for (const pid of readdirSync('/proc').filter((name) => /^[0-9]+$/.test(name))) {
+    try {
+      const id = monitorOf(pid)
+      if (id === undefined || !ids.has(id)) continue
+      warn(`the monitor of pod ${id} lives and its directory is gone: it is killed`)
+      process.kill(Number(pid), 'SIGKILL')
+    } catch (error) {
+      // It has ended meanwhile.
+      if (!isErrno(error, 'ENOENT', 'ESRCH')) throw error
+    }
+  }
+}
+
+/** The id that a process serves as a monitor. Nothing else has an id among its arguments under this name. */
+function monitorOf(pid: string): string | undefined {
+  const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+  return command[0] === 'berth-monitor' ? command[2] : undefined
 }

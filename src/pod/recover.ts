@@ -10,7 +10,7 @@ import { type FileLock, tryLockFile } from '../kernel/lock.ts'
 import { adopt, endLost, endRemains, watch, writeExit } from './adopt.ts'
 import { containersParent } from './cgroup.ts'
 import { isCutOff } from './cut-off.ts'
-import { askMonitor, killMonitor, MONITOR_ANSWER_MS, reachMonitor } from './hung.ts'
+import { askMonitor, killMonitor, killStranded, MONITOR_ANSWER_MS, reachMonitor } from './hung.ts'
 import { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
 import {
@@ -47,9 +47,10 @@ export async function recoverNode(node: Node): Promise<FileLock> {
   }
   try {
     node.monitors.recover()
-    await Promise.all(
-      readdirSync(at.pods).map((name) => toldIfSlow(node, name, recoverOrTell(node, name))),
-    )
+    const names = readdirSync(at.pods)
+    const unreached = names.filter((name) => isId(name) && !isMonitorAlive(at.monitor(name)))
+    killStranded(new Set(unreached), node.engine.warn)
+    await Promise.all(names.map((name) => toldIfSlow(node, name, recoverOrTell(node, name))))
     const abandoned = readdirSync(at.live).filter((name) => isId(name) && !node.pods.has(name))
     await Promise.all(abandoned.map((name) => toldIfSlow(node, name, endAbandoned(node, name))))
   } catch (error) {

@@ -28,6 +28,7 @@ import {
 } from '../lib/cri.ts'
 import { FakeNetwork, ownNetwork } from '../lib/cri-network.ts'
 import { eventually } from '../lib/eventually.ts'
+import { lives } from '../lib/lives.ts'
 import { cgroupRoot, needing, needs } from '../lib/needs.ts'
 import { connectSpdy } from '../lib/spdy-client.ts'
 import { traces } from '../lib/traces.ts'
@@ -335,6 +336,19 @@ test('the state directory is lost, as by a reboot: all is listed as ended, can b
   }
   await eventually('the address is given back', () => network.leases().size === 0)
   for (const { id } of pods) await daemon.call('RemovePodSandbox', { podSandboxId: id })
+})
+
+test('the state directory is removed while pods run: what nobody can reach any more is ended, and its monitor', async () => {
+  const pod = await runPod(daemon, ownNetwork)
+  const id = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+  const monitor = monitorPid(pod.id)
+  await daemon.end('SIGKILL')
+  rmSync(daemon.berth.state, { recursive: true })
+  await daemon.start()
+  assert.is(await stateOf(pod.id), 'SANDBOX_NOTREADY')
+  assert.is((await statusOf(daemon, id)).state, 'CONTAINER_EXITED')
+  await eventually('the monitor is gone', () => !lives(monitor))
+  await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
 })
 
 test('a client that asks again after a kill has one pod and one container of a name', async () => {
