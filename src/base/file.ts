@@ -3,6 +3,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  fsync as fsyncCallback,
   fsyncSync,
   ftruncateSync,
   openSync,
@@ -13,9 +14,12 @@ import {
   statSync,
   writeSync,
 } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { promisify } from 'node:util'
 import { Fault, isErrno } from './fault.ts'
+
+// Not of fs/promises, which takes some milliseconds to load.
+const fsync = promisify(fsyncCallback)
 
 /** The part of a temporary name that garbage collection looks for. */
 export const TEMPORARY = '.tmp-'
@@ -64,11 +68,12 @@ export function writeFileAtomic(
 
 /** As syncDirectory, while others go on. */
 export async function syncDirectoryAside(path: string): Promise<void> {
-  const directory = await open(path, 'r')
+  // To open it is nothing to wait for.
+  const fd = openSync(path, 'r')
   try {
-    await directory.sync()
+    await fsync(fd)
   } finally {
-    await directory.close()
+    closeSync(fd)
   }
 }
 

@@ -1,3 +1,4 @@
+import { monotonicMs } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { bodyOf, documentOf, type Http, type TlsFiles } from './http.ts'
 import { parseObject } from './json.ts'
@@ -102,7 +103,7 @@ export class Authorizer {
   /** The Authorization header for a scope, as far as it is known without asking. */
   header(scope: string): string | undefined {
     const kept = this.#tokens.get(scope)
-    if (kept !== undefined && kept.endsMs > performance.now()) return `Bearer ${kept.token}`
+    if (kept !== undefined && kept.endsMs > monotonicMs()) return `Bearer ${kept.token}`
     return this.#basic
   }
 
@@ -208,7 +209,7 @@ export class Authorizer {
     const given = fields['expires_in']
     const lifeS =
       typeof given === 'number' && given > 0 ? Math.max(given, TOKEN_LIFE_S) : TOKEN_LIFE_S
-    return { token, endsMs: performance.now() + lifeS * 1000 - TOKEN_MARGIN_MS }
+    return { token, endsMs: monotonicMs() + lifeS * 1000 - TOKEN_MARGIN_MS }
   }
 
   #realm(challenge: Challenge): URL {

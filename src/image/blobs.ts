@@ -7,6 +7,7 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  read as readCallback,
   readdirSync,
   readSync,
   renameSync,
@@ -15,7 +16,6 @@ import {
   write as writeCallback,
   writeSync,
 } from 'node:fs'
-import { open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Fault, isErrno } from '../base/fault.ts'
@@ -33,6 +33,7 @@ import {
 } from './digest.ts'
 
 // Not the synchronous ones: a daemon answers others while a large blob goes to a slow disk.
+const read = promisify(readCallback)
 const write = promisify(writeCallback)
 const fsync = promisify(fsyncCallback)
 
@@ -307,19 +308,14 @@ export class Ingest {
       this.restart()
       return
     }
-    const reader = await openFile(this.#partial, 'r')
-    try {
-      while (this.#offset < size) {
-        const buffer = Buffer.allocUnsafe(Math.min(READ_CHUNK_BYTES, size - this.#offset))
-        const { bytesRead } = await reader.read(buffer, 0, buffer.length, this.#offset)
-        if (bytesRead === 0) break
-        const chunk = buffer.subarray(0, bytesRead)
-        this.#hash.update(chunk)
-        this.#offset += bytesRead
-        yield chunk
-      }
-    } finally {
-      await reader.close()
+    while (this.#offset < size) {
+      const buffer = Buffer.allocUnsafe(Math.min(READ_CHUNK_BYTES, size - this.#offset))
+      const { bytesRead } = await read(this.#lock.fd, buffer, 0, buffer.length, this.#offset)
+      if (bytesRead === 0) break
+      const chunk = buffer.subarray(0, bytesRead)
+      this.#hash.update(chunk)
+      this.#offset += bytesRead
+      yield chunk
     }
   }
 

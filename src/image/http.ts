@@ -5,6 +5,7 @@ import https from 'node:https'
 import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { rootCertificates as rootCertificatesOfNode } from 'node:tls'
+import { monotonicMs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
 import { Slots } from '../base/slots.ts'
 import { proxyFor, proxyHeaders, tunnelAgent } from './proxy.ts'
@@ -414,7 +415,7 @@ export async function* chunksOf(answer: Answer, withinMs?: number): AsyncGenerat
   let bytes = 0
   try {
     for (;;) {
-      const sinceMs = performance.now()
+      const sinceMs = monotonicMs()
       const timer = stop(stallMs)
       let next: IteratorResult<Uint8Array>
       try {
@@ -427,7 +428,7 @@ export async function* chunksOf(answer: Answer, withinMs?: number): AsyncGenerat
         clearTimeout(timer)
       }
       if (next.done) return
-      waitedMs += performance.now() - sinceMs
+      waitedMs += monotonicMs() - sinceMs
       bytes += next.value.length
       if (waitedMs >= stallMs) {
         if (bytes < (RATE_MIN * waitedMs) / 1000) {
@@ -493,18 +494,18 @@ export async function retrying<T>(
   attempt: () => Promise<T | Retry>,
   options: { signal: AbortSignal | undefined; progressed?: () => boolean; patienceMs?: number },
 ): Promise<T> {
-  let since = performance.now()
+  let since = monotonicMs()
   for (let count = 1; ; count++) {
     const result = await attempt()
     if (!(result instanceof Retry)) return result
     if (options.progressed?.()) {
       count = 1
-      since = performance.now()
+      since = monotonicMs()
     }
     const { afterMs } = result
     if (count >= ATTEMPTS_MAX || (afterMs ?? 0) > RETRY_AFTER_MAX_MS) throw result.fault
     const patienceMs = options.patienceMs ?? RETRY_PATIENCE_MS
-    if (afterMs === undefined && performance.now() - since > patienceMs) throw result.fault
+    if (afterMs === undefined && monotonicMs() - since > patienceMs) throw result.fault
     const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * BACKOFF_GROWTH ** (count - 1))
     // Half of it by chance: hosts that failed together do not come back together.
     const pause = afterMs ?? backoff / 2 + (Math.random() * backoff) / 2
