@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -13,8 +14,9 @@
 
 #include "child.h"
 #include "connection.h"
-#include "output.h"
 #include "protocol.h"
+#include "streams.h"
+#include "terminal.h"
 #include "texts.h"
 
 extern char** environ;
@@ -27,24 +29,27 @@ constexpr int kAnswerMs = 300;
 // `systemd-run` comes again while systemd is busy.
 constexpr int kChildrenMax = 1024;
 constexpr int kSignalBase = 128;
+// For the daemon, a signal, stdin.
+constexpr int kWaits = 3;
 constexpr int kLost = 1;
 constexpr int kLostExec = 255;
-
-// About this process, or said by the kernel to who has failed; and those that Node cannot listen to. As in src/kernel/caller.ts.
-constexpr int kKept[] = {SIGCHLD, SIGPIPE, SIGURG, SIGWINCH, SIGKILL, SIGSTOP, SIGPROF, SIGSEGV,
-                         SIGBUS,  SIGFPE,  SIGILL, SIGTRAP,  SIGSYS,  SIGABRT, SIGPOLL, SIGSTKFLT};
-// The last that have names; Node hears no others.
+// Of `berth`, as of all its own failures.
+constexpr int kLostBerth = 125;
+// The last that have names.
 constexpr int kLastNamed = 31;
 
 class Conversation {
  public:
-  explicit Conversation(const Call& call) : call_(call) {}
+  explicit Conversation(Call* call) : call_(*call) {}
 
   int Run();
 
  private:
   bool Ask();
-  bool Listen(bool on);
+  bool Listen(uint32_t signals);
+  bool Output(const FrontFrame& frame);
+  bool SendInput();
+  bool TakeInstead(const FrontFrame& frame);
   bool Take(const FrontFrame& frame, int* code);
   bool Wait();
   void HandOn();
@@ -53,9 +58,14 @@ class Conversation {
   bool Reap(int child);
   bool TellEnd(int child, int code, int error);
   bool Kill(const FrontFrame& frame);
-  int Lost() const;
+  int Lost();
 
-  const Call& call_;
+  Call& call_;
+  bool wants_input_ = false;
+  // What Lost goes on with.
+  char* instead_ = nullptr;
+  char** instead_words_ = nullptr;
+  int instead_count_ = 0;
   DaemonConnection daemon_;
   Fd signals_;
   struct Child {
@@ -77,6 +87,10 @@ bool Conversation::Ask() {
   texts.Add(call_.program);
   texts.Add(directory);
   texts.Add(static_cast<long>(mask));
+  const TerminalSize size = StdoutSize();
+  texts.Add(Terminals());
+  texts.Add(static_cast<long>(size.rows));
+  texts.Add(static_cast<long>(size.columns));
   texts.Add(static_cast<long>(call_.argc - 1));
   for (int i = 1; i < call_.argc; i++) texts.Add(call_.argv[i]);
   for (char** variable = environ; *variable; variable++) texts.Add(*variable);
@@ -85,23 +99,64 @@ bool Conversation::Ask() {
          answer.type == kFrameReady && daemon_.Send(kFrameGo, nullptr, 0);
 }
 
-bool Conversation::Listen(bool on) {
+bool Conversation::Listen(uint32_t signals) {
   sigset_t heard;
   ::sigemptyset(&heard);
-  for (int signal = 1; on && signal <= kLastNamed; signal++) ::sigaddset(&heard, signal);
-  for (const int signal : kKept) ::sigdelset(&heard, signal);
+  for (int signal = 1; signal <= kLastNamed; signal++) {
+    if (signals >> (signal - 1) & 1) ::sigaddset(&heard, signal);
+  }
   if (::sigprocmask(SIG_SETMASK, &heard, nullptr) != 0) return false;
-  signals_ = on ? Fd(::signalfd(-1, &heard, SFD_CLOEXEC | SFD_NONBLOCK)) : Fd();
-  return !on || static_cast<bool>(signals_);
+  signals_ = signals != 0 ? Fd(::signalfd(-1, &heard, SFD_CLOEXEC | SFD_NONBLOCK)) : Fd();
+  return signals == 0 || static_cast<bool>(signals_);
 }
 
 void Conversation::HandOn() {
   signalfd_siginfo info;
   if (::read(signals_.get(), &info, sizeof(info)) != sizeof(info)) return;
+  if (info.ssi_signo == SIGWINCH) {
+    const TerminalSize size = StdoutSize();
+    const uint32_t frame[2] = {size.rows, size.columns};
+    daemon_.Send(kFrameSize, frame, sizeof(frame));
+    return;
+  }
   TellSignal(info.ssi_signo);
 }
 
 bool Conversation::TellSignal(uint32_t signal) { return daemon_.Send(kFrameSignal, &signal, sizeof(signal)); }
+
+// A reader that has gone is the daemon's to judge.
+bool Conversation::Output(const FrontFrame& frame) {
+  const char fd = frame.size > 0 ? frame.bytes[0] : '\0';
+  if (fd != 1 && fd != 2) return false;
+  const auto hand_on = [](void* self) { static_cast<Conversation*>(self)->HandOn(); };
+  const auto error = static_cast<uint32_t>(WriteAll(fd, frame.bytes + 1, frame.size - 1, {signals_.get(), hand_on, this}));
+  return frame.type == kFrameWrite || daemon_.Send(kFrameWritten, &error, sizeof(error));
+}
+
+bool Conversation::SendInput() {
+  static char bytes[kInputBytesMax];
+  const long size = ReadInput(bytes);
+  if (size < 0) return true;
+  wants_input_ = false;
+  return daemon_.Send(kFrameInput, bytes, static_cast<size_t>(size));
+}
+
+bool Conversation::TakeInstead(const FrontFrame& frame) {
+  ::free(instead_);
+  ::free(instead_words_);
+  instead_ = nullptr;
+  instead_words_ = nullptr;
+  if (frame.size == 0) return true;
+  instead_ = static_cast<char*>(::malloc(frame.size));
+  instead_words_ = static_cast<char**>(::calloc(frame.size + 2, sizeof(char*)));
+  if (!instead_ || !instead_words_) return false;
+  ::memcpy(instead_, frame.bytes, frame.size);
+  TextReader reader(instead_, frame.size);
+  instead_words_[0] = call_.argv[0];
+  instead_count_ = 1;
+  while (!reader.done() && reader.good()) instead_words_[instead_count_++] = const_cast<char*>(reader.Next());
+  return reader.good();
+}
 
 bool Conversation::Spawn(const FrontFrame& frame) {
   int passed[kPassedMax];
@@ -141,14 +196,16 @@ bool Conversation::Kill(const FrontFrame& frame) {
 
 // False: the daemon is no longer there.
 bool Conversation::Wait() {
-  pollfd wait[2 + kChildrenMax];
+  pollfd wait[kWaits + kChildrenMax];
   wait[0] = {daemon_.fd(), POLLIN, 0};
   wait[1] = {signals_.get(), POLLIN, 0};
-  for (int i = 0; i < count_; i++) wait[2 + i] = {children_[i].fd.get(), POLLIN, 0};
-  if (::poll(wait, static_cast<nfds_t>(2 + count_), -1) < 0) return errno == EINTR;
+  wait[2] = {wants_input_ ? 0 : -1, POLLIN, 0};
+  for (int i = 0; i < count_; i++) wait[kWaits + i] = {children_[i].fd.get(), POLLIN, 0};
+  if (::poll(wait, static_cast<nfds_t>(kWaits + count_), -1) < 0) return errno == EINTR;
   if (wait[1].revents) HandOn();
+  if (wait[2].revents && !SendInput()) return false;
   for (int i = 0; i < count_; i++) {
-    if (wait[2 + i].revents && !Reap(i)) return false;
+    if (wait[kWaits + i].revents && !Reap(i)) return false;
   }
   return true;
 }
@@ -158,13 +215,24 @@ bool Conversation::Take(const FrontFrame& frame, int* code) {
   const char first = frame.size > 0 ? frame.bytes[0] : '\0';
   switch (frame.type) {
     case kFrameWrite:
-      if (first != 1 && first != 2) return false;
-      WriteAll(first, frame.bytes + 1, frame.size - 1);
-      return true;
+    case kFrameOutput:
+      return Output(frame);
+    case kFrameWant:
+      wants_input_ = first == 1;
+      return frame.size == 1;
+    case kFrameRaw:
+      first == 1 ? EnterRaw() : LeaveRaw();
+      return frame.size == 1;
+    case kFrameInstead:
+      return TakeInstead(frame);
     case kFrameSpawn:
       return Spawn(frame);
-    case kFrameListen:
-      return frame.size == 1 && Listen(first == 1) && (first != 1 || TellSignal(0));
+    case kFrameListen: {
+      uint32_t signals = 0;
+      if (frame.size != sizeof(signals)) return false;
+      ::memcpy(&signals, frame.bytes, sizeof(signals));
+      return Listen(signals) && (signals == 0 || TellSignal(0));
+    }
     case kFrameKill:
       return Kill(frame);
     case kFrameNotHere:
@@ -181,8 +249,15 @@ bool Conversation::Take(const FrontFrame& frame, int* code) {
   return false;
 }
 
-int Conversation::Lost() const {
+int Conversation::Lost() {
+  if (instead_) {
+    Listen(0);
+    call_.argc = instead_count_;
+    call_.argv = instead_words_;
+    return -1;
+  }
   ::dprintf(2, "%s: the daemon at %s has ended while it did this; look at the container before you try again\n", call_.program, call_.socket);
+  if (::strcmp(call_.program, "berth") == 0) return kLostBerth;
   for (int i = 1; i < call_.argc; i++) {
     if (::strcmp(call_.argv[i], "exec") == 0) return kLostExec;
   }
@@ -195,22 +270,27 @@ int Conversation::Run() {
   ::signal(SIGPIPE, SIG_IGN);
   constexpr int kUndecided = -2;
   int code = kUndecided;
+  bool is_begun = false;
   while (code == kUndecided) {
     if (!daemon_.has_frame()) {
-      if (!Wait()) return Lost();
       pollfd there = {daemon_.fd(), POLLIN, 0};
-      if (::poll(&there, 1, 0) != 1) continue;
+      if (Wait() && ::poll(&there, 1, 0) == 0) continue;
     }
     FrontFrame frame = {};
-    if (!daemon_.Receive(&frame, -1) || !Take(frame, &code)) return Lost();
+    const bool is_there = daemon_.Receive(&frame, -1);
+    // It has given up waiting just before it was told to begin.
+    const bool is_unheard = !is_begun && daemon_.was_reset();
+    if (!is_there || !Take(frame, &code)) code = is_unheard ? -1 : Lost();
+    is_begun = true;
   }
+  LeaveRaw();
   if (code == -1) ::signal(SIGPIPE, SIG_DFL);
   return code;
 }
 
 }  // namespace
 
-int CallDaemon(const Call& call) {
+int CallDaemon(Call* call) {
   Conversation conversation(call);
   return conversation.Run();
 }

@@ -12,8 +12,8 @@ struct Call {
   char** argv;
 };
 
-// The exit code, or -1: no daemon has done anything of it.
-int CallDaemon(const Call& call);
+// The exit code, or -1: Node is to do the arguments that `call` then has. No daemon has done anything of these.
+int CallDaemon(Call* call);
 
 }  // namespace berth
 

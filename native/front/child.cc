@@ -22,6 +22,8 @@ constexpr size_t kTextsMax = 1024;
 
 struct Request {
   const char* file;
+  // Where `file` names none: that of a passed descriptor.
+  int program = -1;
   const char* directory;
   bool group;
   int fds[kDescriptorsMax];
@@ -61,6 +63,12 @@ bool Parse(TextReader* reader, const int* passed, int passed_count, Request* req
   size_t variables = 0;
   while (!reader->done() && variables < kTextsMax) request->env[variables++] = const_cast<char*>(reader->Next());
   request->env[variables] = nullptr;
+  if (request->file && request->file[0] == 'p') {
+    char* end;
+    const long number = ::strtol(request->file + 1, &end, 10);
+    if (end == request->file + 1 || *end || number < 0 || number >= passed_count) return false;
+    request->program = passed[number];
+  }
   return reader->good() && reader->done() && ParseDescriptors(descriptors, passed, passed_count, request);
 }
 
@@ -83,6 +91,8 @@ bool Parse(TextReader* reader, const int* passed, int passed_count, Request* req
   if (request->group) ::setpgid(0, 0);
   if (*request->directory && ::chdir(request->directory) != 0) Fail(report);
   // First all out of the way, above the numbers that are given out.
+  const int program = request->program < 0 ? -1 : ::fcntl(request->program, F_DUPFD_CLOEXEC, request->count);
+  if (request->program >= 0 && program < 0) Fail(report);
   for (int i = 0; i < request->count; i++) {
     request->fds[i] = ::fcntl(request->fds[i], F_DUPFD_CLOEXEC, request->count);
     if (request->fds[i] < 0) Fail(report);
@@ -94,7 +104,11 @@ bool Parse(TextReader* reader, const int* passed, int passed_count, Request* req
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::execve(request->file, request->args, request->env);
+  if (program < 0) {
+    ::execve(request->file, request->args, request->env);
+    Fail(report);
+  }
+  ::syscall(SYS_execveat, program, "", request->args, request->env, AT_EMPTY_PATH);
   Fail(report);
 }
 

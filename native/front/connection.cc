@@ -116,6 +116,7 @@ bool DaemonConnection::Read() {
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
   const ssize_t size = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+  was_reset_ = size < 0 && errno == ECONNRESET;
   if (size < 0) return errno == EAGAIN || errno == EINTR;
   end_ += static_cast<size_t>(size);
   for (cmsghdr* head = CMSG_FIRSTHDR(&message); head; head = CMSG_NXTHDR(&message, head)) {

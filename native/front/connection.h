@@ -33,6 +33,8 @@ class DaemonConnection {
   bool Receive(FrontFrame* frame, int timeout_ms);
   // A whole frame is there already: Receive would not wait.
   bool has_frame() const;
+  // The end came before the other side had read all that it was sent.
+  bool was_reset() const { return was_reset_; }
   // The descriptors that came with what was received; the caller closes them.
   int TakePassed(int (&passed)[kPassedMax]);
 
@@ -45,6 +47,7 @@ class DaemonConnection {
   size_t capacity_ = 0;
   size_t begin_ = 0;
   size_t end_ = 0;
+  bool was_reset_ = false;
   int passed_[kPassedMax];
   int passed_count_ = 0;
 };

@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "../common/fd.h"
-#include "output.h"
 #include "record.h"
+#include "streams.h"
 #include "words.h"
 
 namespace berth {

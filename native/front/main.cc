@@ -49,6 +49,22 @@ bool DescribeBuild(const char* package, char (&build)[256]) {
   return true;
 }
 
+// Of --state, the environment, or nobody: as berth itself finds it.
+const char* FindState(const char* program, int argc, char** argv) {
+  const char* state = ::getenv("BERTH_STATE");
+  if (!state || !*state) state = kDefaultState;
+  if (::strcmp(program, "berth") != 0) return state;
+  constexpr char kOption[] = "--state";
+  constexpr size_t kLength = sizeof(kOption) - 1;
+  for (int i = 1; i < argc && argv[i][0] == '-'; i++) {
+    const bool is_state = ::strncmp(argv[i], kOption, kLength) == 0;
+    if (is_state && argv[i][kLength] == '=') state = argv[i] + kLength + 1;
+    const bool has_value = (is_state && argv[i][kLength] == '\0') || ::strcmp(argv[i], "--root") == 0;
+    if (has_value && i + 1 < argc && *argv[++i] && is_state) state = argv[i];
+  }
+  return state;
+}
+
 // Numbers 0 to 2 are then nobody else's, as in Node.
 void OpenStdio() {
   int fd;
@@ -79,8 +95,7 @@ int Main(int argc, char** argv) {
   if (!FindPackage(package)) return ::dprintf(2, "%s: cannot find its own program\n", program), 1;
   char build[256];
   char socket[kPathBytes];
-  const char* state = ::getenv("BERTH_STATE");
-  ::snprintf(socket, sizeof(socket), "%s/%s", state && *state ? state : kDefaultState, kSocketName);
+  ::snprintf(socket, sizeof(socket), "%s/%s", FindState(program, argc, argv), kSocketName);
   // What a service manager gives is this process's.
   const bool is_service = ::getenv("LISTEN_FDS") || ::getenv("NOTIFY_SOCKET");
   const bool may = ::geteuid() == 0 && !is_service;
@@ -89,11 +104,12 @@ int Main(int argc, char** argv) {
     const int code = DoDirectly(argc, argv);
     if (code >= 0) return code;
   }
+  Call call = {program, socket, build, argc, argv};
   if (may && !::getenv(kBegunStart) && DescribeBuild(package, build)) {
-    const int code = CallDaemon({program, socket, build, argc, argv});
+    const int code = CallDaemon(&call);
     if (code >= 0) return code;
   }
-  return RunNode(package, program, argc, argv);
+  return RunNode(package, program, call.argc, call.argv);
 }
 
 }  // namespace

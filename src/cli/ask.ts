@@ -1,5 +1,5 @@
 import { Fault } from '../base/fault.ts'
-import { stdio } from './context.ts'
+import { ownStream } from './own-stdio.ts'
 
 const LINE_BYTES_MAX = 64 * 1024
 const CTRL_C = '\x03'
@@ -15,7 +15,7 @@ export async function ask(
   if (!stdin.isTTY) {
     throw new Fault('FAILED_PRECONDITION', `stdin is no terminal: give ${options.instead}`)
   }
-  const screen = stdio('stderr')
+  const screen = ownStream('stderr')
   screen.write(question)
   stdin.setRawMode(true).setEncoding('utf8').resume()
   try {

@@ -28,11 +28,9 @@ export function define(command: Command, context: Context): void {
         const stdin = given.stdin && record.options.interactive
         const session = await api.attachContainer(engine, record.id, { stdin })
         const kill = (signal: string): Promise<void> => api.killContainer(engine, record.id, signal)
-        const stopProxy = given.sigProxy
-          ? proxySignals(Promise.resolve(), kill, context.warn)
-          : () => {}
+        const stopProxy = given.sigProxy ? await proxySignals(context, Promise.resolve(), kill) : () => {}
         try {
-          const outcome = await foreground(session, {
+          const outcome = await foreground(context, session, {
             stdin,
             terminal: record.options.terminal,
             detachKeys: given.detachKeys ?? parseDetachKeys(DETACH_KEYS),

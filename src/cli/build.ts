@@ -2,7 +2,7 @@ import { existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { relative, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
-import { type Context, print, write } from './context.ts'
+import type { Context } from './context.ts'
 import { stdin } from './load.ts'
 import { examples, type Format, formatOption, option, printJson, refuse } from './output.ts'
 import { progressView } from './progress.ts'
@@ -65,7 +65,7 @@ digest. What BuildKit has beyond (RUN --mount, secrets, here-documents) is refus
         abort.abort(new Fault('FAILED_PRECONDITION', 'the build was stopped', { exit: 130 }))
       process.on('SIGINT', stop).on('SIGTERM', stop).on('SIGHUP', stop)
       const view = progressView(given.quiet === true)
-      const tell = tellerOf(given.quiet === true)
+      const tell = tellerOf(context, given.quiet === true)
       try {
         const made = await api.buildImage(engine, {
           context: directory,
@@ -87,7 +87,7 @@ digest. What BuildKit has beyond (RUN --mount, secrets, here-documents) is refus
         })
         view.finish()
         if (given.iidfile !== undefined) writeFileSync(given.iidfile, made.id)
-        await (given.format === 'json' ? printJson(made) : print(`${made.id}\n`))
+        await (given.format === 'json' ? printJson(context, made) : context.print(`${made.id}\n`))
       } catch (error) {
         await tell.failed()
         throw error
@@ -184,21 +184,21 @@ function parseProgress(text: string): string {
 const KEPT_BYTES_MAX = 64 * 1024
 
 /** Steps and what they write go to stderr, the id alone to stdout. */
-function tellerOf(quiet: boolean) {
+function tellerOf(context: Context, quiet: boolean) {
   let kept: Buffer[] = []
   let bytes = 0
   return {
     report: (line: string): void => {
-      if (!quiet) void write('stderr', `${clean(line)}\n`).catch(() => {})
+      if (!quiet) void context.write('stderr', `${clean(line)}\n`).catch(() => {})
     },
     output: async (data: Buffer): Promise<void> => {
-      if (!quiet) return write('stderr', data).catch(() => {})
+      if (!quiet) return context.write('stderr', data).catch(() => {})
       kept.push(data)
       bytes += data.length
       while (bytes > KEPT_BYTES_MAX && kept.length > 1) bytes -= kept.shift()?.length ?? 0
     },
     failed: async (): Promise<void> => {
-      if (kept.length > 0) await write('stderr', Buffer.concat(kept)).catch(() => {})
+      if (kept.length > 0) await context.write('stderr', Buffer.concat(kept)).catch(() => {})
       kept = []
     },
   }

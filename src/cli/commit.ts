@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { Instruction } from '../build/parse.ts'
 import { changedConfig, changeOption } from './change.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { interruptible } from './interrupt.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
 import { progressView } from './progress.ts'
@@ -51,7 +51,7 @@ export function define(command: Command, context: Context): void {
           }),
         )
         view.finish()
-        await (given.format === 'json' ? printJson(made) : print(`${made.id}\n`))
+        await (given.format === 'json' ? printJson(context, made) : context.print(`${made.id}\n`))
       } finally {
         view.finish()
       }

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { Fault } from '../base/fault.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples, printJson } from './output.ts'
 
 interface Given {
@@ -37,14 +37,14 @@ export function define(command: Command, context: Context): void {
         for (const problem of problems.slice(0, -1)) context.warn(problem)
         const last = problems.at(-1)
         if (last !== undefined) throw new Fault('FAILED_PRECONDITION', last)
-        return print(
+        return context.print(
           loaded.files.map((file) => `${file}: good\n`).join('') || 'no file: defaults\n',
         )
       }
       if (format === 'json') {
-        return printJson({ files: loaded.files, keys: listConfiguration(loaded) })
+        return printJson(context, { files: loaded.files, keys: listConfiguration(loaded) })
       }
-      await print(configurationText(loaded))
+      await context.print(configurationText(loaded))
     })
 }
 

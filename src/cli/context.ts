@@ -1,8 +1,13 @@
 import type { Engine } from '../engine/open.ts'
 import type { Roots } from '../engine/types.ts'
+import type { Caller } from '../kernel/caller.ts'
+import type { Output, Stdio } from '../kernel/stdio.ts'
 
-/** What main.ts hands to a command. */
+/** What a command gets of its caller, and of berth: everything that differs between processes. */
 export interface Context {
+  /** Who wants the command done. */
+  readonly caller: Caller
+  readonly stdio: Stdio
   /** From --root and --state, or the environment. */
   roots(): Roots
   /**
@@ -14,48 +19,10 @@ export interface Context {
   exit(code: number): void
   /** A sentence for the user on stderr. */
   warn(message: string): void
-}
-
-const used = new Set<NodeJS.WriteStream>()
-
-/** Our stdout or stderr. Node makes each at its first use, which takes a command that prints nothing some milliseconds less. */
-export function stdio(name: 'stdout' | 'stderr'): NodeJS.WriteStream {
-  const stream = process[name]
-  used.add(stream)
-  // A reader that has gone is told of by the write itself (see below). Otherwise nothing is left to tell him.
-  if (stream.listenerCount('error') === 0) stream.on('error', () => {})
-  return stream
-}
-
-/** Resolves when all that was written is with the reader, or he has gone: a full pipe takes no more at once. */
-export async function flushed(): Promise<void> {
-  for (const stream of used) {
-    if (stream.writableLength > 0) await new Promise((resolve) => stream.write('', resolve))
-  }
-}
-
-/** Writes to stdout; waits where the reader is slow, until the signal. */
-export function print(text: string | Uint8Array, signal?: AbortSignal): Promise<void> {
-  return write('stdout', text, signal)
-}
-
-/** Resolves when the stream has taken the data; rejects with EPIPE when the reader has gone, and after the signal nobody waits for him. */
-export function write(
-  name: 'stdout' | 'stderr',
-  data: string | Uint8Array,
-  signal?: AbortSignal,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const giveUp = (): void => {
-      stdio(name).destroy()
-      reject(signal?.reason)
-    }
-    signal?.addEventListener('abort', giveUp, { once: true })
-    stdio(name).write(data, (error) => {
-      signal?.removeEventListener('abort', giveUp)
-      error ? reject(error) : resolve()
-    })
-  })
+  /** Writes to stdout; waits where the reader is slow, until the signal. */
+  print(text: string | Uint8Array, signal?: AbortSignal): Promise<void>
+  /** Resolves when the stream has taken the data; rejects with EPIPE when the reader has gone. */
+  write(to: Output, data: string | Uint8Array): Promise<void>
 }
 
 /**
@@ -71,7 +38,7 @@ export async function forEach(
   for (const name of names) {
     try {
       const line = await act(name)
-      if (line !== '') await print(`${line ?? name}\n`)
+      if (line !== '') await context.print(`${line ?? name}\n`)
     } catch (error) {
       failures.push(error)
     }

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream'
 import type { Command } from 'commander'
 import { Fault, isErrno } from '../base/fault.ts'
 import type { Engine } from '../engine/open.ts'
-import { type Context, write } from './context.ts'
+import type { Context } from './context.ts'
 import { stdin } from './load.ts'
 import { examples, refuse } from './output.ts'
 
@@ -40,7 +40,14 @@ Without --archive the copy belongs to you (or to the container's root), and noth
       const { api, engine } = await context.open(() => import('../engine/copy.ts'))
       const archive = given.archive === true
       if (from.container !== undefined) {
-        await copyOut(api, engine, { container: from.container, path: from.path }, to.path, archive)
+        await copyOut(
+          context,
+          api,
+          engine,
+          { container: from.container, path: from.path },
+          to.path,
+          archive,
+        )
       } else {
         const container = to.container ?? ''
         await copyIn(api, engine, from.path, { container, path: to.path }, archive)
@@ -86,6 +93,7 @@ export function destination(
 }
 
 async function copyOut(
+  context: Context,
   api: typeof import('../engine/copy.ts'),
   engine: Engine,
   from: { container: string; path: string },
@@ -94,7 +102,7 @@ async function copyOut(
 ): Promise<void> {
   const { base, kind, tar } = await api.copyFromContainer(engine, from.container, from.path)
   if (path === '-') {
-    for await (const chunk of tar) await write('stdout', chunk as Buffer)
+    for await (const chunk of tar) await context.write('stdout', chunk as Buffer)
     return
   }
   const contents = /(^|\/)\.$/.test(from.path)

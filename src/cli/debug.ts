@@ -2,7 +2,7 @@ import { request } from 'node:http'
 import { type Command, Option } from 'commander'
 import { Fault, isErrno } from '../base/fault.ts'
 import type { DebugReport } from '../cri/debug.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { infoText } from './info.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { humanBytes, table } from './table.ts'
@@ -33,11 +33,11 @@ export function define(command: Command, context: Context): void {
           'PUT',
           `/log?level=${encodeURIComponent(logLevel)}`,
         )) as { level: string }
-        return print(`log level: ${level}\n`)
+        return context.print(`log level: ${level}\n`)
       }
       const report = (await ask(socket, 'GET', '/report')) as DebugReport
-      if (format === 'json') return printJson(report)
-      await print(reportText(report))
+      if (format === 'json') return printJson(context, report)
+      await context.print(reportText(report))
     })
 }
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { clean } from './table.ts'
 
@@ -11,7 +11,7 @@ export function define(command: Command, context: Context): void {
     .action(async (name: string, { format }: { format: Format }) => {
       const { api, engine } = await context.open(() => import('../engine/diff.ts'))
       const changes = await api.diffContainer(engine, name)
-      if (format === 'json') return printJson(changes)
-      await print(changes.map(({ kind, path }) => `${kind} ${clean(path)}\n`).join(''))
+      if (format === 'json') return printJson(context, changes)
+      await context.print(changes.map(({ kind, path }) => `${kind} ${clean(path)}\n`).join(''))
     })
 }

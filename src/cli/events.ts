@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { EngineEvent } from '../engine/types.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { checkFilters, type Filter, parseFilter } from './filter.ts'
 import { examples, type Format, formatOption, option, printJsonLine } from './output.ts'
 import { parseMoment } from './parse/time.ts'
@@ -44,8 +44,8 @@ export function define(command: Command, context: Context): void {
       })
       for await (const event of stream) {
         if (!matches(event, given.filter)) continue
-        if (given.format === 'json') await printJsonLine(event)
-        else await print(`${eventLine(event)}\n`)
+        if (given.format === 'json') await printJsonLine(context, event)
+        else await context.print(`${eventLine(event)}\n`)
       }
     })
 }

@@ -50,22 +50,24 @@ export function define(command: Command, context: Context): void {
         terminal: given.tty === true,
         detach: given.detach === true,
       }
-      checkTerminal(how)
+      checkTerminal(context, how)
       const { api, engine } = await context.open(() => import('../engine/exec.ts'))
       const session = await api.execContainer(engine, name, {
         ...how,
         command: args,
         env: [
-          ...given.envFile.flatMap((file) => parseEnvFile(readOptionFile(file), file)),
+          ...given.envFile.flatMap((file) =>
+            parseEnvFile(readOptionFile(context.caller, file), file),
+          ),
           ...given.env,
         ],
         user: given.user,
         workdir: given.workdir,
         privileged: given.privileged === true,
-        ...terminalSize(how.terminal),
+        ...terminalSize(context, how.terminal),
       })
       if ('pid' in session) return
-      const outcome = await foreground(session, {
+      const outcome = await foreground(context, session, {
         stdin: how.interactive,
         terminal: how.terminal,
         detachKeys: given.detachKeys ?? parseDetachKeys(DETACH_KEYS),

@@ -1,7 +1,7 @@
 import { addAbortSignal } from 'node:stream'
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { interruptible } from './interrupt.ts'
 import { examples, option } from './output.ts'
 
@@ -30,7 +30,7 @@ export function define(command: Command, context: Context): void {
         // The next piece of it is an error then: what was written goes.
         addAbortSignal(signal, archive)
         if (output !== undefined) return writeStream(output, archive)
-        for await (const chunk of archive) await print(chunk as Uint8Array, signal)
+        for await (const chunk of archive) await context.print(chunk as Uint8Array, signal)
       })
     })
 }

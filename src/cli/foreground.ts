@@ -1,7 +1,10 @@
+import { constants } from 'node:os'
 import { isErrno } from '../base/fault.ts'
 import type { ProcessExit, Session } from '../engine/types.ts'
-import { binding } from '../kernel/binding.ts'
-import { write } from './context.ts'
+import { CallerGone } from '../kernel/caller.ts'
+import type { Input, TerminalSize } from '../kernel/stdio.ts'
+import { signalName } from '../spec/linux.ts'
+import type { Context } from './context.ts'
 import { DetachFilter } from './detach-keys.ts'
 
 /** How a session ended for us. */
@@ -18,63 +21,68 @@ export interface ForegroundOptions {
   readonly detachKeys: readonly number[]
 }
 
-/** Rows and columns of our terminal, for a program with one; 0 where there is none. */
-export function terminalSize(terminal = true): { rows: number; columns: number } {
-  const { rows = 0, columns = 0 } = terminal && process.stdout.isTTY ? process.stdout : {}
-  return { rows, columns }
+/** Rows and columns of the caller's terminal, for a program with one; 0 where there is none. */
+export function terminalSize({ stdio }: Context, terminal = true): TerminalSize {
+  return terminal ? stdio.size() : { rows: 0, columns: 0 }
 }
 
 /**
- * Joins a program's stdio with ours until it ends, or we leave. With a terminal on both sides ours is raw meanwhile: every key is
- * the program's.
+ * Joins a program's stdio with the caller's until it ends, or he leaves. With a terminal on both sides his is raw meanwhile: every key is
+ * the program's. Rejects with CallerGone.
  */
-export async function foreground(session: Session, options: ForegroundOptions): Promise<Outcome> {
-  // Node makes each at its first use.
-  const stdin = options.stdin ? process.stdin : undefined
-  const stdout = options.terminal ? process.stdout : undefined
-  const raw = options.terminal && stdin?.isTTY ? stdin : undefined
+export async function foreground(
+  context: Context,
+  session: Session,
+  options: ForegroundOptions,
+): Promise<Outcome> {
+  const { stdio } = context
+  const input = options.stdin ? stdio.input() : undefined
+  const raw = options.terminal && options.stdin && stdio.isTerminal('stdin')
   let leave: (outcome: Outcome) => void = () => {}
   const left = new Promise<Outcome>((resolve) => {
     leave = resolve
   })
   const resized = (): void => {
-    const { rows, columns } = terminalSize()
+    const { rows, columns } = stdio.size()
     session.resize(rows, columns)
   }
   // Its failure is told by the race below; until then it must not count as unhandled.
   session.exit.catch(() => {})
+  const restore: (() => void)[] = []
   try {
-    if (raw) {
-      raw.setRawMode(true)
-      // Node leaves newline translation on: the program's own terminal has done it already.
-      binding.rawOutput(raw.fd)
-    }
-    if (stdout?.isTTY) {
-      stdout.on('resize', resized)
+    if (raw) restore.push(stdio.raw())
+    if (options.terminal && stdio.isTerminal('stdout')) {
+      restore.push(stdio.onResize(resized))
       // It may have changed since the program was started.
       resized()
     }
-    if (stdin) void forwardInput(session, new DetachFilter(raw ? options.detachKeys : []), leave)
-    const output = forwardOutput(session).then(async (gone): Promise<Outcome> => {
+    if (input) {
+      void forwardInput(session, input, new DetachFilter(raw ? options.detachKeys : []), leave)
+    }
+    const output = forwardOutput(context, session).then(async (gone): Promise<Outcome> => {
       if (gone) return { kind: 'readerGone' }
       return { kind: 'exit', record: await session.exit }
     })
-    const outcome = await Promise.race([output, left])
+    const gone = new Promise<never>((_, reject) => {
+      restore.push(context.caller.onGone(() => reject(new CallerGone())))
+    })
+    const outcome = await Promise.race([output, left, gone])
     if (outcome.kind !== 'exit') session.close()
     return outcome
+  } catch (error) {
+    session.close()
+    throw error
   } finally {
-    stdout?.off('resize', resized)
-    raw?.setRawMode(false)
-    // An unread stdin would keep this process alive.
-    stdin?.destroy()
+    for (const act of restore.reverse()) act()
+    input?.close()
   }
 }
 
-/** Resolves with true when our own reader has gone. */
-async function forwardOutput(session: Session): Promise<boolean> {
+/** Resolves with true when the caller's own reader has gone. */
+async function forwardOutput(context: Context, session: Session): Promise<boolean> {
   for await (const { stream, data } of session.output) {
     try {
-      await write(stream, data)
+      await context.write(stream, data)
     } catch (error) {
       if (!isErrno(error, 'EPIPE', 'ERR_STREAM_DESTROYED')) throw error
       if (stream === 'stdout') return true
@@ -83,21 +91,22 @@ async function forwardOutput(session: Session): Promise<boolean> {
   return false
 }
 
-/** Our stdin to the program's, until ours ends. After the program has closed its own, the detach keys still work. */
+/** The caller's stdin to the program's, until it ends. After the program has closed its own, the detach keys still work. */
 async function forwardInput(
   session: Session,
+  input: Input,
   filter: DetachFilter,
   leave: (outcome: Outcome) => void,
 ): Promise<void> {
   let open = true
   try {
-    for await (const chunk of process.stdin) {
-      const { pass, detached } = filter.feed(chunk as Buffer)
+    for await (const chunk of input) {
+      const { pass, detached } = filter.feed(chunk)
       if (pass.length > 0 && open) open = await taken(session, pass)
       if (detached) return leave({ kind: 'detached' })
     }
   } catch {
-    // We have destroyed our stdin, the session being over; or it cannot be read: the program's output and end still count.
+    // We have closed it, the session being over; or it cannot be read: the program's output and end still count.
   }
   if (open) session.closeInput()
 }
@@ -112,7 +121,7 @@ async function taken(session: Session, data: Uint8Array): Promise<boolean> {
 }
 
 /** What docker and podman pass on: all that can be caught, but for those about our own children, pipes and terminal. */
-const PROXIED: readonly NodeJS.Signals[] = [
+const PROXIED = [
   'SIGHUP',
   'SIGINT',
   'SIGQUIT',
@@ -121,26 +130,27 @@ const PROXIED: readonly NodeJS.Signals[] = [
   'SIGUSR2',
   'SIGALRM',
   'SIGCONT',
-]
+] as const
 
 /**
- * Passes the signals that we get on to `kill`, in order. Those that come before `ready` resolves wait for it. Returns the way back.
+ * Passes the signals that the caller gets on to `kill`, in order. Those that come before `ready` resolves wait for it. Returns the way back.
  */
-export function proxySignals(
+export async function proxySignals(
+  { caller, warn }: Context,
   ready: Promise<unknown>,
   kill: (signal: string) => Promise<void>,
-  warn: (message: string) => void,
-): () => void {
+): Promise<() => void> {
   let last = ready.catch(() => {})
-  const listener = (signal: NodeJS.Signals): void => {
+  const pass = (number: number): void => {
+    const signal = signalName(number)
     last = last
       .then(() => kill(signal))
       .catch((error: unknown) => {
         warn(`cannot pass ${signal} on: ${error instanceof Error ? error.message : error}`)
       })
   }
-  for (const signal of PROXIED) process.on(signal, listener)
-  return () => {
-    for (const signal of PROXIED) process.off(signal, listener)
-  }
+  return caller.onSignal(
+    pass,
+    PROXIED.map((name) => constants.signals[name]),
+  )
 }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { HistoryRow } from '../image/inspect.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { openImages } from './image-store.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { parseTimestamp } from './parse/time.ts'
@@ -35,12 +35,12 @@ export function define(command: Command, context: Context): void {
       const { imageHistory } = await import('../image/inspect.ts')
       const { id, steps } = imageHistory(store, name)
       const rows: Row[] = steps.map((step, i) => ({ ...step, id: i === 0 ? id : undefined }))
-      if (given.format === 'json') return printJson(rows)
+      if (given.format === 'json') return printJson(context, rows)
       const idOf = (row: Row): string =>
         row.id === undefined ? MISSING : given.trunc ? shortId(row.id) : row.id
-      if (given.quiet) return print(rows.map((row) => `${idOf(row)}\n`).join(''))
+      if (given.quiet) return context.print(rows.map((row) => `${idOf(row)}\n`).join(''))
       const nowMs = Date.now()
-      await print(
+      await context.print(
         table<Row>(
           [
             { title: 'IMAGE', cell: idOf },

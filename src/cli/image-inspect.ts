@@ -10,7 +10,7 @@ export function define(command: Command, context: Context): void {
     .action(async (names: string[]) => {
       const found: unknown[] = []
       for (const name of names) found.push(await inspectImage(context, name))
-      await printJson(found)
+      await printJson(context, found)
     })
 }
 

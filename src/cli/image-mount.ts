@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { type Context, forEach, print } from './context.ts'
+import { type Context, forEach } from './context.ts'
 import { openImages } from './image-store.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { shortId, table } from './table.ts'
@@ -18,7 +18,10 @@ export function define(command: Command, context: Context): void {
         if (format === 'json') {
           const mounts = []
           for (const name of names) mounts.push(await api.mountImage(engine, name))
-          return printJson(mounts.map(({ imageId, path }) => ({ id: imageId, path })))
+          return printJson(
+            context,
+            mounts.map(({ imageId, path }) => ({ id: imageId, path })),
+          )
         }
         return forEach(context, names, async (name) => (await api.mountImage(engine, name)).path)
       }
@@ -29,8 +32,8 @@ export function define(command: Command, context: Context): void {
         names: (known.get(imageId)?.names ?? []).map(familiar),
         path,
       }))
-      if (format === 'json') return printJson(rows)
-      await print(
+      if (format === 'json') return printJson(context, rows)
+      await context.print(
         table<(typeof rows)[number]>(
           [
             { title: 'IMAGE ID', cell: ({ id }) => shortId(id) },

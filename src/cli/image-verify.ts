@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { openImages } from './image-store.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
 
@@ -39,12 +39,12 @@ export function define(command: Command, context: Context): void {
         policyFile: policy === undefined ? undefined : resolve(policy),
         platform,
       })
-      if (format === 'json') return printJson(verified)
+      if (format === 'json') return printJson(context, verified)
       const { signatures, digest } = verified
       const lines = signatures.map(
         (one) => `signed as ${JSON.stringify(one.identity)} with ${one.key}: ${one.digest}`,
       )
       if (lines.length === 0) lines.push('accepted: the policy asks for no signature')
-      await print(`${[`${verified.name}: ${digest}`, ...lines].join('\n')}\n`)
+      await context.print(`${[`${verified.name}: ${digest}`, ...lines].join('\n')}\n`)
     })
 }

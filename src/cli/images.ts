@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { Image } from '../image/catalog.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { checkFilters, type Filter, parseFilter } from './filter.ts'
 import { IMAGE_FILTERS, imageFilter } from './image-filter.ts'
 import { openImages } from './image-store.ts'
@@ -56,11 +56,11 @@ export function define(command: Command, context: Context): void {
         .flatMap((image) => rowsOf(image, familiar))
         .filter((row) => [...filters, ...given.filter].every((filter) => matches(row, filter)))
       const images = [...new Set(rows.map((row) => row.image))]
-      if (given.format === 'json') return printJson(images)
+      if (given.format === 'json') return printJson(context, images)
       const id = (image: Image): string => (given.trunc ? shortId(image.id) : image.id)
-      if (given.quiet) return print(images.map((image) => `${id(image)}\n`).join(''))
+      if (given.quiet) return context.print(images.map((image) => `${id(image)}\n`).join(''))
       const nowMs = Date.now()
-      await print(
+      await context.print(
         table<Row>(
           [
             { title: 'REPOSITORY', cell: (row) => row.repository },

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { Instruction } from '../build/parse.ts'
 import { changedConfig, changeOption } from './change.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { openImages } from './image-store.ts'
 import { interruptible } from './interrupt.ts'
 import { calledOff, stdin } from './load.ts'
@@ -54,7 +54,9 @@ export function define(command: Command, context: Context): void {
         )
         view.finish()
         await changed('import', loaded.id, loaded.names[0] ?? loaded.id)
-        await (given.format === 'json' ? printJson(loaded) : print(`${loaded.id}\n`))
+        await (given.format === 'json'
+          ? printJson(context, loaded)
+          : context.print(`${loaded.id}\n`))
       } finally {
         view.finish()
       }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { packageVersion } from '../engine/version.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { clean } from './table.ts'
 
@@ -11,8 +11,8 @@ export function define(command: Command, context: Context): void {
     .action(async ({ format }: { format: Format }) => {
       const { api, engine } = await context.open(() => import('../engine/info.ts'))
       const info = { version: packageVersion(), ...(await api.engineInfo(engine)) }
-      if (format === 'json') return printJson(info)
-      await print(infoText(info, ''))
+      if (format === 'json') return printJson(context, info)
+      await context.print(infoText(info, ''))
     })
 }
 

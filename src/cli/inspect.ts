@@ -13,7 +13,7 @@ export function define(command: Command, context: Context): void {
     .action(async (names: string[], { type }: { type?: string }) => {
       const found: unknown[] = []
       for (const name of names) found.push(await inspectOne(context, name, type))
-      await printJson(found)
+      await printJson(context, found)
     })
 }
 

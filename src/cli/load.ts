@@ -1,7 +1,7 @@
 import { addAbortSignal, type Readable } from 'node:stream'
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { openImages } from './image-store.ts'
 import { interruptible } from './interrupt.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
@@ -53,10 +53,10 @@ export function define(command: Command, context: Context): void {
         )
         view.finish()
         for (const { id, names } of loaded) await changed('load', id, names[0] ?? id)
-        if (given.format === 'json') return await printJson(loaded)
+        if (given.format === 'json') return await printJson(context, loaded)
         for (const { id, names } of loaded) {
           const named = names.length > 0 ? names.map(familiar) : [id]
-          await print(named.map((name) => `Loaded: ${name}\n`).join(''))
+          await context.print(named.map((name) => `Loaded: ${name}\n`).join(''))
         }
       } finally {
         view.finish()

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { interruptible } from './interrupt.ts'
 import { examples, option, refuse } from './output.ts'
 
@@ -46,7 +46,7 @@ export function define(command: Command, context: Context): void {
         context.warn(`${done.server} asks for no login: whether it is right is not known`)
       }
       if (done.isPlain) context.warn(`the password stands unencrypted in ${done.kept}`)
-      await print(`logged in to ${done.server}\n`)
+      await context.print(`logged in to ${done.server}\n`)
     })
   refuse(command, {
     '--get-login': 'berth shows no logins',

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples, refuse } from './output.ts'
 
 export function define(command: Command, context: Context): void {
@@ -13,7 +13,7 @@ export function define(command: Command, context: Context): void {
       const { logOut } = await import('../image/login.ts')
       const from = await logOut(server)
       if (from.length === 0) context.warn(`there was no login for ${server}`)
-      for (const place of from) await print(`forgotten in ${place}\n`)
+      for (const place of from) await context.print(`forgotten in ${place}\n`)
     })
   refuse(command, {
     '-a, --all': 'name each registry',

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
 import { isLoss } from '../engine/status.ts'
 import type { ExitRecord } from '../engine/types.ts'
-import { type Context, write } from './context.ts'
+import type { Context } from './context.ts'
 import type { LogLine } from './log-file.ts'
 import { examples, option } from './output.ts'
 import { parseInteger } from './parse/size.ts'
@@ -50,8 +50,13 @@ export function define(command: Command, context: Context): void {
       }
       const { readLog } = await import('./log-file.ts')
       const alive = status.state === 'running' || status.state === 'paused'
+      const late = new AbortController()
+      const { signal } = late
+      context.caller.onGone(() => late.abort())
       const end =
-        given.follow && alive ? endOf(api.waitContainer(engine, record.id), given.until) : undefined
+        given.follow && alive
+          ? endOf(api.waitContainer(engine, record.id, signal), given.until)
+          : undefined
       const lines = readLog(
         log.path,
         {
@@ -61,13 +66,16 @@ export function define(command: Command, context: Context): void {
         },
         end,
       )
-      await show(lines, given.timestamps === true, given.follow === true)
-      const exit = await end
-      if (exit !== undefined && isLoss(exit)) {
-        throw new Fault('UNAVAILABLE', `container ${name} was lost: ${exit.error}`)
+      try {
+        await show(context, lines, given.timestamps === true, given.follow === true)
+        const exit = await end
+        if (exit !== undefined && isLoss(exit)) {
+          throw new Fault('UNAVAILABLE', `container ${name} was lost: ${exit.error}`)
+        }
+      } finally {
+        // The time of --until has come, or nobody reads: the end is waited for no longer.
+        late.abort()
       }
-      // The wait's connection would keep this process alive when --until has ended the reading.
-      if (end && given.until !== undefined) process.exit()
     })
 }
 
@@ -84,6 +92,7 @@ function endOf(
 }
 
 async function show(
+  context: Context,
   lines: AsyncIterable<LogLine>,
   timestamps: boolean,
   follow: boolean,
@@ -98,7 +107,7 @@ async function show(
     const data = Buffer.concat(batch)
     batch = []
     bytes = 0
-    await write(of, data)
+    await context.write(of, data)
   }
   for await (const line of lines) {
     if (line.stream !== of) await flush()

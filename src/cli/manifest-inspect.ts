@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { interruptible } from './interrupt.ts'
 import { examples, option, printJson, refuse } from './output.ts'
 import { parseCredentials } from './parse/credentials.ts'
@@ -32,7 +32,7 @@ export function define(command: Command, context: Context): void {
       const { bytes } = await interruptible((signal) =>
         remoteManifest(name, { platform, credentials: creds, signal, warn: context.warn }),
       )
-      await (raw ? print(bytes) : printJson(JSON.parse(bytes.toString('utf8'))))
+      await (raw ? context.print(bytes) : printJson(context, JSON.parse(bytes.toString('utf8'))))
     })
   refuse(command, {
     '-v, --verbose': 'inspect each manifest of an index by its digest, or with --platform',

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { BUILT_IN, loadNetworks, type NetworkConf } from '../network/index.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { type Format, formatOption, printJson } from './output.ts'
 import { table } from './table.ts'
 
@@ -10,9 +10,9 @@ export function define(command: Command, context: Context): void {
     .addOption(formatOption())
     .action(async ({ quiet, format }: { quiet?: true; format: Format }) => {
       const networks = allNetworks(context)
-      if (format === 'json') return printJson(networks)
-      if (quiet) return print(networks.map(({ name }) => `${name}\n`).join(''))
-      await print(
+      if (format === 'json') return printJson(context, networks)
+      if (quiet) return context.print(networks.map(({ name }) => `${name}\n`).join(''))
+      await context.print(
         table<NetworkConf>(
           [
             { title: 'NETWORK', cell: (n) => n.name },

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { Fault } from '../base/fault.ts'
-import { print } from './context.ts'
+import type { Context } from './context.ts'
 
 export type Format = 'table' | 'json'
 
@@ -20,12 +20,12 @@ export function parseFormat(text: string): Format {
 }
 
 /** One JSON document; bigints become text. */
-export function printJson(value: unknown): Promise<void> {
+export function printJson({ print }: Context, value: unknown): Promise<void> {
   return print(`${json(value, 2)}\n`)
 }
 
 /** One line of a stream of JSON documents. */
-export function printJsonLine(value: unknown): Promise<void> {
+export function printJsonLine({ print }: Context, value: unknown): Promise<void> {
   return print(`${json(value)}\n`)
 }
 

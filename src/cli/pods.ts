@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { ListedContainer, ListedPod } from '../pod/list.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { statusText } from './ps.ts'
 import { age, shortId, table } from './table.ts'
@@ -24,8 +24,8 @@ export function define(command: Command, context: Context): void {
     .action(async ({ trunc, format }: Given) => {
       const { api, engine } = await context.open(() => import('../pod/list.ts'))
       const pods = api.listPods(engine)
-      if (format === 'json') return printJson(pods.map(document))
-      await print(listing(pods, trunc, Date.now()))
+      if (format === 'json') return printJson(context, pods.map(document))
+      await context.print(listing(pods, trunc, Date.now()))
     })
 }
 

@@ -1,6 +1,6 @@
 import { Command, Help, Option } from 'commander'
 import { Fault, harmless } from '../base/fault.ts'
-import { type Context, stdio } from './context.ts'
+import type { Context } from './context.ts'
 
 /** What a command's file exports: adds arguments, options and the action. */
 interface CommandFile {
@@ -235,17 +235,12 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
  * the time that a command takes is the loading of code.
  */
 export async function program(args: readonly string[], context: Context): Promise<Command> {
+  const { stdio } = context
   const root = new Command('berth')
     .description('Runs containers on this machine.')
     .usage('[options] COMMAND …')
-    .addOption(
-      new Option('--root <directory>', 'what survives a reboot')
-        .default('/var/lib/berth')
-        .env('BERTH_ROOT'),
-    )
-    .addOption(
-      new Option('--state <directory>', 'what does not').default('/run/berth').env('BERTH_STATE'),
-    )
+    .addOption(placeOption(context, '--root', 'what survives a reboot', '/var/lib/berth'))
+    .addOption(placeOption(context, '--state', 'what does not', '/run/berth'))
     .option('--debug', 'tell where in berth an error comes from')
     .option('-V, --version', 'print the version')
     .helpOption('-h, --help', 'this text')
@@ -253,8 +248,10 @@ export async function program(args: readonly string[], context: Context): Promis
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
-      writeOut: (text) => stdio('stdout').write(text),
-      writeErr: (text) => stdio('stderr').write(text),
+      writeOut: (text) => stdio.put('stdout', text),
+      writeErr: (text) => stdio.put('stderr', text),
+      getOutHelpWidth: () => helpWidth(context, 'stdout'),
+      getErrHelpWidth: () => helpWidth(context, 'stderr'),
       outputError: (text, write) => write(harmless(text.replace(/^error: /, 'berth: '))),
     })
     .configureHelp({ optionDescription })
@@ -276,6 +273,22 @@ export async function program(args: readonly string[], context: Context): Promis
     }
   }
   return root
+}
+
+/** --root or --state, or the caller's BERTH_ROOT or BERTH_STATE. */
+function placeOption({ caller }: Context, flag: string, about: string, otherwise: string): Option {
+  const option = new Option(`${flag} <directory>`, about)
+  const name = `BERTH_${option.name().toUpperCase()}`
+  // commander looks into this process's environment; the help that tells of it is never a daemon's.
+  return caller.isSelf
+    ? option.default(otherwise).env(name)
+    : option.default(caller.env[name] ?? otherwise)
+}
+
+/** commander's own is that of a terminal, or 80. */
+function helpWidth({ stdio }: Context, of: 'stdout' | 'stderr'): number {
+  const { columns } = stdio.size()
+  return stdio.isTerminal(of) && columns > 0 ? columns : 80
 }
 
 const standard = new Help()
@@ -335,6 +348,38 @@ function commandPath(command: Command): string {
 
 function called(each: Entry | Group, name: string | undefined): boolean {
   return each.name === name || ('load' in each && (each.aliases ?? []).includes(name ?? ''))
+}
+
+/** What a daemon does for its callers: the commands that take much less time than the start of Node, and hold up no others. */
+const SERVED: readonly Entry[] = [
+  run,
+  create,
+  start,
+  stop,
+  restart,
+  kill,
+  remove,
+  list,
+  logs,
+  exec,
+  attach,
+  wait,
+  inspect,
+  stats,
+  top,
+  pause,
+  unpause,
+  update,
+  rename,
+  images,
+]
+
+/** Whether these arguments, without node and script, are a command's that a daemon does. */
+export function isServed(args: readonly string[]): boolean {
+  const [name, sub] = calledPath(args)
+  if (args.includes('--debug')) return false
+  const isCalled = (word: string | undefined) => SERVED.some((each) => called(each, word))
+  return name === 'container' && sub !== 'inspect' ? isCalled(sub) : isCalled(name)
 }
 
 /** The first words that are no options: the command, and a group's subcommand. */

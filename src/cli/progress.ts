@@ -1,5 +1,5 @@
 import type { Progress } from '../engine/types.ts'
-import { stdio } from './context.ts'
+import { ownStream } from './own-stdio.ts'
 import { decimalBytes, shortId, truncate } from './table.ts'
 
 /** Often enough to look alive, seldom enough to cost nothing. */
@@ -23,7 +23,7 @@ export function progressView(quiet: boolean): ProgressView {
   if (quiet) return { report: () => {}, finish: () => {} }
   let view: ProgressView | undefined
   const begun = (): ProgressView => {
-    const stream = stdio('stderr')
+    const stream = ownStream('stderr')
     return stream.isTTY ? bars(stream) : lines(stream)
   }
   return {

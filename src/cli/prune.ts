@@ -2,9 +2,10 @@ import { createInterface } from 'node:readline/promises'
 import type { Command } from 'commander'
 import type { Engine } from '../engine/open.ts'
 import type { Image } from '../image/catalog.ts'
-import { type Context, print, stdio } from './context.ts'
+import type { Context } from './context.ts'
 import type { Filter } from './filter.ts'
 import { type Format, formatOption, printJson } from './output.ts'
+import { ownStream } from './own-stdio.ts'
 import { decimalBytes } from './table.ts'
 
 interface What {
@@ -32,15 +33,15 @@ export function definePrune(
       const { imageFilters = [], ...wanted } = what(given)
       const isImageMeant = await chooser(engine, imageFilters)
       const gone = await api.pruneEngine(engine, { ...wanted, isImageMeant })
-      if (given.format === 'json') return printJson(gone)
+      if (given.format === 'json') return printJson(context, gone)
       for (const [title, names] of [
         ['container', gone.containers],
         ['image', gone.images],
         ['volume', gone.volumes],
       ] as const) {
-        await print(names.map((name) => `${title} ${name}\n`).join(''))
+        await context.print(names.map((name) => `${title} ${name}\n`).join(''))
       }
-      await print(`Freed: ${decimalBytes(gone.reclaimedBytes)}\n`)
+      await context.print(`Freed: ${decimalBytes(gone.reclaimedBytes)}\n`)
     })
 }
 
@@ -60,7 +61,7 @@ async function confirmed(sentence: string): Promise<boolean> {
     const { Fault } = await import('../base/fault.ts')
     throw new Fault('FAILED_PRECONDITION', `${sentence} Say --force where nobody can be asked`)
   }
-  const lines = createInterface({ input: process.stdin, output: stdio('stderr') })
+  const lines = createInterface({ input: process.stdin, output: ownStream('stderr') })
   try {
     return /^y(es)?$/i.test((await lines.question(`${sentence} Go on? [y/N] `)).trim())
   } finally {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { Container } from '../engine/types.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { checkFilters, type Filter, parseFilter } from './filter.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
 import { parseInteger } from './parse/size.ts'
@@ -50,12 +50,12 @@ Those of pods, which are a kubelet's: berth pods`,
       const all = given.all === true || last !== undefined || byState
       const listed = await api.listContainers(engine, { all })
       const containers = listed.filter((c) => matches(c, given.filter)).slice(0, last)
-      if (given.format === 'json') return printJson(containers.map(document))
+      if (given.format === 'json') return printJson(context, containers.map(document))
       if (given.quiet) {
         const ids = containers.map(({ record }) => (given.trunc ? shortId(record.id) : record.id))
-        return print(ids.map((id) => `${id}\n`).join(''))
+        return context.print(ids.map((id) => `${id}\n`).join(''))
       }
-      await print(listing(containers, given.trunc, Date.now()))
+      await context.print(listing(containers, given.trunc, Date.now()))
     })
 }
 

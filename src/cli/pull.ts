@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { Pulled } from '../image/pull.ts'
 import type { ImageStore } from '../image/store.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { openImages } from './image-store.ts'
 import { interruptible } from './interrupt.ts'
 import { examples, type Format, formatOption, option, printJson, refuse } from './output.ts'
@@ -60,7 +60,7 @@ export function define(command: Command, context: Context): void {
         pulled.push(one)
         view.finish()
         await changed('pull', one.id, one.name)
-        if (given.format !== 'json') await print(`${one.id}\n`)
+        if (given.format !== 'json') await context.print(`${one.id}\n`)
       }
       try {
         await interruptible(async (signal) => {
@@ -73,7 +73,8 @@ export function define(command: Command, context: Context): void {
       } finally {
         view.finish()
         const isAny = given.allTags === true || pulled.length > 0
-        if (given.format === 'json' && isAny) await printJson(given.allTags ? pulled : pulled[0])
+        if (given.format === 'json' && isAny)
+          await printJson(context, given.allTags ? pulled : pulled[0])
       }
     })
   refuse(command, {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
 import type { ImageStore } from '../image/store.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { openImages } from './image-store.ts'
 import { interruptible } from './interrupt.ts'
 import { examples, type Format, formatOption, option, printJson, refuse } from './output.ts'
@@ -59,13 +59,13 @@ export function define(command: Command, context: Context): void {
             pushed.push(one)
             view.finish()
             await changed('push', one.id, one.name)
-            if (given.format !== 'json') await print(`${one.name}@${one.digest}\n`)
+            if (given.format !== 'json') await context.print(`${one.name}@${one.digest}\n`)
           }
         })
       } finally {
         view.finish()
       }
-      if (given.format === 'json') await printJson(pushed)
+      if (given.format === 'json') await printJson(context, pushed)
     })
   refuse(command, {
     '--disable-content-trust': 'berth signs nothing; sign with cosign',

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples } from './output.ts'
 
 export function define(command: Command, context: Context): void {
@@ -20,8 +20,8 @@ export function define(command: Command, context: Context): void {
       for (const name of names) {
         try {
           const gone = await api.removeImage(engine, name, { force: force === true })
-          await print(gone.untagged.map((each) => `Untagged: ${each}\n`).join(''))
-          await print(gone.deleted.map((each) => `Deleted: ${each}\n`).join(''))
+          await context.print(gone.untagged.map((each) => `Untagged: ${each}\n`).join(''))
+          await context.print(gone.deleted.map((each) => `Deleted: ${each}\n`).join(''))
         } catch (error) {
           const absent = error instanceof Fault && error.code === 'NOT_FOUND'
           if (!absent || !force) failures.push(error)

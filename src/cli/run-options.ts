@@ -2,6 +2,7 @@ import { isIP } from 'node:net'
 import { type Command, Option } from 'commander'
 import { Fault } from '../base/fault.ts'
 import type { RunOptions } from '../engine/options.ts'
+import type { Caller } from '../kernel/caller.ts'
 import { parseHost } from '../network/hosts.ts'
 import { option, refuse } from './output.ts'
 import {
@@ -34,8 +35,8 @@ const ANY = Number.MAX_SAFE_INTEGER
 const plain = (text: string): string => text
 
 /** The options that `run` and `create` share. They end where the image's name stands. */
-export function addRunOptions(command: Command): Command {
-  const cwd = process.cwd()
+export function addRunOptions(command: Command, caller: Pick<Caller, 'resolve'>): Command {
+  const cwd = caller.resolve('.')
   // commander's help lists options in the order of their making; the groups keep it readable.
   const group = (title: string, ...options: Option[]): void => {
     for (const each of options) command.addOption(each.helpGroup(title))
@@ -219,12 +220,14 @@ export function runOptions(
   image: string,
   args: readonly string[],
   given: Readonly<Record<string, unknown>>,
+  caller: Pick<Caller, 'resolve'>,
 ): RunOptions {
   const one = <T>(key: string): T | undefined => given[key] as T | undefined
   const many = <T>(key: string): T[] => (given[key] as T[] | undefined) ?? []
   const yes = (key: string): boolean => given[key] === true
+  const read = (file: string): string => readOptionFile(caller, file)
   const security = parseSecurity(many('securityOpt'))
-  const labels = many<string>('labelFile').flatMap((f) => parseLabelFile(readOptionFile(f)))
+  const labels = many<string>('labelFile').flatMap((f) => parseLabelFile(read(f)))
   const options: RunOptions = {
     image,
     command: [...args],
@@ -238,7 +241,7 @@ export function runOptions(
     detach: yes('detach'),
     reaper: yes('init'),
     env: [
-      ...many<string>('envFile').flatMap((file) => parseEnvFile(readOptionFile(file), file)),
+      ...many<string>('envFile').flatMap((file) => parseEnvFile(read(file), file)),
       ...many<string>('env'),
     ],
     workdir: one('workdir'),

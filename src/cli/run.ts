@@ -3,7 +3,8 @@ import { Fault } from '../base/fault.ts'
 import type { Engine } from '../engine/open.ts'
 import type { RunOptions } from '../engine/options.ts'
 import type { startContainer } from '../engine/start.ts'
-import { type Context, print } from './context.ts'
+import { CallerGone } from '../kernel/caller.ts'
+import type { Context } from './context.ts'
 import { make } from './create.ts'
 import { DETACH_KEYS, parseDetachKeys } from './detach-keys.ts'
 import { foreground, proxySignals, terminalSize } from './foreground.ts'
@@ -11,7 +12,7 @@ import { examples, option } from './output.ts'
 import { addRunOptions, runOptions } from './run-options.ts'
 
 export function define(command: Command, context: Context): void {
-  addRunOptions(command)
+  addRunOptions(command, context.caller)
     .argument('<image>', 'name or id of an image')
     .argument('[command...]', "in place of the image's")
     .option('-d, --detach', 'leave it running, print its id')
@@ -34,8 +35,8 @@ export function define(command: Command, context: Context): void {
 The exit code is that of the program; 125: berth failed, 126: the program cannot be executed, 127: there is none.`,
     )
     .action(async (image: string, args: string[], given: Record<string, unknown>) => {
-      const options = runOptions(image, args, given)
-      checkTerminal(options)
+      const options = runOptions(image, args, given, context.caller)
+      checkTerminal(context, options)
       const { api, engine } = await context.open(async () => ({
         ...(await import('../engine/create.ts')),
         ...(await import('../engine/start.ts')),
@@ -52,12 +53,12 @@ The exit code is that of the program; 125: berth failed, 126: the program cannot
 }
 
 /** A program that wants a terminal would not show what it does through a pipe, and its input would end at once. */
-export function checkTerminal(options: {
-  terminal: boolean
-  interactive: boolean
-  detach: boolean
-}): void {
-  if (options.terminal && options.interactive && !options.detach && !process.stdin.isTTY) {
+export function checkTerminal(
+  { stdio }: Context,
+  options: { terminal: boolean; interactive: boolean; detach: boolean },
+): void {
+  const asks = options.terminal && options.interactive && !options.detach
+  if (asks && !stdio.isTerminal('stdin')) {
     throw new Fault(
       'FAILED_PRECONDITION',
       'option --tty with --interactive: stdin is no terminal; leave --tty out to pipe something in',
@@ -78,7 +79,7 @@ async function detached(
     if (options.remove) await removed(context, engine, id)
     throw error
   }
-  await print(`${id}\n`)
+  await context.print(`${id}\n`)
 }
 
 async function attached(
@@ -91,24 +92,20 @@ async function attached(
 ): Promise<number> {
   const start = api.startContainer(engine, id, {
     stdin: options.interactive,
-    ...terminalSize(options.terminal),
+    ...terminalSize(context, options.terminal),
   })
   // In a raw terminal the keys reach the program by themselves.
   const stopProxy = how.signals
-    ? proxySignals(
-        start,
-        async (signal) => {
-          const { killContainer } = await import('../engine/stop.ts')
-          await killContainer(engine, id, signal)
-        },
-        context.warn,
-      )
+    ? await proxySignals(context, start, async (signal) => {
+        const { killContainer } = await import('../engine/stop.ts')
+        await killContainer(engine, id, signal)
+      })
     : () => {}
   let leftRunning = false
   try {
     const session = await start
     if (!session) throw new Fault('INTERNAL', `container ${id} was started without its stdio`)
-    const outcome = await foreground(session, {
+    const outcome = await foreground(context, session, {
       stdin: options.interactive,
       terminal: options.terminal,
       detachKeys: how.detachKeys,
@@ -122,6 +119,10 @@ async function attached(
     const { stopContainer } = await import('../engine/stop.ts')
     await stopContainer(engine, id, {})
     return 141
+  } catch (error) {
+    // As a process that is killed: its container goes on.
+    leftRunning = error instanceof CallerGone
+    throw error
   } finally {
     stopProxy()
     if (options.remove && !leftRunning) await removed(context, engine, id)

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { Fault } from '../base/fault.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { openImages } from './image-store.ts'
 import { interruptible } from './interrupt.ts'
 import { examples, option, refuse } from './output.ts'
@@ -44,7 +44,7 @@ export function define(command: Command, context: Context): void {
             signal,
           })
           if (output === undefined) {
-            for await (const chunk of archiveOf(saved.files)) await print(chunk, signal)
+            for await (const chunk of archiveOf(saved.files)) await context.print(chunk, signal)
           } else if (isFolder) {
             const { saveToFolder } = await import('../image/save-folder.ts')
             await saveToFolder(output, saved.files)

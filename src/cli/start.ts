@@ -42,14 +42,14 @@ export function define(command: Command, context: Context): void {
         }
         const { record } = await api.findContainer(engine, name)
         const stdin = given.interactive === true && record.options.interactive
-        const size = terminalSize(record.options.terminal)
+        const size = terminalSize(context, record.options.terminal)
         const start = api.startContainer(engine, record.id, { stdin, ...size })
         const kill = (signal: string): Promise<void> => api.killContainer(engine, record.id, signal)
-        const stopProxy = proxySignals(start, kill, context.warn)
+        const stopProxy = await proxySignals(context, start, kill)
         try {
           const session = await start
           if (!session) throw new Fault('INTERNAL', `${name} was started without its stdio`)
-          const outcome = await foreground(session, {
+          const outcome = await foreground(context, session, {
             stdin,
             terminal: record.options.terminal,
             detachKeys: given.detachKeys ?? parseDetachKeys(DETACH_KEYS),

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { ContainerStats } from '../engine/types.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples, type Format, formatOption, printJson, printJsonLine } from './output.ts'
 import { decimalBytes, humanBytes, shortId, table } from './table.ts'
 
@@ -43,16 +43,18 @@ export function define(command: Command, context: Context): void {
       if (!given.stream) {
         await pause(FIRST_MS)
         stats = await sample(byId(stats))
-        return given.format === 'json' ? printJson(stats) : print(listing(stats, given.trunc))
+        return given.format === 'json'
+          ? printJson(context, stats)
+          : context.print(listing(stats, given.trunc))
       }
       for (let first = true; ; first = false) {
         await pause(first ? FIRST_MS : INTERVAL_MS)
         stats = await sample(byId(stats))
-        if (given.format === 'json') await printJsonLine(stats)
+        if (given.format === 'json') await printJsonLine(context, stats)
         else {
           // Home and clear below, so that the table stays where it is.
-          const home = process.stdout.isTTY ? '\x1b[H\x1b[J' : ''
-          await print(home + listing(stats, given.trunc))
+          const home = context.stdio.isTerminal('stdout') ? '\x1b[H\x1b[J' : ''
+          await context.print(home + listing(stats, given.trunc))
         }
       }
     })

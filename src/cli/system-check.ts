@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { EngineCheck } from '../engine/check.ts'
 import type { Damage } from '../image/check.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { interruptible } from './interrupt.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { progressView } from './progress.ts'
@@ -37,7 +37,7 @@ export function define(command: Command, context: Context): void {
         )
         view.finish()
         if (checked.damage.some(({ isRepaired }) => !isRepaired)) context.exit(1)
-        await (given.format === 'json' ? printJson(checked) : print(text(checked)))
+        await (given.format === 'json' ? printJson(context, checked) : context.print(text(checked)))
       } finally {
         view.finish()
       }

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { DiskUsage } from '../engine/disk-usage.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { decimalBytes, shortId, table } from './table.ts'
 
@@ -24,9 +24,9 @@ export function define(command: Command, context: Context): void {
     .action(async ({ verbose, format }: { verbose?: true; format: Format }) => {
       const { api, engine } = await context.open(() => import('../engine/disk-usage.ts'))
       const usage = await api.diskUsage(engine)
-      if (format === 'json') return printJson(usage)
-      await print(summary(usage))
-      if (verbose) await print(details(usage))
+      if (format === 'json') return printJson(context, usage)
+      await context.print(summary(usage))
+      if (verbose) await context.print(details(usage))
     })
 }
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples, type Format, formatOption, printJson } from './output.ts'
 import { table } from './table.ts'
 
@@ -11,8 +11,8 @@ export function define(command: Command, context: Context): void {
     .action(async (name: string, { format }: { format: Format }) => {
       const { api, engine } = await context.open(() => import('../engine/processes.ts'))
       const processes = await api.containerProcesses(engine, name)
-      if (format === 'json') return printJson(processes)
-      await print(
+      if (format === 'json') return printJson(context, processes)
+      await context.print(
         table<(typeof processes)[number]>(
           [
             { title: 'USER', cell: (p) => p.user },

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Command } from 'commander'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { examples, option, refuse } from './output.ts'
 import { parseLabel } from './parse/environment.ts'
 
@@ -18,7 +18,7 @@ export function define(command: Command, context: Context): void {
         name: name ?? randomBytes(32).toString('hex'),
         labels: Object.fromEntries(label),
       })
-      await print(`${volume.name}\n`)
+      await context.print(`${volume.name}\n`)
     })
   refuse(command, {
     '-d, --driver': 'volumes are directories of this machine',

@@ -11,6 +11,7 @@ export function define(command: Command, context: Context): void {
       const { api, engine } = await context.open(() => import('../engine/volume.ts'))
       const volumes = await api.listVolumes(engine)
       await printJson(
+        context,
         names.map((name) => {
           const volume = volumes.find((each) => each.name === name)
           if (volume) return volume

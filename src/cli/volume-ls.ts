@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { Volume } from '../engine/types.ts'
-import { type Context, print } from './context.ts'
+import type { Context } from './context.ts'
 import { type Format, formatOption, printJson } from './output.ts'
 import { age, table } from './table.ts'
 
@@ -11,10 +11,10 @@ export function define(command: Command, context: Context): void {
     .action(async ({ quiet, format }: { quiet?: true; format: Format }) => {
       const { api, engine } = await context.open(() => import('../engine/volume.ts'))
       const volumes = await api.listVolumes(engine)
-      if (format === 'json') return printJson(volumes)
-      if (quiet) return print(volumes.map(({ name }) => `${name}\n`).join(''))
+      if (format === 'json') return printJson(context, volumes)
+      if (quiet) return context.print(volumes.map(({ name }) => `${name}\n`).join(''))
       const nowMs = Date.now()
-      await print(
+      await context.print(
         table<Volume>(
           [
             { title: 'VOLUME', cell: (v) => v.name },

@@ -4,6 +4,7 @@ import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Fault, isErrno } from '../base/fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
+import { type Caller, ownCaller } from '../kernel/caller.ts'
 import { MOUNT_ATTR_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
 import { isLocked } from '../kernel/lock.ts'
@@ -93,24 +94,26 @@ export async function startMonitor(options: {
   readonly directory: string
   /** Another build of berth-monitor; or what openMonitorProgram gave, which stays the caller's. */
   readonly program?: string | Fd
+  /** Whose child it is before it leaves: what it has of limits, control group and the like it has of him. */
+  readonly caller?: Caller
 }): Promise<Monitor> {
-  const { directory, program: given } = options
-  if (given instanceof Fd) return start(directory, given)
+  const { directory, program: given, caller = ownCaller() } = options
+  if (given instanceof Fd) return start(directory, given, caller)
   using program = openMonitorProgram(given)
-  return await start(directory, program)
+  return await start(directory, program, caller)
 }
 
-async function start(directory: string, program: Fd): Promise<Monitor> {
+async function start(directory: string, program: Fd, caller: Caller): Promise<Monitor> {
   using dir = new Fd(openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY))
   using nothing = new Fd(openSync('/dev/null', constants.O_RDWR))
   const complaintPath = join(directory, `start.tmp-${process.pid}`)
   using complaint = new Fd(openSync(complaintPath, 'w+', 0o600))
   unlinkSync(complaintPath)
-  const { status } = binding.spawn({
-    file: program.number,
+  const { status } = caller.spawn({
+    file: program,
     args: ['berth-monitor', '3', basename(directory)],
     env: [],
-    fds: [nothing.number, nothing.number, complaint.number, dir.number],
+    fds: [nothing, nothing, complaint, dir],
   })
   const { code } = await status
   if (code !== 0) {

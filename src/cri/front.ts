@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import { describe } from '../base/fault.ts'
+import type { Roots } from '../engine/types.ts'
 import type { Log } from './log.ts'
 
 /** A thread that has failed is started anew, but not at once: what failed may fail again. */
@@ -12,13 +13,13 @@ const PROGRAM = import.meta.url.endsWith('.cjs') ? './front.cjs' : '../main-fron
 
 /** The thread that does command lines for native/front (docs/native.md), at STATE/front.sock. Without it they are done without a daemon. */
 export class Front {
-  readonly #state: string
+  readonly #roots: Roots
   readonly #log: Log
   #worker: Worker | undefined
   #restart: NodeJS.Timeout | undefined
 
-  constructor(state: string, log: Log) {
-    this.#state = state
+  constructor({ root, state }: Roots, log: Log) {
+    this.#roots = { root, state }
     this.#log = log
     this.#start()
   }
@@ -37,7 +38,7 @@ export class Front {
 
   #start(): void {
     const worker = new Worker(new URL(PROGRAM, import.meta.url), {
-      workerData: { state: this.#state },
+      workerData: this.#roots,
       // Node would warn of each fd that the addon has opened and Node closes.
       trackUnmanagedFds: false,
     })

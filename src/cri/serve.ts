@@ -97,7 +97,7 @@ export async function serve(
   const server = new CriServer(daemon, socket, operations, () => live.values.limits)
   await server.listen()
   const debugServer = await debug.serve(roots.state)
-  const front = new Front(roots.state, log)
+  const front = new Front(roots, log)
   const endpoint = new MetricsEndpoint(metrics, log)
   await endpoint.listen(live.values.metrics.address)
 

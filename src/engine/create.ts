@@ -41,7 +41,7 @@ export async function createContainer(
   progress?: Progress,
   given?: Given,
 ): Promise<ContainerRecord> {
-  judge(asked)
+  judge(engine, asked)
   const record = await createJudged(engine, asked, progress, given)
   await collectIfNoted(engine)
   return record
@@ -89,6 +89,7 @@ async function createJudged(
   const spec = containerSpec({
     id,
     options,
+    env: engine.caller.env,
     image: image.config,
     mappings,
     volumes,
@@ -98,7 +99,7 @@ async function createJudged(
       resolv: engine.at.etc(id, 'resolv.conf'),
     },
     rootPath: engine.at.upper(id),
-    seccomp: seccompOf(options, names),
+    seccomp: seccompOf(engine, options, names),
     namespaces: namespaces(engine, options, mappings !== undefined),
     cgroupsPath: `${options.cgroupParent ?? ''}/${id}`,
     annotations: {},
@@ -124,8 +125,9 @@ async function createJudged(
   writeFileAtomic(engine.at.config(id), JSON.stringify(spec), { durable: !options.remove })
   const { cidfile } = options
   if (cidfile !== undefined) {
-    writeCidFile(cidfile, id)
-    undo.push('the --cidfile', () => rmSync(cidfile, { force: true }))
+    const path = engine.caller.resolve(cidfile)
+    writeCidFile(path, cidfile, id)
+    undo.push('the --cidfile', () => rmSync(path, { force: true }))
   }
   writeRecord(engine, record)
   undo.keep()
@@ -134,7 +136,7 @@ async function createJudged(
 }
 
 /** What no image or host can change: options that exclude each other. */
-function judge(options: RunOptions): void {
+function judge({ caller }: Engine, options: RunOptions): void {
   const refuse = (text: string): never => {
     throw new Fault('INVALID_ARGUMENT', text)
   }
@@ -151,7 +153,9 @@ function judge(options: RunOptions): void {
       '--cgroupns host goes not with --userns: a user namespace may mount only a cgroup namespace of its own',
     )
   }
-  if (options.cidfile !== undefined && existsSync(options.cidfile))
+  // Where the seccomp profile leads is for this process to say, too: before anything is made.
+  if (isProfilePath(options.seccomp)) caller.resolve(options.seccomp)
+  if (options.cidfile !== undefined && existsSync(caller.resolve(options.cidfile)))
     refuse(`--cidfile ${options.cidfile} exists already: remove it, or name another`)
   const mapped = !['', 'host'].includes(options.userns ?? '')
   const idmapped = options.mounts.find((mount) => mount.idmap)
@@ -187,17 +191,22 @@ function makeUpper(
   if (uid !== undefined && gid !== undefined) chownSync(upper, uid, gid)
 }
 
-function writeCidFile(path: string, id: string): void {
+function writeCidFile(path: string, named: string, id: string): void {
   try {
     writeFileSync(path, id, { flag: 'wx', mode: 0o644 })
   } catch (error) {
-    throw new Fault('FAILED_PRECONDITION', `cannot write --cidfile ${path}`, { cause: error })
+    throw new Fault('FAILED_PRECONDITION', `cannot write --cidfile ${named}`, { cause: error })
   }
 }
 
-function seccompOf(options: RunOptions, names: readonly string[]) {
+function isProfilePath(seccomp: string | undefined): seccomp is string {
+  return seccomp !== undefined && seccomp !== 'unconfined'
+}
+
+function seccompOf({ caller }: Engine, options: RunOptions, names: readonly string[]) {
   if (options.seccomp === 'unconfined') return
-  if (options.seccomp !== undefined) return seccompSection(readProfile(options.seccomp), names)
+  if (isProfilePath(options.seccomp))
+    return seccompSection(readProfile(options.seccomp, caller.resolve(options.seccomp)), names)
   return options.privileged ? undefined : seccompSection(undefined, names)
 }
 

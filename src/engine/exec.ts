@@ -37,6 +37,7 @@ export async function execContainer(
   const env = mergeEnv(
     base.env ?? [],
     options.terminal ? ['TERM=xterm', ...options.env] : options.env,
+    engine.caller.env,
   )
   const capabilities = options.privileged ? ALL_CAPABILITIES : (base.capabilities?.bounding ?? [])
   const process = {
@@ -90,13 +91,16 @@ function withoutSeccomp(spec: Spec): Spec {
   return { ...spec, linux }
 }
 
-function mergeEnv(base: readonly string[], added: readonly string[]): string[] {
+function mergeEnv(
+  base: readonly string[],
+  added: readonly string[],
+  own: Readonly<Record<string, string | undefined>>,
+): string[] {
   const values = new Map(base.map((entry) => [entry.slice(0, entry.indexOf('=')), entry]))
   for (const entry of added) {
     const at = entry.indexOf('=')
     if (at > 0) values.set(entry.slice(0, at), entry)
-    else if (at < 0 && process.env[entry] !== undefined)
-      values.set(entry, `${entry}=${process.env[entry]}`)
+    else if (at < 0 && own[entry] !== undefined) values.set(entry, `${entry}=${own[entry]}`)
     else if (at === 0) throw new Fault('INVALID_ARGUMENT', `the variable "${entry}" has no name`)
   }
   return [...values.values()]

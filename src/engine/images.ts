@@ -13,6 +13,7 @@ import {
   type ImageStore,
   openStore,
 } from '../image/store.ts'
+import { onlySelf } from '../kernel/caller.ts'
 import { prepareChain } from '../layer/chain.ts'
 import { LayerStore } from '../layer/store.ts'
 import type { Digest, ImageConfig } from '../spec/image.ts'
@@ -90,6 +91,8 @@ async function findOrPull(
       `no image "${image}"${platform === undefined ? '' : ` for ${platform}`} here, and --pull never forbids to fetch it; \`berth images\` lists what is here`,
     )
   }
+  // Proxies, logins and how far it is: all are the caller's.
+  onlySelf(engine.caller)
   const { pullImage } = await import('../image/pull.ts')
   const pulled = await pullImage(store, image, { platform, ...how })
   tellOfImage(engine, 'pull', pulled.id, pulled.name)

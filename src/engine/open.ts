@@ -2,6 +2,7 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
+import { type Caller, ownCaller } from '../kernel/caller.ts'
 import { requireKernel } from '../kernel/release.ts'
 import { claimRoot } from './root-state.ts'
 import type { Roots } from './types.ts'
@@ -9,6 +10,8 @@ import type { Roots } from './types.ts'
 /** A berth at its roots. `warn` receives sentences for the user (a limit skipped, a network missing). */
 export interface Engine extends Roots {
   readonly warn: (message: string) => void
+  /** Whose environment counts, and whose children monitors are. */
+  readonly caller: Caller
   /** Every path below the roots that berth writes is made here; docs/state.md lists them. */
   readonly at: ReturnType<typeof paths>
 }
@@ -52,7 +55,9 @@ function paths({ root, state }: Roots) {
  * Opens the roots, making what is missing. All of it is for root alone (0700): images hold setuid programs that no host user may reach
  * (CVE-2021-41103, CVE-2024-25621).
  */
-export function openEngine(options: Roots & { warn: (message: string) => void }): Engine {
+export function openEngine(
+  options: Roots & { warn: (message: string) => void; caller?: Caller },
+): Engine {
   requireKernel(release())
   const at = paths(options)
   try {
@@ -82,5 +87,6 @@ export function openEngine(options: Roots & { warn: (message: string) => void })
     }
     throw error
   }
-  return { root: options.root, state: options.state, warn: options.warn, at }
+  const { root, state, warn, caller = ownCaller() } = options
+  return { root, state, warn, caller, at }
 }

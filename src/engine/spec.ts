@@ -19,6 +19,8 @@ import { limitResources } from './resources.ts'
 export interface SpecInput {
   readonly id: string
   readonly options: RunOptions
+  /** The caller's. */
+  readonly env: Readonly<Record<string, string | undefined>>
   readonly image: ImageConfig
   readonly mappings: Mappings | undefined
   readonly volumes: readonly VolumeMount[]
@@ -124,8 +126,8 @@ function environment(input: SpecInput): string[] {
   if (options.terminal) values.set('TERM', 'xterm')
   values.set('HOSTNAME', hostnameOf(input))
   for (const entry of image.config?.Env ?? []) set(entry, undefined)
-  for (const entry of options.env) set(entry, process.env)
-  function set(entry: string, caller: NodeJS.ProcessEnv | undefined): void {
+  for (const entry of options.env) set(entry, input.env)
+  function set(entry: string, caller: SpecInput['env'] | undefined): void {
     const at = entry.indexOf('=')
     const key = at < 0 ? entry : entry.slice(0, at)
     if (key === '') throw new Fault('INVALID_ARGUMENT', `the variable "${entry}" has no name`)
@@ -185,9 +187,9 @@ function paths(options: RunOptions): Pick<Linux, 'maskedPaths' | 'readonlyPaths'
 const PROFILE_BYTES_MAX = 4 * 1024 * 1024
 
 /** A seccomp profile of the user, in docker's or the OCI's form. The file is the caller's own, but a limit keeps a mistake small. */
-export function readProfile(path: string): unknown {
+export function readProfile(path: string, place = path): unknown {
   try {
-    const stat = statSync(path)
+    const stat = statSync(place)
     // Reading a fifo would wait for a writer, for ever.
     if (!stat.isFile()) {
       throw new Fault('INVALID_ARGUMENT', `the seccomp profile ${path} is no regular file`)
@@ -198,7 +200,7 @@ export function readProfile(path: string): unknown {
         `the seccomp profile ${path} is larger than ${PROFILE_BYTES_MAX} bytes`,
       )
     }
-    return JSON.parse(readFileSync(path, 'utf8'))
+    return JSON.parse(readFileSync(place, 'utf8'))
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) {
       throw new Fault('NOT_FOUND', `no seccomp profile ${path}`, { cause: error })

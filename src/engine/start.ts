@@ -74,7 +74,7 @@ async function startLocked(
   undo.push('the state directory', () => rmSync(live, { recursive: true, force: true }))
 
   // It starts while the plan is made. A failure is told where it is waited for.
-  const starting = startMonitor({ directory: live })
+  const starting = startMonitor({ directory: live, caller: engine.caller })
   undo.push('the monitor', () => starting.then(endMonitor, () => {}))
   starting.catch(() => {})
 

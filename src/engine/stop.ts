@@ -118,11 +118,15 @@ export async function restartContainer(
   await startContainer(engine, ref)
 }
 
-/** Resolves when the container is stopped, at once if it is. One that was never started is refused: it may never be. */
-export async function waitContainer(engine: Engine, ref: string): Promise<ExitRecord> {
+/** Resolves when the container is stopped, at once if it is; rejects after the signal. One that was never started is refused: it may never be. */
+export async function waitContainer(
+  engine: Engine,
+  ref: string,
+  signal?: AbortSignal,
+): Promise<ExitRecord> {
   const { record, status } = await findContainer(engine, ref)
   if (status.state === 'running' || status.state === 'paused' || isOwed(status)) {
-    const exit = await exitFromMonitor(engine.at.live(record.id), record.id)
+    const exit = await exitFromMonitor(engine.at.live(record.id), record.id, signal)
     if (exit) return exit
     // Lost with its monitor: looking at it writes its exit record.
     await findContainer(engine, record.id)
@@ -150,15 +154,24 @@ export async function waitContainer(engine: Engine, ref: string): Promise<ExitRe
 }
 
 /** The end as the monitor tells it; undefined where it ends without a word. */
-async function exitFromMonitor(live: string, id: string): Promise<ExitRecord | undefined> {
+async function exitFromMonitor(
+  live: string,
+  id: string,
+  signal: AbortSignal | undefined,
+): Promise<ExitRecord | undefined> {
   const monitor = await connectMonitor(live).catch(() => undefined)
+  const leave = (): void => monitor?.close()
+  signal?.addEventListener('abort', leave, { once: true })
+  if (signal?.aborted) leave()
   try {
     return await monitor?.wait(id)
   } catch (error) {
+    signal?.throwIfAborted()
     if (!(error instanceof Fault) || error.code !== 'UNAVAILABLE') throw error
     await monitorEnd(live)
     return
   } finally {
+    signal?.removeEventListener('abort', leave)
     monitor?.close()
   }
 }

@@ -1,16 +1,23 @@
 import { Fault } from '../base/fault.ts'
 
 /** What native/front says to a daemon and hears from it, as in native/front/protocol.h: frames `u32 length, u8 type, payload`, little endian. */
-const PROTOCOL = '1'
+const PROTOCOL = '2'
 
 export const FRAME = {
   call: 'c',
   go: 'g',
   signal: 's',
   ended: 'e',
+  written: 'a',
+  input: 'i',
+  size: 'z',
   ready: 'r',
   notHere: 'n',
   write: 'w',
+  output: 'o',
+  want: 'd',
+  raw: 't',
+  instead: 'f',
   spawn: 'p',
   listen: 'l',
   kill: 'k',
@@ -38,23 +45,28 @@ export interface Call {
   readonly program: string
   readonly directory: string
   readonly umask: number
+  /** Which of 0 to 2 are terminals, a bit each; and the size of stdout's. */
+  readonly terminals: number
+  readonly rows: number
+  readonly columns: number
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string>>
 }
 
 /** Before the arguments. */
-const HEAD_TEXTS = 6
+const HEAD_TEXTS = 9
 
 /** INVALID_ARGUMENT for what is no call of this protocol. */
 export function parseCall(payload: Buffer): Call {
   const texts = splitTexts(payload)
-  const [protocol, build = '', program = '', directory = '', umask = '', count = ''] = texts
-  const words = Number(count)
+  const [protocol, build = '', program = '', directory = '', umask = '', ...rest] = texts
+  const numbers = rest.slice(0, HEAD_TEXTS - 5).filter((text) => /^\d{1,6}$/.test(text))
+  const [terminals = 0, rows = 0, columns = 0, words = 0] = numbers.map(Number)
   const isGood =
     protocol === PROTOCOL &&
     directory.startsWith('/') &&
     /^\d{1,3}$/.test(umask) &&
-    /^\d{1,6}$/.test(count) &&
+    numbers.length === HEAD_TEXTS - 5 &&
     texts.length >= HEAD_TEXTS + words
   if (!isGood) throw new Fault('INVALID_ARGUMENT', 'a caller said something that is no call')
   return {
@@ -62,6 +74,9 @@ export function parseCall(payload: Buffer): Call {
     program,
     directory,
     umask: Number(umask) & 0o777,
+    terminals,
+    rows,
+    columns,
     args: texts.slice(HEAD_TEXTS, HEAD_TEXTS + words),
     env: Object.fromEntries(texts.slice(HEAD_TEXTS + words).map(pair)),
   }

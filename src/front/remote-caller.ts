@@ -10,10 +10,12 @@ import {
   type ChildOptions,
   NotHere,
   type PipeReader,
+  PROGRAM_SIGNALS,
 } from '../kernel/caller.ts'
 import { Fd } from '../kernel/fd.ts'
 import type { FrontConnection } from './connection.ts'
 import { type Call, type FrameName, joinTexts, uint32 } from './protocol.ts'
+import { RemoteStdio } from './remote-stdio.ts'
 
 const SIGNAL_BASE = 128
 /** Where these lead is another place for each process. */
@@ -24,20 +26,24 @@ export class RemoteCaller implements Caller {
   readonly isSelf = false
   readonly pid: number
   readonly umask: number
-  readonly env = {}
+  readonly env: Readonly<Record<string, string>>
+  readonly stdio: RemoteStdio
   readonly #connection: FrontConnection
   readonly #directory: string
   readonly #children: ((code: number, errno?: number) => void)[] = []
-  readonly #listeners = new Set<(signal: number) => void>()
+  readonly #listeners = new Map<(signal: number) => void, readonly number[]>()
+  /** Who waits until the caller listens, in order. */
+  readonly #listening: (() => void)[] = []
   readonly #mourners = new Set<() => void>()
-  #listens = (): void => {}
   #isGone = false
 
-  constructor(connection: FrontConnection, pid: number, { directory, umask }: Call) {
+  constructor(connection: FrontConnection, pid: number, call: Call) {
     this.#connection = connection
     this.pid = pid
-    this.umask = umask
-    this.#directory = directory
+    this.umask = call.umask
+    this.env = call.env
+    this.#directory = call.directory
+    this.stdio = new RemoteStdio(connection, call, this)
     void connection.gone.then(() => this.#mourn())
   }
 
@@ -45,12 +51,12 @@ export class RemoteCaller implements Caller {
   take(name: FrameName | undefined, payload: Buffer): void {
     if (name === 'signal' && payload.length === 4) {
       const signal = payload.readUInt32LE(0)
-      if (signal === 0) this.#listens()
-      else for (const tell of this.#listeners) tell(signal)
+      if (signal === 0) this.#listening.shift()?.()
+      for (const [tell, signals] of this.#listeners) if (signals.includes(signal)) tell(signal)
     } else if (name === 'ended' && payload.length === 12) {
       const [child, code, errno] = [0, 4, 8].map((at) => payload.readUInt32LE(at))
       this.#children[child ?? 0]?.(code ?? 1, errno)
-    } else {
+    } else if (!this.stdio.take(name, payload)) {
       this.#connection.close()
     }
   }
@@ -70,7 +76,8 @@ export class RemoteCaller implements Caller {
     const places = fds.map((fd) =>
       fd instanceof Fd ? `p${passed.push(fd.number) - 1}` : `c${fd.caller}`,
     )
-    const head = [file, places.join(','), directory, group ? '1' : '0', String(args.length)]
+    const program = file instanceof Fd ? `p${passed.push(file.number) - 1}` : file
+    const head = [program, places.join(','), directory, group ? '1' : '0', String(args.length)]
     const texts = [...head, ...args, ...env]
     if (!this.#connection.sendWith('spawn', joinTexts(texts), passed)) {
       if (this.#connection.isGone) throw new CallerGone()
@@ -91,21 +98,26 @@ export class RemoteCaller implements Caller {
     return new StreamReader(pipe, this)
   }
 
-  async onSignal(tell: (signal: number) => void): Promise<() => void> {
-    const isFirst = this.#listeners.size === 0
-    this.#listeners.add(tell)
-    if (isFirst) {
-      // Before it says that it listens a signal would end it.
-      const listens = new Promise<void>((resolve) => {
-        this.#listens = resolve
-      })
-      this.#connection.send('listen', Buffer.of(1))
-      await Promise.race([listens, this.#connection.gone])
-    }
+  async onSignal(tell: (signal: number) => void, signals = PROGRAM_SIGNALS): Promise<() => void> {
+    this.#listeners.set(tell, signals)
+    // Before it says that it listens a signal would end it.
+    const listens = new Promise<void>((resolve) => this.#listen(resolve))
+    await Promise.race([listens, this.#connection.gone])
     return () => {
       this.#listeners.delete(tell)
-      if (this.#listeners.size === 0) this.#connection.send('listen', Buffer.of(0))
+      this.#listen()
     }
+  }
+
+  #listen(listens = (): void => {}): void {
+    const heard = new Set([...this.#listeners.values()].flat())
+    const bits = [...heard].reduce((sum, signal) => sum + 2 ** (signal - 1), 0)
+    if (bits !== 0) this.#listening.push(listens)
+    this.#connection.send('listen', uint32(bits))
+  }
+
+  instead(args: readonly string[] | undefined): void {
+    this.#connection.send('instead', joinTexts(args ?? []))
   }
 
   onGone(act: () => void): () => void {

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { describe } from '../base/fault.ts'
 import { within } from '../base/within.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
-import { type Caller, CallerGone, NotHere } from '../kernel/caller.ts'
+import { CallerGone, NotHere } from '../kernel/caller.ts'
 import { O_DIRECTORY, O_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
 import { FrontConnection } from './connection.ts'
@@ -17,13 +17,13 @@ import { RemoteCaller } from './remote-caller.ts'
 const SOCKET = 'front.sock'
 /** More callers do without a daemon. Each `run` in the foreground is one as long as its container lives. */
 const CONNECTIONS_MAX = 256
-/** For a caller to say what it wants: it is a program of ours that does nothing else. */
-const CALL_MS = 1000
+/** For a caller to say what it wants: it is a program of ours that does nothing else, but a busy machine may hold it or us up. */
+const CALL_MS = 10_000
 /** After a failed accept, of which the reason (no descriptors) may pass. */
 const PAUSE_MS = 100
 
 /** Does a command for its caller; gives the exit code. Throws NotHere while nothing is done. */
-export type Commands = (call: Call, caller: Caller) => Promise<number>
+export type Commands = (call: Call, caller: RemoteCaller) => Promise<number>
 
 /** Listens at STATE/front.sock, for root alone, and does the command lines of native/front. */
 export class FrontServer {

@@ -10,7 +10,8 @@ import { Fd } from './fd.ts'
 export type ChildFd = Fd | { readonly caller: number }
 
 export interface ChildOptions {
-  readonly file: string
+  /** A path, or the opened program. */
+  readonly file: string | Fd
   readonly args: readonly string[]
   readonly env: readonly string[]
   /** From 0 on. */
@@ -37,7 +38,6 @@ export interface Caller {
   /** Whose limits and rights a child would have. */
   readonly pid: number | 'self'
   readonly umask: number
-  /** Nothing in a daemon: a caller who has what a command looks for does it himself (native/front/main.cc). */
   readonly env: Readonly<Record<string, string | undefined>>
   /** An absolute path: relative ones are the caller's. NotHere for what each process has of its own (/dev/stdin). */
   resolve(path: string): string
@@ -47,8 +47,10 @@ export interface Caller {
   spawn(options: ChildOptions): Child
   /** Takes the descriptor. */
   reader(pipe: Fd): PipeReader
-  /** Tells every signal that the caller gets from now on and that a program in its place might want, until the function is called. */
-  onSignal(tell: (signal: number) => void): Promise<() => void>
+  /** Tells each of these signals that the caller gets from now on, until the function is called; all that a program in its place might want where none are named. */
+  onSignal(tell: (signal: number) => void, signals?: readonly number[]): Promise<() => void>
+  /** Where the daemon that does the command ends before it, the caller's own process goes on with these arguments; with none, no longer. */
+  instead(args: readonly string[] | undefined): void
   /** `act` is called when the caller is gone; the function that is returned ends that. */
   onGone(act: () => void): () => void
 }
@@ -77,26 +79,43 @@ const FAULTS = ['SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGTRAP', 'SIGSYS', 'S
 /** Node cannot listen to these. */
 const UNHEARD = ['SIGUNUSED', 'SIGSTKFLT', 'SIGPOLL']
 
+const LEFT = new Set([...OWN, ...FAULTS, ...UNHEARD])
+const PASSED = Object.entries(constants.signals).filter(([name]) => !LEFT.has(name))
+/** What a program in a caller's place might want. */
+export const PROGRAM_SIGNALS: readonly number[] = PASSED.map(([, number]) => number)
+
+/** Aborted when the caller has gone, for what would else be waited for. */
+export function untilGone(caller: Caller): AbortSignal {
+  const abort = new AbortController()
+  caller.onGone(() => abort.abort(new CallerGone()))
+  return abort.signal
+}
+
 /** This process as its own caller. */
 export function ownCaller(): Caller {
   return {
     isSelf: true,
     pid: 'self',
-    umask: process.umask(),
+    // Asking sets it for a moment: only where it is needed.
+    get umask() {
+      return process.umask()
+    },
     env: process.env,
     resolve: (path) => resolve(path),
     write: writeAll,
     spawn: spawnOwn,
     reader: (pipe) => new BlockingReader(pipe),
     onSignal,
+    instead: () => {},
     onGone: () => () => {},
   }
 }
 
-function spawnOwn({ fds, ...options }: ChildOptions): Child {
+function spawnOwn({ file, fds, ...options }: ChildOptions): Child {
   const numbers = fds.map((fd) => (fd instanceof Fd ? fd.number : fd.caller))
+  const program = file instanceof Fd ? file.number : file
   try {
-    const { pid, status } = binding.spawn({ ...options, fds: numbers })
+    const { pid, status } = binding.spawn({ ...options, file: program, fds: numbers })
     return { status, kill: () => process.kill(-pid, 'SIGKILL') }
   } catch (error) {
     return { status: Promise.reject(error), kill: () => {} }
@@ -138,15 +157,16 @@ class BlockingReader implements PipeReader {
   }
 }
 
-async function onSignal(tell: (signal: number) => void): Promise<() => void> {
-  const left = new Set([...OWN, ...FAULTS, ...UNHEARD])
-  const handlers = Object.entries(constants.signals)
-    .filter(([name]) => !left.has(name))
-    .map(([name, number]) => {
-      const handler = (): void => tell(number)
-      process.on(name, handler)
-      return { name, handler }
-    })
+async function onSignal(
+  tell: (signal: number) => void,
+  signals: readonly number[] = PROGRAM_SIGNALS,
+): Promise<() => void> {
+  const wanted = PASSED.filter(([, number]) => signals.includes(number))
+  const handlers = wanted.map(([name, number]) => {
+    const handler = (): void => tell(number)
+    process.on(name, handler)
+    return { name, handler }
+  })
   return () => {
     for (const { name, handler } of handlers) process.off(name, handler)
   }

@@ -2,6 +2,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
+import { Front, frontMode } from './front.ts'
 import { REPOSITORY } from './images.ts'
 import { processesOf, testDirectory, traces } from './traces.ts'
 
@@ -28,6 +29,8 @@ export class Berth {
   readonly directory: string
   readonly root: string
   readonly state: string
+  /** Where the file is to run by way of it: berth is called so, and serves itself. */
+  readonly front: Front | undefined
 
   constructor() {
     // Short, since a unix socket's path has a limit; real, since mountinfo shows no links.
@@ -35,15 +38,30 @@ export class Berth {
     // A test of what outlives the machine says where.
     this.root = process.env['BERTH_TEST_ROOT'] ?? join(this.directory, 'root')
     this.state = join(this.directory, 'state')
+    this.front = frontMode() && new Front(this)
+    if (frontMode() === 'daemon') this.front?.start()
+  }
+
+  /** What berth is called by. */
+  get command(): readonly [string, ...string[]] {
+    return this.front ? [this.front.berth] : [process.execPath, join(REPOSITORY, 'bin/berth.cjs')]
   }
 
   env(): Record<string, string | undefined> {
-    return { ...process.env, BERTH_ROOT: this.root, BERTH_STATE: this.state, NO_COLOR: '1' }
+    const path = this.front ? { PATH: this.front.path } : {}
+    return {
+      ...process.env,
+      ...path,
+      BERTH_ROOT: this.root,
+      BERTH_STATE: this.state,
+      NO_COLOR: '1',
+    }
   }
 
   /** Starts a command and leaves it running; for `run -it`, `logs -f`, `events` and the like. */
   spawn(args: readonly string[], options: CommandOptions = {}): ChildProcessWithoutNullStreams {
-    return spawn(process.execPath, [join(REPOSITORY, 'bin/berth.cjs'), ...args], {
+    const [program, ...first] = this.command
+    return spawn(program, [...first, ...args], {
       env: { ...this.env(), ...options.env },
       stdio: 'pipe',
     })
@@ -70,7 +88,7 @@ export class Berth {
 
   /** The same on a terminal of its own (script(1)): stdout then holds what the terminal showed. */
   terminal(args: readonly string[], options: CommandOptions = {}): Promise<Result> {
-    const words = [process.execPath, join(REPOSITORY, 'bin/berth.cjs'), ...args]
+    const words = [...this.command, ...args]
     const command = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
     const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
       env: { ...this.env(), ...options.env },
@@ -99,6 +117,7 @@ export async function withBerth(use: (berth: Berth) => Promise<void>): Promise<v
   try {
     await use(berth)
     await berth.removeContainers()
+    await berth.front?.stop()
     await clean()
   } catch (error) {
     // The test's own error is what the reader needs; this only keeps the machine usable.
@@ -174,6 +193,7 @@ export function berthOfFile(): { berth: Berth; nothingIsLeft: () => Promise<void
   const nothingIsLeft = async (): Promise<void> => {
     try {
       await berth.removeContainers()
+      await berth.front?.stop()
       await clean()
     } finally {
       berth.destroy()

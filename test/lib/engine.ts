@@ -5,6 +5,7 @@ import { type Engine, openEngine } from '../../src/engine/open.ts'
 import type { RunOptions } from '../../src/engine/options.ts'
 import { startContainer } from '../../src/engine/start.ts'
 import type { ContainerRecord } from '../../src/engine/types.ts'
+import { ownCaller } from '../../src/kernel/caller.ts'
 import type { Berth } from './berth.ts'
 
 /** The engine of a test's berth in this process: a command's work without Node's start. What it warns of is collected. */
@@ -19,11 +20,11 @@ export function engineOf(berth: Berth, warnings: string[] = []): Engine {
 /** The words after `berth create`, as the engine takes them. */
 export function optionsOf(...words: string[]): RunOptions {
   let options: RunOptions | undefined
-  addRunOptions(new Command().exitOverride())
+  addRunOptions(new Command().exitOverride(), ownCaller())
     .argument('<image>')
     .argument('[command...]')
     .action((image: string, args: string[], given: Record<string, unknown>) => {
-      options = runOptions(image, args, given)
+      options = runOptions(image, args, given, ownCaller())
     })
     .parse(words, { from: 'user' })
   if (!options) throw new Error('commander has not called the action')

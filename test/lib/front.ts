@@ -6,7 +6,7 @@ import { readFileIfAny } from '../../src/base/file.ts'
 import { REPOSITORY } from './images.ts'
 import { processesOf, testDirectory } from './traces.ts'
 
-/** How a file's `berth-oci` is called: undefined is Node itself. Set before the libraries are imported. */
+/** How a file's `berth` and `berth-oci` are called: undefined is Node itself. Set before the libraries are imported. */
 export function frontMode(): 'daemon' | 'alone' | undefined {
   const mode = process.env['BERTH_TEST_FRONT']
   return mode === 'daemon' || mode === 'alone' ? mode : undefined
@@ -14,17 +14,31 @@ export function frontMode(): 'daemon' | 'alone' | undefined {
 
 /** native/front as an engine calls it, with a state of its own and, when started, a daemon there; and which calls it has left to Node. */
 export class Front {
-  readonly directory = testDirectory()
-  readonly state = join(this.directory, 'state')
+  readonly directory: string
+  readonly root: string
+  readonly state: string
   /** A program with the command line of berth-oci. */
-  readonly program = join(this.directory, 'runtime')
-  readonly #log = join(this.directory, 'node.log')
+  readonly program: string
+  /** berth itself, which finds its Node at `path`. */
+  readonly berth: string
+  readonly path: string
+  readonly #log: string
   #daemon: ChildProcess | undefined
 
-  constructor() {
+  /** With directories of its own, or those of somebody else. */
+  constructor(place?: { directory: string; root: string; state: string }) {
+    this.directory = place?.directory ?? testDirectory()
     const at = (name: string) => join(this.directory, name)
-    symlinkSync(join(REPOSITORY, 'build/Release/berth-front'), at('berth-oci'))
-    mkdirSync(at('bin'))
+    this.root = place?.root ?? at('root')
+    this.state = place?.state ?? at('state')
+    this.program = at('runtime')
+    this.berth = at('berth')
+    this.path = `${at('bin')}:${process.env['PATH']}`
+    this.#log = at('node.log')
+    mkdirSync(at('bin'), { recursive: true })
+    for (const name of ['berth', 'berth-oci']) {
+      symlinkSync(join(REPOSITORY, 'build/Release/berth-front'), at(name))
+    }
     script(at('bin/node'), `echo "$*" >>${this.#log}\nexec ${process.execPath} "$@"`)
     const path = `PATH=${at('bin')}:\${PATH:-/usr/sbin:/usr/bin:/sbin:/bin}`
     script(this.program, `${path} BERTH_STATE=${this.state} exec ${at('berth-oci')} "$@"`)
@@ -40,7 +54,7 @@ export class Front {
     writeFileSync(at('config.toml'), '[stream]\naddress = "127.0.0.1"\nport = 0\n')
     const [program = '', ...args] = [
       ...[...prefix, process.execPath, join(REPOSITORY, 'bin/berth.cjs')],
-      ...['--root', at('root'), '--state', this.state, 'serve'],
+      ...['--root', this.root, '--state', this.state, 'serve'],
       ...['--config', at('config.toml'), '--socket', at('cri.sock')],
     ]
     this.#daemon = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] })

@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from 'node:fs'
 import { Fault } from '../../base/fault.ts'
+import type { Caller } from '../../kernel/caller.ts'
 
 export const ENV_FILE_BYTES_MAX = 4 * 1024 * 1024
 
@@ -33,13 +34,14 @@ export function parseLabelFile(text: string): [key: string, value: string][] {
 }
 
 /** A small text file that an option names. */
-export function readOptionFile(path: string): string {
+export function readOptionFile(caller: Pick<Caller, 'resolve'>, path: string): string {
+  const place = caller.resolve(path)
   try {
-    const stat = statSync(path)
+    const stat = statSync(place)
     if (stat.size > ENV_FILE_BYTES_MAX) {
       throw new Fault('RESOURCE_EXHAUSTED', `it is larger than ${ENV_FILE_BYTES_MAX} bytes`)
     }
-    return readFileSync(path, 'utf8')
+    return readFileSync(place, 'utf8')
   } catch (error) {
     throw new Fault('INVALID_ARGUMENT', `cannot read ${path}`, { cause: error })
   }

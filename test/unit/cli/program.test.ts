@@ -2,16 +2,22 @@ import type { Command } from 'commander'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Context } from '../../../src/cli/context.ts'
+import { ownStdio } from '../../../src/cli/own-stdio.ts'
 import { commandPaths, program, rootsOf } from '../../../src/cli/program.ts'
+import { ownCaller } from '../../../src/kernel/caller.ts'
 
 /** Nothing of the engine is there: whatever is told here is told before it is loaded. */
 const context: Context = {
+  caller: ownCaller(),
+  stdio: ownStdio,
   roots: () => ({ root: '/r', state: '/s' }),
   open: () => {
     throw new Error('the engine was opened')
   },
   exit: () => {},
   warn: () => {},
+  print: () => Promise.resolve(),
+  write: () => Promise.resolve(),
 }
 
 /** Parses, and gives what was written to stdout and stderr, and the error. */

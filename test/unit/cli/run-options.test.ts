@@ -3,6 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { addRunOptions, runOptions } from '../../../src/cli/run-options.ts'
 import type { RunOptions } from '../../../src/engine/options.ts'
+import { ownCaller } from '../../../src/kernel/caller.ts'
 
 /** The options of `berth run ARGS`. */
 function parse(...args: string[]): RunOptions {
@@ -10,12 +11,12 @@ function parse(...args: string[]): RunOptions {
   parent.configureOutput({ writeErr: () => {}, writeOut: () => {} })
   let options: RunOptions | undefined
   const run = parent.command('run')
-  addRunOptions(run)
+  addRunOptions(run, ownCaller())
     .argument('<image>')
     .argument('[command...]')
     .option('-d, --detach')
     .action((image: string, rest: string[], given: Record<string, unknown>) => {
-      options = runOptions(image, rest, given)
+      options = runOptions(image, rest, given, ownCaller())
     })
   parent.parse(['run', ...args], { from: 'user' })
   if (!options) throw new Error('not parsed')

@@ -3,15 +3,16 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { addRunOptions, runOptions } from '../../../src/cli/run-options.ts'
 import { capabilities, commandOf, containerSpec } from '../../../src/engine/spec.ts'
+import { ownCaller } from '../../../src/kernel/caller.ts'
 import type { ImageConfig } from '../../../src/spec/image.ts'
 
 function options(...args: string[]) {
-  const command = addRunOptions(new Command().exitOverride())
+  const command = addRunOptions(new Command().exitOverride(), ownCaller())
     .argument('<image>')
     .argument('[command...]')
   command.parse(args, { from: 'user' })
   const [image = '', ...rest] = command.args
-  return runOptions(image, rest, command.opts())
+  return runOptions(image, rest, command.opts(), ownCaller())
 }
 const image = (config: ImageConfig['config']): ImageConfig =>
   ({
@@ -24,6 +25,7 @@ const spec = (args: string[], config: ImageConfig['config'] = { Cmd: ['x'] }) =>
   containerSpec({
     id: 'ab'.repeat(32),
     options: options(...args, 'i'),
+    env: process.env,
     image: image(config),
     mappings: undefined,
     volumes: [],
