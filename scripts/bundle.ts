@@ -102,8 +102,9 @@ await build({
 
 await build({
   ...common,
-  // A thread of the daemon.
+  // A thread of the daemon, for command lines; it does none of these.
   entryPoints: { front: 'src/main-front.ts' },
+  plugins: [daemonApart],
   format: 'cjs',
   outExtension: { '.js': '.cjs' },
   external: ['fzstd', 'tar'],

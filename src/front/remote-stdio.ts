@@ -9,17 +9,12 @@ const NUMBERS = { stdin: 0, stdout: 1, stderr: 2 } as const
 /** Each is answered; the front takes nothing larger than 16 MiB. */
 const OUTPUT_BYTES_MAX = 64 * 1024
 
-interface Waiting {
-  resolve(): void
-  reject(error: Error): void
-}
-
 /** stdin, stdout and stderr of the process at the other end of a connection: what is written is answered there, and stdin is read when it is wanted. */
 export class RemoteStdio implements Stdio {
   readonly #connection: FrontConnection
   readonly #caller: Caller
   readonly #terminals: number
-  readonly #writes: Waiting[] = []
+  readonly #writes: ((error?: Error) => void)[] = []
   readonly #resized = new Set<() => void>()
   #size: TerminalSize
   #input: ((bytes: Buffer | undefined) => void) | undefined
@@ -105,25 +100,24 @@ export class RemoteStdio implements Stdio {
     this.#connection.send('output', Buffer.concat([Buffer.of(NUMBERS[to]), bytes]))
     return new Promise((resolve, reject) => {
       const giveUp = (): void => reject(signal?.reason)
-      const done = (): void => signal?.removeEventListener('abort', giveUp)
       signal?.addEventListener('abort', giveUp, { once: true })
-      this.#writes.push({
-        resolve: () => (done(), resolve()),
-        reject: (error) => (done(), reject(error)),
+      this.#writes.push((error) => {
+        signal?.removeEventListener('abort', giveUp)
+        error ? reject(error) : resolve()
       })
     })
   }
 
   #written(errno: number): void {
-    const write = this.#writes.shift()
+    const settle = this.#writes.shift()
     if (errno === 0) {
-      write?.resolve()
+      settle?.()
       return
     }
     const [code = 'EIO', text = ''] = getSystemErrorMap().get(-errno) ?? []
     // As Node's own writing has it.
     const error = new Error(`${code}: ${text}, write`)
-    write?.reject(Object.assign(error, { code, errno: -errno, syscall: 'write' }))
+    settle?.(Object.assign(error, { code, errno: -errno, syscall: 'write' }))
   }
 
   #next(): Promise<Buffer | undefined> {
@@ -147,7 +141,7 @@ export class RemoteStdio implements Stdio {
 
   #end(): void {
     this.#isGone = true
-    for (const { reject } of this.#writes.splice(0)) reject(new CallerGone())
+    for (const settle of this.#writes.splice(0)) settle(new CallerGone())
     this.#taken(Buffer.alloc(0))
   }
 }

@@ -18,7 +18,7 @@ const SOCKET = 'front.sock'
 /** More callers do without a daemon. Each `run` in the foreground is one as long as its container lives. */
 const CONNECTIONS_MAX = 256
 /** For a caller to say what it wants: it is a program of ours that does nothing else, but a busy machine may hold it or us up. */
-const CALL_MS = 10_000
+const CALL_MS = 5_000
 /** After a failed accept, of which the reason (no descriptors) may pass. */
 const PAUSE_MS = 100
 
