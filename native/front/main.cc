@@ -76,11 +76,13 @@ void OpenStdio() {
 int RunNode(const char* package, const char* program, int argc, char** argv) {
   char script[kPathBytes + 64];
   ::snprintf(script, sizeof(script), "%s/bin/%s.cjs", package, program);
-  auto** words = static_cast<char**>(::calloc(static_cast<size_t>(argc) + 2, sizeof(char*)));
+  auto** words = static_cast<char**>(::calloc(static_cast<size_t>(argc) + 3, sizeof(char*)));
   if (!words) return 1;
   words[0] = const_cast<char*>("node");
-  words[1] = script;
-  for (int i = 1; i < argc; i++) words[i + 1] = argv[i];
+  // Without it Node 20 takes an --env-file of ours as its own.
+  words[1] = const_cast<char*>("--");
+  words[2] = script;
+  for (int i = 1; i < argc; i++) words[i + 2] = argv[i];
   ::execvp("node", words);
   ::dprintf(2, "%s: cannot execute node: %s\n", program, ::strerrordesc_np(errno));
   return errno == ENOENT ? 127 : 126;

@@ -379,7 +379,8 @@ export function isServed(args: readonly string[]): boolean {
   const [name, sub] = calledPath(args)
   if (args.includes('--debug')) return false
   const isCalled = (word: string | undefined) => SERVED.some((each) => called(each, word))
-  return name === 'container' && sub !== 'inspect' ? isCalled(sub) : isCalled(name)
+  if (name === 'image') return sub === 'ls' || sub === 'list'
+  return isCalled(name === 'container' ? sub : name)
 }
 
 /** The first words that are no options: the command, and a group's subcommand. */

@@ -173,7 +173,7 @@ test('-it without a terminal of ours is refused', async () => {
 })
 
 terminal('the terminal has the size of ours, and TERM is set', async () => {
-  const script = `stty rows 33 cols 101; exec ${process.execPath} bin/berth.cjs run --rm -it --net none hello probe tty-size`
+  const script = `stty rows 33 cols 101; exec ${berth.command.join(' ')} run --rm -it --net none hello probe tty-size`
   const { stdout } = await inTerminal(script)
   assert.match(stdout, /33 101/)
   const env = await berth.terminal(['run', '--rm', '-it', '--net', 'none', 'hello', 'env'])
@@ -328,7 +328,7 @@ test('--rm and --restart exclude each other', async () => {
 })
 
 function spawnTerminal(args: string[]) {
-  const words = [process.execPath, 'bin/berth.cjs', ...args].map((word) => `'${word}'`).join(' ')
+  const words = [...berth.command, ...args].map((word) => `'${word}'`).join(' ')
   return spawn('script', ['--quiet', '--return', '--command', words, '/dev/null'], {
     env: berth.env(),
     cwd: REPOSITORY,

@@ -66,7 +66,7 @@ export class Front {
   leftToNode(): string[] {
     const lines = (readFileIfAny(this.#log) ?? '').split('\n').filter(Boolean)
     rmSync(this.#log, { force: true })
-    return lines.map((line) => line.replace(/^\S+ /, ''))
+    return lines.map((line) => line.replace(/^-- \S+ /, ''))
   }
 
   async stop(): Promise<void> {
