@@ -28,7 +28,9 @@ export function define(command: Command, context: Context): void {
         const stdin = given.stdin && record.options.interactive
         const session = await api.attachContainer(engine, record.id, { stdin })
         const kill = (signal: string): Promise<void> => api.killContainer(engine, record.id, signal)
-        const stopProxy = given.sigProxy ? await proxySignals(context, Promise.resolve(), kill) : () => {}
+        const stopProxy = given.sigProxy
+          ? await proxySignals(context, Promise.resolve(), kill)
+          : () => {}
         try {
           const outcome = await foreground(context, session, {
             stdin,

@@ -114,7 +114,7 @@ test('containers that both see, and such as each changes', async () => {
   )
   for (const words of [
     ['start', 'new@'],
-    ['update', '--pids-limit', '100', 'new@'],
+    ['update', '--restart', 'on-failure', 'new@'],
     ['pause', 'up@'],
     ['unpause', 'up@'],
     ['restart', 'up@'],
