@@ -13,6 +13,7 @@ import { delimiter, join } from 'node:path'
 import { eventually } from '../test/lib/eventually.ts'
 import { REPOSITORY } from '../test/lib/images.ts'
 import { lacks } from '../test/lib/needs.ts'
+import { linkFront, startDaemon } from './daemon.ts'
 import { ENVIRONMENT } from './world.ts'
 
 /** An engine whose `run`, `create`, `start`, `wait`, `exec`, `rm` and `load` are docker's. */
@@ -32,6 +33,7 @@ export interface Engine {
 export function engines(directory: string, name: string): Engine[] {
   return [
     berth(directory, name),
+    daemon(directory, name),
     podman('crun', directory, name),
     podman('runc', directory, name),
     docker(directory, name),
@@ -48,6 +50,26 @@ function berth(directory: string, image: string): Engine {
     ],
     options: ['--network', 'none'],
     image,
+  }
+}
+
+/** The same by way of native/front and a daemon. */
+function daemon(directory: string, image: string): Engine {
+  const own = join(directory, 'daemon')
+  const program = linkFront(own, 'berth')
+  let running: ChildProcess | undefined
+  return {
+    name: 'berth, daemon',
+    missing: undefined,
+    command: [program, '--root', join(own, 'root'), '--state', join(own, 'state')],
+    options: ['--network', 'none'],
+    image,
+    start: async () => {
+      running = await startDaemon(own)
+    },
+    stop: async () => {
+      if (running) await ended(running)
+    },
   }
 }
 

@@ -6,22 +6,20 @@
  *
  * All take turns within each round, each time another one first, so that what else the machine does hits all alike.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import type { ChildProcess } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { exampleSpec } from '../src/oci/spec.ts'
 import { busyboxRoot } from '../test/lib/busybox.ts'
-import { eventually } from '../test/lib/eventually.ts'
-import { REPOSITORY } from '../test/lib/images.ts'
 import { timeOf } from './commands.ts'
+import { linkFront, startDaemon } from './daemon.ts'
 import { ended, has, preload } from './engines.ts'
 import { Measured, report } from './report.ts'
-import { ENVIRONMENT, inWorld } from './world.ts'
+import { inWorld } from './world.ts'
 
 const WARM_UP = 3
-const DAEMON_MS = 60_000
 
 interface Subject {
   readonly name: string
@@ -30,9 +28,7 @@ interface Subject {
 }
 
 function subjects(directory: string): Subject[] {
-  const program = join(directory, 'bin/berth-oci')
-  mkdirSync(join(directory, 'bin'))
-  symlinkSync(join(REPOSITORY, 'build/Release/berth-front'), program)
+  const program = linkFront(directory, 'berth-oci')
   const peers = ['crun', 'runc'].filter((name) => {
     if (!has(name)) process.stdout.write(`${name}: left out: it is not installed\n`)
     return has(name)
@@ -61,23 +57,6 @@ function makeBundle(directory: string): string {
     JSON.stringify({ ...spec, ociVersion: '1.0.2', hostname: 'bench' }),
   )
   return bundle
-}
-
-/** A daemon on directories of its own, once it does command lines. */
-async function startDaemon(directory: string): Promise<ChildProcess> {
-  const config = join(directory, 'config.toml')
-  writeFileSync(config, '[log]\nlevel = "error"\n[stream]\naddress = "127.0.0.1"\nport = 0\n')
-  const args = [
-    ...['--root', join(directory, 'root'), '--state', join(directory, 'state'), 'serve'],
-    ...['--config', config, '--socket', join(directory, 'cri.sock')],
-  ]
-  const daemon = spawn(process.execPath, [join(REPOSITORY, 'bin/berth.cjs'), ...args], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: ENVIRONMENT,
-  })
-  const answers = () => existsSync(join(directory, 'state/front.sock'))
-  await eventually('the daemon answers', answers, { withinMs: DAEMON_MS, everyMs: 50 })
-  return daemon
 }
 
 async function main(): Promise<void> {
