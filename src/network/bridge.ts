@@ -1,13 +1,14 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { constants, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Fault, isErrno } from '../base/fault.ts'
+import { describe, Fault, isErrno } from '../base/fault.ts'
 import { Fd } from '../kernel/fd.ts'
 import type { BridgePlan } from './bridge-plan.ts'
 import { dropLease, type Lease, type Route, releaseLeases, takeLease } from './host-local.ts'
-import { changeRules, findIptables, type Iptables } from './iptables.ts'
-import { formatIpv4, type Subnet } from './ipv4.ts'
+import { findIptables, type Iptables } from './iptables.ts'
+import { formatIpv4, formatSubnet, type Subnet } from './ipv4.ts'
 import type { Limits } from './limits.ts'
+import { addMasquerade, refuseNftMasquerade, removeMasquerade } from './masquerade.ts'
 import {
   addAddress,
   addRoute,
@@ -15,10 +16,8 @@ import {
   deleteLink,
   getAddresses,
   getLink,
-  getRules,
   type Ipv4,
   type Link,
-  NETLINK_NETFILTER,
   parseAddresses,
   parseLink,
   setHairpin,
@@ -36,13 +35,8 @@ const FORWARDING = '/proc/sys/net/ipv4/ip_forward'
 /** How long is waited for the bridge's port to pass packets: as the plugin waits, but asked more often at first. */
 const PORT_WAITS_MS = [0, 1, 2, 5, 10, 30, 500, 1000, 1000]
 const ENODEV = 19
-/** The chain's name is cut to this length by the plugins. */
-const CHAIN_CHARACTERS = 28
-const MULTICAST = '224.0.0.0/4'
 /** The first address of 224.0.0.0/4; what follows is no unicast address either. */
 const MULTICAST_FIRST = 0xe0000000
-/** Where plugins since 1.6 keep the rules of networks that do without iptables. */
-const NFT_MASQUERADE_TABLE = 'cni_plugins_masquerade'
 
 /** The container's side, as a call names it. */
 interface Container {
@@ -50,6 +44,20 @@ interface Container {
   readonly ifname: string
   readonly netns: string
 }
+
+/** What an ADD has made, of which its result tells. */
+interface Connected {
+  /** The container's side. */
+  readonly inside: Link
+  readonly port: Link
+  /** The bridge's. */
+  readonly mac: string
+  readonly lease: Lease
+  readonly routes: readonly Route[]
+}
+
+/** What cannot be taken back, by nobody who is called again. */
+export class LeftOver extends Error {}
 
 /** What is to be taken back after a failure, newest last. */
 type Undo = (() => Promise<unknown>)[]
@@ -69,30 +77,35 @@ export async function addToBridge(
   const bridge = await limits.step(() => usableBridge(plan))
   const undo: Undo = []
   try {
-    const [veth, lease] = await both(
-      limits.step(() => makeVeth(plan, container, generation, undo)),
-      limits.step(() => lend(plan, container, generation, call, undo)),
-    )
-    const routes = routesOf(plan, lease)
-    const [port] = await both(
-      limits.step(() => connectPort(veth.peer, bridge, plan.hairpin)),
-      limits.step(() => configure(container, veth.link.index, lease, routes)),
-    )
-    if (plan.isGateway) enableForwarding()
+    const lending = limits.step(() => lend(plan, container, generation, call, undo))
     const masquerade = async (): Promise<void> => {
-      if (iptables) await addMasquerade(iptables, plan, call, lease.address)
-      undo.push(async () => iptables && removeMasquerade(iptables, plan, call, lease.address))
+      const { address } = await lending
+      if (!iptables) return
+      await limits.step(() => addMasquerade(iptables, plan.network, call, address))
+      undo.push(() => removeMasquerade(iptables, plan.network, call, address))
     }
-    const [mac] = await both(
-      limits.step(() => waitForPort(plan.bridge, veth.peer, container)),
-      iptables ? limits.step(masquerade) : Promise.resolve(),
-    )
+    const connect = async (): Promise<Connected> => {
+      const [veth, lease] = await both(
+        limits.step(() => makeVeth(plan, container, generation, undo)),
+        lending,
+      )
+      const routes = routesOf(plan, lease)
+      const [port] = await both(
+        limits.step(() => connectPort(veth.peer, bridge, plan.hairpin)),
+        limits.step(() => configure(container, veth.link.index, lease, routes)),
+      )
+      if (plan.isGateway) enableForwarding()
+      const mac = await limits.step(() => waitForPort(plan.bridge, veth.peer, container))
+      return { inside: veth.link, port, mac, lease, routes }
+    }
+    // The rules take as long as all else.
+    const [{ inside, port, mac, lease, routes }] = await both(connect(), masquerade())
     return {
       cniVersion: plan.version,
       interfaces: [
         { name: plan.bridge, mac },
-        { name: veth.peer, mac: port.mac },
-        { name: container.ifname, mac: veth.link.mac, sandbox: container.netns },
+        { name: port.name, mac: port.mac },
+        { name: container.ifname, mac: inside.mac, sandbox: container.netns },
       ],
       ips: [
         {
@@ -112,7 +125,10 @@ export async function addToBridge(
   }
 }
 
-/** DEL of the plugins bridge and host-local. Where it fails, the plugin finds all that is left. */
+/**
+ * DEL of the plugins bridge and host-local. Where it fails, the plugin finds all that is left; but where it is the rules that stay (a LeftOver), the plugin would not
+ * find them either: it learns the address of the interface, and is as far then.
+ */
 export async function deleteFromBridge(
   plan: BridgePlan,
   call: PluginCall,
@@ -120,19 +136,27 @@ export async function deleteFromBridge(
   limits: Limits,
 ): Promise<void> {
   const container = containerOf(call)
-  const release = (): Promise<void> =>
-    limits.step(() => releaseLeases(plan.lease.directory, container, call.signal))
+  const release = async (): Promise<void> => {
+    await limits.step(async () => call.after)
+    await limits.step(() => releaseLeases(plan.lease.directory, container, call.signal))
+  }
   const found = container.netns === '' ? undefined : await limits.step(() => findLink(container))
   if (!found) return release()
-  if (plan.ipMasq) {
-    if (generation === 'since-1.6') await limits.step(refuseNftMasquerade)
-    const iptables = iptablesOf()
-    for (const address of found.addresses)
-      await limits.step(() => removeMasquerade(iptables, plan, call, address))
+  if (plan.ipMasq && generation === 'since-1.6') await limits.step(refuseNftMasquerade)
+  const iptables = plan.ipMasq ? iptablesOf() : undefined
+  const unmask = async (): Promise<void> => {
+    for (const address of iptables ? found.addresses : [])
+      await limits.step(() => removeMasquerade(iptables as Iptables, plan.network, call, address))
   }
-  await limits.step(() => inNetwork(container.netns, [deleteLink(found.index)]))
+  // Both wait for the kernel most of their time: side by side.
+  const [link, rules] = await Promise.allSettled([
+    limits.step(() => inNetwork(container.netns, [deleteLink(found.index)])),
+    unmask(),
+  ])
+  if (link.status === 'rejected') throw link.reason
   // Only now may another have the address.
   await release()
+  if (rules.status === 'rejected') throw new LeftOver(describe(rules.reason))
 }
 
 function containerOf(call: PluginCall): Container {
@@ -312,64 +336,6 @@ function isGlobal(address: Ipv4): boolean {
     address >>> 16 !== 0xa9fe &&
     address < MULTICAST_FIRST
   )
-}
-
-/** With a chain of its own, named as the plugin names it. That chain must be a new one: else the plugin is to look what there is. */
-function addMasquerade(
-  iptables: Iptables,
-  plan: BridgePlan,
-  call: PluginCall,
-  address: Subnet,
-): Promise<void> {
-  const { chain, comment, jump } = masquerade(plan, call, address)
-  const commands = [
-    `-N ${chain}`,
-    `-A ${chain} -d ${formatSubnet(address)} ${comment} -j ACCEPT`,
-    `-A ${chain} ! -d ${MULTICAST} ${comment} -j MASQUERADE`,
-    `-A ${jump}`,
-  ]
-  return changeRules(iptables, 'nat', commands, call)
-}
-
-async function removeMasquerade(
-  iptables: Iptables,
-  plan: BridgePlan,
-  call: PluginCall,
-  address: Subnet,
-): Promise<void> {
-  const { chain, jump } = masquerade(plan, call, address)
-  try {
-    await changeRules(iptables, 'nat', [`-D ${jump}`, `-F ${chain}`, `-X ${chain}`], call)
-  } catch {
-    // Nothing leads there, as after an ADD that was killed: the first line makes the chain, or empties it. Where something does lead there, this fails, too.
-    await changeRules(iptables, 'nat', [`:${chain} - [0:0]`, `-X ${chain}`], call)
-  }
-}
-
-function masquerade(
-  plan: BridgePlan,
-  call: PluginCall,
-  address: Subnet,
-): { chain: string; comment: string; jump: string } {
-  const id = call.containerId ?? ''
-  const hash = createHash('sha512').update(`${plan.network}${id}`).digest('hex')
-  const chain = `CNI-${hash}`.slice(0, CHAIN_CHARACTERS)
-  const comment = `-m comment --comment "name: \\"${plan.network}\\" id: \\"${id}\\""`
-  return {
-    chain,
-    comment,
-    jump: `POSTROUTING -s ${formatIpv4(address.address)}/32 ${comment} -j ${chain}`,
-  }
-}
-
-/** Fails where plugins have rules that are not of iptables: an earlier configuration may have asked for them. */
-async function refuseNftMasquerade(): Promise<void> {
-  const [rules] = await inNetwork('', [getRules(NFT_MASQUERADE_TABLE)], NETLINK_NETFILTER)
-  if (rules?.length !== 0) throw new Fault('UNIMPLEMENTED', 'rules of nftables')
-}
-
-function formatSubnet({ address, prefix }: Subnet): string {
-  return `${formatIpv4(address)}/${prefix}`
 }
 
 function formatRoute({ destination, gateway }: Route): { dst: string; gw?: string } {

@@ -296,15 +296,24 @@ async function deleteAll(
   const failures: Undone[] = []
   // prevResult is for DEL since 0.4.0; older plugins may refuse what they do not know.
   const previous = compareVersions(version, '0.4.0') >= 0 ? raw : undefined
+  let underWay = Promise.resolve()
   for (const [index, plugin] of [...conf.plugins.entries()].reverse()) {
-    try {
-      const config = pluginConfig(conf, plugin, version, attachment, previous)
-      await call('DEL', plugin, config, attachment, options)
-    } catch (error) {
-      failures.push({ index, failure: asFault(error) })
+    const after = underWay
+    const one = async (): Promise<void> => {
+      try {
+        const config = pluginConfig(conf, plugin, version, attachment, previous)
+        await call('DEL', plugin, config, attachment, options, after)
+      } catch (error) {
+        failures.push({ index, failure: asFault(error) })
+      }
     }
+    // The kernel takes its time for rules as for links. Whoever has an address again must not meet the rules of the one before: `after`.
+    if (plugin.type === 'firewall' && options.inProcess !== false) {
+      underWay = Promise.all([after, one()]).then(() => {})
+    } else await one()
   }
-  return failures
+  await underWay
+  return failures.sort((a, b) => b.index - a.index)
 }
 
 async function call(
@@ -313,6 +322,7 @@ async function call(
   config: Record<string, unknown>,
   attachment: Attachment,
   options: ChainOptions,
+  after?: Promise<void>,
 ): Promise<unknown> {
   options.stage?.(`cni ${command} ${plugin.type}`)
   const directories = options.directories ?? PLUGIN_DIRECTORIES
@@ -330,6 +340,7 @@ async function call(
     ifname: attachment.ifname,
     args: attachment.args,
     ...limits(options),
+    ...(after === undefined ? {} : { after }),
   }
   const done = options.inProcess === false ? undefined : await callInProcess(asked)
   return done ? done.said : callPlugin(asked)

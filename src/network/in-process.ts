@@ -1,9 +1,12 @@
-import { addToBridge, deleteFromBridge } from './bridge.ts'
+import { addToBridge, deleteFromBridge, LeftOver } from './bridge.ts'
 import { areArgsIgnored, planBridge } from './bridge-plan.ts'
 import { addToFirewall, deleteFromFirewall, planFirewall } from './firewall.ts'
 import { Limits } from './limits.ts'
-import type { PluginCall } from './plugin.ts'
+import { type PluginCall, PluginFault } from './plugin.ts'
 import { generationOf } from './standard.ts'
+
+/** The code that plugins of the CNI project give to what has no code of its own. */
+const OTHER_FAILURE = 999
 
 /** What a plugin would have said; undefined where it says nothing. */
 export interface Said {
@@ -22,8 +25,12 @@ export async function callInProcess(call: PluginCall): Promise<Said | undefined>
   using limits = new Limits(call)
   try {
     return await act(limits)
-  } catch {
+  } catch (error) {
     if (limits.fault) throw limits.fault
+    if (error instanceof LeftOver) {
+      const what = `CNI plugin ${call.type} (${call.command}), which berth does itself, failed`
+      throw new PluginFault(`${what}: ${error.message}`, OTHER_FAILURE)
+    }
     return undefined
   }
 }

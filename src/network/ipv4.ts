@@ -33,3 +33,7 @@ export function networkOf({ address, prefix }: Subnet): Ipv4 {
 export function lastOf({ address, prefix }: Subnet): Ipv4 {
   return (address | (prefix === 32 ? 0 : 0xffffffff >>> prefix)) >>> 0
 }
+
+export function formatSubnet({ address, prefix }: Subnet): string {
+  return `${formatIpv4(address)}/${prefix}`
+}

@@ -42,6 +42,8 @@ export interface PluginCall {
   readonly args?: readonly string[]
   readonly timeoutMs?: number
   readonly signal?: AbortSignal
+  /** What has to end before an address is given back: a DEL that is under way of another plugin of the chain. Never rejects. */
+  readonly after?: Promise<void>
 }
 
 /** What a plugin itself says of its failure (CNI specification, "Error"). `status` is its code: 7 invalid config, 11 try again later … */
@@ -89,6 +91,7 @@ export function findPlugin(type: string, directories: readonly string[]): string
 export async function callPlugin(call: PluginCall): Promise<unknown> {
   const path = findPlugin(call.type, call.directories)
   const what = `CNI plugin ${call.type} (${call.command})`
+  await call.after
   const { code, signal, stdout, stderr } = await execute(path, what, {
     args: [],
     env: environment(call),

@@ -533,6 +533,52 @@ test('a caller that has gone, and a time that is over, end it as they end a plug
   assert.equal(taken(context, conf), [])
 })
 
+test('rules that cannot be taken back are told, and link and address are gone all the same', async (context) => {
+  const conf = network(context, { bridge: masquerade, more: [] })
+  const first = await addNetwork(conf, attachment('first', context.one))
+  const said: string[] = []
+  for (const inProcess of [false, true]) {
+    const attached = await addNetwork(conf, attachment('one', context.two))
+    const rules = execFileSync('iptables-save', { encoding: 'utf8' })
+    const chain = / id: \\"one\\"" -j (CNI-\w+)/.exec(rules)?.[1] ?? ''
+    execFileSync('iptables', ['-t', 'nat', '-A', 'POSTROUTING', '-d', '192.0.2.1', '-j', chain])
+    const at = attachment('one', context.two)
+    const failures = await deleteNetwork(conf, at, attached, { inProcess })
+    said.push(...failures.map(({ message }) => message))
+    assert.not(context.two.run('ip', '-o', 'link').includes('eth0'))
+    assert.is(taken(context, conf).length, 1)
+    execFileSync('iptables', ['-t', 'nat', '-D', 'POSTROUTING', '-d', '192.0.2.1', '-j', chain])
+    const jump = /-A (POSTROUTING .*id: \\"one\\"".*)/.exec(
+      execFileSync('iptables-save', { encoding: 'utf8' }),
+    )
+    if (jump) execFileSync('sh', ['-c', `iptables -t nat -D ${jump[1]}`])
+    execFileSync('sh', ['-c', `iptables -t nat -F ${chain}; iptables -t nat -X ${chain}`])
+  }
+  assert.is(said.length, 2, said.join('\n'))
+  for (const message of said) assert.match(message, /CNI plugin bridge \(DEL\).* failed/)
+  assert.equal(await deleteNetwork(conf, attachment('first', context.one), first), [])
+})
+
+test('an address is not given back before the rules of it are gone', async (context) => {
+  const conf = network(context, { more: [] })
+  const first = await addNetwork(conf, attachment('first', context.one))
+  const at = attachment('one', context.two)
+  await addNetwork(conf, at)
+  const config = pluginConfig(conf, conf.plugins[0] as PluginConf, '1.0.0', at, undefined)
+  let end = (): void => {}
+  const after = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  const asked = { command: 'DEL', type: 'bridge', config, directories: PLUGIN_DIRECTORIES } as const
+  const done = callInProcess({ ...asked, ...at, after })
+  await eventually('the link is gone', () => !context.two.run('ip', 'link').includes('eth0'))
+  assert.is(taken(context, conf).length, 2)
+  end()
+  assert.equal(await done, { said: undefined })
+  assert.is(taken(context, conf).length, 1)
+  assert.equal(await deleteNetwork(conf, attachment('first', context.one), first), [])
+})
+
 /** A program that attaches the container and waits. */
 const ATTACH = `
 import { attachNetwork } from ${JSON.stringify(new URL('../../src/network/index.js', import.meta.url).href)}
