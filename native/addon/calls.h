@@ -18,6 +18,7 @@ Napi::Value Readlinkat(const Napi::CallbackInfo& info);
 Napi::Value Statx(const Napi::CallbackInfo& info);
 Napi::Value Readdir(const Napi::CallbackInfo& info);
 Napi::Value Lseek(const Napi::CallbackInfo& info);
+Napi::Value MakeNodes(const Napi::CallbackInfo& info);
 Napi::Value Syncfs(const Napi::CallbackInfo& info);
 Napi::Value RealPath(const Napi::CallbackInfo& info);
 Napi::Value ReadFiles(const Napi::CallbackInfo& info);

@@ -205,6 +205,39 @@ Napi::Value Syncfs(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value MakeNodes(const Napi::CallbackInfo& info) {
+  struct Call {
+    std::vector<std::string> paths;
+    std::vector<int> modes;
+    int error = 0;
+    const char* syscall = "";
+    const char* path = "";
+  };
+  auto call = std::make_shared<Call>();
+  call->paths = Texts(info[0], "paths");
+  call->modes = Ints(info[1], "modes");
+  if (call->paths.size() != call->modes.size()) Refuse(info.Env(), "modes", "one of each path");
+  return Work(
+      info.Env(),
+      [call] {
+        for (size_t i = 0; i < call->paths.size() && call->error == 0; i++) {
+          const char* path = call->path = call->paths[i].c_str();
+          const mode_t mode = call->modes[i] & 07777;
+          if (S_ISDIR(call->modes[i])) {
+            call->syscall = "mkdir";
+            if (mkdir(path, mode) && errno != EEXIST) call->error = errno;
+          } else {
+            call->syscall = "open";
+            if (!Fd(open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode))) call->error = errno;
+          }
+        }
+      },
+      [call](Napi::Env env) -> Napi::Value {
+        if (call->error) throw SystemError(env, call->error, call->syscall, call->path);
+        return env.Undefined();
+      });
+}
+
 Napi::Value RealPath(const Napi::CallbackInfo& info) {
   struct Call {
     std::string path, real;

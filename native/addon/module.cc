@@ -36,6 +36,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Flistxattr>(exports, "flistxattr");
   Export<Flock>(exports, "flock");
   Export<FlockWait>(exports, "flockWait");
+  Export<MakeNodes>(exports, "makeNodes");
   Export<Syncfs>(exports, "syncfs");
   Export<RealPath>(exports, "realPath");
   Export<ReadFiles>(exports, "readFiles");

@@ -27,17 +27,13 @@ export const TEMPORARY = '.tmp-'
 /** Without O_TRUNC: of a file that was truncated, ext4 sends the new content to the disk when it is closed (auto_da_alloc). */
 const PREPARED = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW
 
-const prepared = (path: string): string => `${path}${TEMPORARY}prepared`
-
-/** Makes the file that a writeFileAtomic with `prepared` will fill: to write is then less work. */
-export function prepareFile(path: string): void {
-  closeSync(openSync(prepared(path), 'wx', 0o600))
-}
+/** The file that a writeFileAtomic with `prepared` fills: where an empty one is there, to write is less work. */
+export const preparedPath = (path: string): string => `${path}${TEMPORARY}prepared`
 
 /**
  * Writes a file so that a reader, now or after `kill -9`, sees the old content or the new one and never a part.
- * With `durable` it is also on the disk when this returns, file and name. With `prepared` nobody else may be writing it: what prepareFile has made is taken,
- * where it is there.
+ * With `durable` it is also on the disk when this returns, file and name. With `prepared` nobody else may be writing it: a `preparedPath` is taken where
+ * it is there.
  */
 export function writeFileAtomic(
   path: string,
@@ -45,7 +41,7 @@ export function writeFileAtomic(
   options: { mode?: number; durable?: boolean; prepared?: boolean } = {},
 ): void {
   const temporary = options.prepared
-    ? prepared(path)
+    ? preparedPath(path)
     : `${path}${TEMPORARY}${randomBytes(6).toString('hex')}`
   const bytes = typeof content === 'string' ? Buffer.from(content) : content
   try {

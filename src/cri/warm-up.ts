@@ -14,7 +14,7 @@ import { Operations } from './operations.ts'
 import { CriServer } from './server.ts'
 import { criServices } from './wire.ts'
 
-const AFTER_MS = 1000
+const AFTER_MS = 2000
 /** While a call is under way. */
 const PAUSE_MS = 50
 const CALLS_MAX = 500

@@ -63,6 +63,11 @@ export interface Binding {
   flock(fd: number, exclusive: boolean): void
   /** flock(2) that waits, on its own thread; cannot be called off. The fd must stay open until it settles. */
   flockWait(fd: number, exclusive: boolean): Promise<void>
+  /**
+   * Makes directories (S_IFDIR in their mode; one that is there stays) and empty files (which must not be there), in order. Own thread: a new file may take some
+   * tenths of a millisecond.
+   */
+  makeNodes(paths: readonly string[], modes: readonly number[]): Promise<void>
   /** The fd must stay open until it settles. */
   syncfs(fd: number): Promise<void>
   /** realpath(3). Own thread: a file server that is gone holds up nobody else. */

@@ -212,7 +212,7 @@ export class Monitors {
         mkdirSync(path, { recursive: true, mode: 0o700 })
       const container = newId()
       // First: a monitor that is started is known to nobody until it waits.
-      prepareFiles(this.#files, id, container)
+      await prepareFiles(this.#files, id, container)
       const spare = { id, monitor: await this.#start(directory), container }
       this.#spares.push(spare)
       this.#hasFailed = false

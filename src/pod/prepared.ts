@@ -1,33 +1,56 @@
-import { mkdirSync } from 'node:fs'
+import { constants, mkdirSync } from 'node:fs'
 import { isErrno } from '../base/fault.ts'
-import { prepareFile } from '../base/file.ts'
+import { preparedPath } from '../base/file.ts'
+import { binding } from '../kernel/binding.ts'
 import type { PodPaths } from './paths.ts'
+
+const { S_IFDIR, S_IFREG } = constants
 
 /**
  * Makes what a pod and its first container need on the disk: directories, and files for their records. A file system may look through all that was removed
  * lately before it gives a number to something new, which makes this half of a start's work there.
  */
-export function prepareFiles(at: PodPaths, pod: string, container: string): void {
-  makePodDirectories(at, pod)
-  prepareFile(at.making(pod))
-  makeContainerDirectories(at, pod, container)
-  for (const path of [at.config, at.record, at.run]) prepareFile(path(pod, container))
+export function prepareFiles(at: PodPaths, pod: string, container: string): Promise<void> {
+  const files = [at.config, at.record, at.run].map((path) => path(pod, container))
+  const nodes: readonly Node[] = [
+    ...podDirectories(at, pod),
+    ...containerDirectories(at, pod, container),
+    ...[at.making(pod), ...files].map((path): Node => [preparedPath(path), S_IFREG | 0o600]),
+  ]
+  return binding.makeNodes(
+    nodes.map(([path]) => path),
+    nodes.map(([, mode]) => mode),
+  )
 }
 
 /** Those that are not there already. */
 export function makePodDirectories(at: PodPaths, pod: string): void {
-  for (const path of [at.pod(pod), at.containers(pod)]) makeDirectory(path, 0o700)
+  for (const node of podDirectories(at, pod)) makeDirectory(node)
 }
 
 /** Those that are not there already. */
 export function makeContainerDirectories(at: PodPaths, pod: string, container: string): void {
-  makeDirectory(at.container(pod, container), 0o700)
-  for (const path of [at.upper, at.work]) makeDirectory(path(pod, container), 0o777)
+  for (const node of containerDirectories(at, pod, container)) makeDirectory(node)
 }
 
-function makeDirectory(path: string, mode: number): void {
+/** A path, and mode with type. */
+type Node = readonly [string, number]
+
+function podDirectories(at: PodPaths, pod: string): Node[] {
+  return [at.pod(pod), at.containers(pod)].map((path) => [path, S_IFDIR | 0o700])
+}
+
+function containerDirectories(at: PodPaths, pod: string, container: string): Node[] {
+  return [
+    [at.container(pod, container), S_IFDIR | 0o700],
+    [at.upper(pod, container), S_IFDIR | 0o777],
+    [at.work(pod, container), S_IFDIR | 0o777],
+  ]
+}
+
+function makeDirectory([path, mode]: Node): void {
   try {
-    mkdirSync(path, mode)
+    mkdirSync(path, mode & ~S_IFDIR)
   } catch (error) {
     if (!isErrno(error, 'EEXIST')) throw error
   }

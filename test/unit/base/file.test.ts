@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { prepareFile, writeFileAtomic } from '../../../src/base/file.ts'
+import { preparedPath, writeFileAtomic } from '../../../src/base/file.ts'
 
 function withFile(act: (path: string) => void): void {
   const directory = mkdtempSync(join(tmpdir(), 'berth-file-'))
@@ -18,7 +18,7 @@ function withFile(act: (path: string) => void): void {
 
 test('a file that was prepared is taken, and one that was not is made', () => {
   withFile((path) => {
-    prepareFile(path)
+    writeFileSync(preparedPath(path), '', { mode: 0o600 })
     const { ino } = statSync(`${path}.tmp-prepared`)
     writeFileAtomic(path, 'one', { prepared: true })
     assert.is(statSync(path).ino, ino)

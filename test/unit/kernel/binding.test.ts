@@ -1,4 +1,13 @@
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -165,6 +174,28 @@ test('what fails on its own thread rejects', async () => {
     () => binding.pollPriority(file, 0),
     (error: unknown) => isErrno(error, 'EBADF'),
   )
+})
+
+test('several directories and files are made in order, up to the first that fails', async () => {
+  const { S_IFDIR, S_IFREG } = constants
+  const [a, b, c] = ['a', 'a/b', 'a/c'].map((name) => join(directory, name))
+  if (!a || !b || !c) throw new Error()
+  await binding.makeNodes([a, b], [S_IFDIR | 0o700, S_IFREG | 0o600])
+  assert.is(statSync(a).mode, S_IFDIR | 0o700)
+  assert.is(statSync(b).mode, S_IFREG | 0o600)
+  const again = binding.makeNodes([a, b, c], [S_IFDIR | 0o711, S_IFREG | 0o600, S_IFREG | 0o600])
+  const error = await again.then(
+    () => undefined,
+    (reason: Error) => reason,
+  )
+  assert.is(error?.message, `EEXIST: File exists, open '${b}'`)
+  assert.is(statSync(a).mode, S_IFDIR | 0o700)
+  assert.not.ok(existsSync(c))
+  await binding.makeNodes([join(b, 'd')], [S_IFDIR | 0o700]).then(
+    () => assert.unreachable(),
+    (reason: unknown) => assert.ok(isErrno(reason, 'ENOTDIR')),
+  )
+  assert.throws(() => binding.makeNodes([a], []), /modes must be one of each path/)
 })
 
 test.run()
