@@ -57,6 +57,8 @@ export function writeFileAtomic(
     renameSync(temporary, path)
   } catch (error) {
     rmSync(temporary, { force: true })
+    // A failed write, of a full disk, says nothing of the place.
+    if (error instanceof Error && !error.message.includes(path)) error.message += ` '${path}'`
     throw error
   }
   if (options.durable) syncDirectory(dirname(path))

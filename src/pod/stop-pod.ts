@@ -75,11 +75,15 @@ export async function endMonitor(
   using monitor = known
   if (!isMonitorAlive(directory)) return
   // A monitor that closed our connection answers a new one, unless it hangs with too many callers waiting.
-  if (!monitor || !(await quit(node, id, monitor))) {
+  let answer: Answer = monitor ? await quit(node, id, monitor) : 'unheard'
+  if (answer === 'unheard') {
     using other = await reachMonitor(directory)
-    if (other && !(await quit(node, id, other)) && isMonitorAlive(directory))
+    if (other) answer = await quit(node, id, other)
+    if (other && answer === 'unheard' && isMonitorAlive(directory))
       killMonitor(directory, id, node.engine.warn)
   }
+  // It ends when it has written what it owes, or when the pod's removal has taken the place for it: a full disk must not keep a pod from stopping.
+  if (answer === 'owes') return
   await eventuallyGone(
     () => !isMonitorAlive(directory),
     MONITOR_END_MS,
@@ -87,18 +91,22 @@ export async function endMonitor(
   )
 }
 
-/** Whether the monitor has heard of it, or is killed. */
-async function quit(node: Node, id: string, monitor: Monitor): Promise<boolean> {
+/** What a monitor makes of the request to end: it ends (or is killed), owes an exit record that a full disk does not take, or has not heard. */
+type Answer = 'ends' | 'owes' | 'unheard'
+
+async function quit(node: Node, id: string, monitor: Monitor): Promise<Answer> {
   try {
     await within(MONITOR_ANSWER_MS, monitor.quit())
     // The kernel closes its connection at its end, at the latest.
     await settles(monitor.lost, MONITOR_END_MS)
   } catch (error) {
     if (!(error instanceof Fault)) throw error
-    if (error.code === 'UNAVAILABLE') return false
+    if (error.code === 'UNAVAILABLE') return 'unheard'
     if (error.code === 'DEADLINE_EXCEEDED') killMonitor(node.at.monitor(id), id, node.engine.warn)
-    // Else it ends by itself when the last container has.
-    else node.warn(`pod ${id}: ${describe(error)}`)
+    else {
+      node.warn(`pod ${id}: ${describe(error)}`)
+      if (error.code === 'FAILED_PRECONDITION') return 'owes'
+    }
   }
-  return true
+  return 'ends'
 }
