@@ -6,7 +6,7 @@ import { IMAGE_FILTERS, imageFilter } from './image-filter.ts'
 import { openImages } from './image-store.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
 import { parseTimestamp } from './parse/time.ts'
-import { age, decimalBytes, shortId, table } from './table.ts'
+import { age, decimalBytes, digitsOf, shortId, table } from './table.ts'
 
 interface Given {
   quiet?: true
@@ -107,8 +107,7 @@ function digestOf({ image, repository }: Row): string {
 
 function matches({ image, repository, tag }: Row, { key, value }: Filter): boolean {
   if (key === 'dangling') return (image.names.length === 0) === (value === 'true' || value === '1')
-  if (key === 'id')
-    return image.id.replace(/^sha256:/, '').startsWith(value.replace(/^sha256:/, ''))
+  if (key === 'id') return digitsOf(image.id).startsWith(digitsOf(value))
   if (key !== 'reference') return true
   // As a path in a shell: * ends at a slash.
   const escaped = value.replace(/[.+^${}()|[\]\\]/g, '\\$&')

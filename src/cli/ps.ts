@@ -4,7 +4,7 @@ import type { Context } from './context.ts'
 import { checkFilters, type Filter, parseFilter } from './filter.ts'
 import { examples, type Format, formatOption, option, printJson } from './output.ts'
 import { parseInteger } from './parse/size.ts'
-import { age, humanSpan, shortId, table, truncate } from './table.ts'
+import { age, digitsOf, humanSpan, shortId, table, truncate } from './table.ts'
 
 interface Given {
   all?: true
@@ -147,10 +147,7 @@ function matchesOne({ record, status }: Container, key: string, value: string): 
     case 'status':
       return status.state === (value === 'exited' ? 'stopped' : value)
     case 'ancestor':
-      return (
-        record.image === value ||
-        record.imageId.replace(/^sha256:/, '').startsWith(value.replace(/^sha256:/, ''))
-      )
+      return record.image === value || digitsOf(record.imageId).startsWith(digitsOf(value))
     case 'exited':
       return status.state === 'stopped' && String(status.exitCode) === value
     case 'volume':

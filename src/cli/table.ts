@@ -65,9 +65,14 @@ export function age(ns: string | bigint, nowMs: number): string {
   return `${humanSpan(nowMs - Number(BigInt(ns) / 1_000_000n))} ago`
 }
 
+/** The hexadecimal digits of an id or of a prefix of one. */
+export function digitsOf(id: string): string {
+  return id.replace(/^sha(?:256|512):/, '')
+}
+
 /** An id as tables show it: 12 digits, without the algorithm. */
 export function shortId(id: string): string {
-  return id.replace(/^sha256:/, '').slice(0, 12)
+  return digitsOf(id).slice(0, 12)
 }
 
 function scaled(value: number, base: number, units: readonly string[]): string {

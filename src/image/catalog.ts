@@ -192,7 +192,7 @@ export class Catalog {
       if (this.#hasRecord(asId)) return { id: asId, name: undefined }
       throw new Fault('NOT_FOUND', `no image has the id ${asId}`)
     }
-    const prefix = text.startsWith('sha256:') ? text.slice(7) : text
+    const prefix = text.replace(/^sha(?:256|512):/, '')
     const isPrefix = /^[0-9a-f]+$/.test(prefix) && prefix.length >= ID_PREFIX_LENGTH_MIN
     if (prefix === text) {
       const found = this.#resolveName(text, isPrefix)
@@ -210,7 +210,9 @@ export class Catalog {
         )
       }
       const id = first === undefined ? undefined : idOfFile(first)
-      if (id !== undefined) return { id, name: undefined }
+      // With an algorithm, only an id of that one.
+      const isMeant = id !== undefined && (prefix === text || id.startsWith(text))
+      if (isMeant) return { id, name: undefined }
     }
     throw new Fault('NOT_FOUND', `there is no image ${text} here`)
   }

@@ -55,6 +55,7 @@ test('sizes and spans are for people', () => {
   ])
   assert.is(truncate('abcdef', 4), 'abc…')
   assert.is(shortId(`sha256:${'ab'.repeat(32)}`), 'abababababab')
+  assert.is(shortId(`sha512:${'ab'.repeat(64)}`), 'abababababab')
 })
 
 test('figures that a host lacks are dashes', () => {

@@ -5,6 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Catalog, type ImageRecord } from '../../../src/image/catalog.ts'
 import { digestOf } from '../../../src/image/digest.ts'
+import type { Digest } from '../../../src/spec/image.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'berth-catalog-'))
 let count = 0
@@ -44,6 +45,16 @@ test('an image is found by name, id, id with algorithm and unique prefix', async
   for (const text of ['app', 'app:2', 'ffff', `sha256:${'0'.repeat(64)}`]) {
     assert.throws(() => catalog.resolve(text), /no image/, text)
   }
+})
+
+test('an id of sha512 is found likewise, and by no prefix of sha256', async () => {
+  const catalog = fresh()
+  const id = `sha512:${'5b'.repeat(64)}` as Digest
+  await catalog.put({ ...image('a'), id }, [{ name: 'docker.io/library/app:1' }])
+  for (const text of [id, id.slice(7), id.slice(7, 19), id.slice(0, 12)]) {
+    assert.is(catalog.resolve(text).id, id, text)
+  }
+  assert.throws(() => catalog.resolve('sha256:5b5b5b'), /no image/)
 })
 
 test('a name that looks like an id prefix wins over it', async () => {
@@ -100,15 +111,16 @@ test('20 changes at once all arrive', async () => {
   assert.is(catalog.get(image('a').id).names.length, 20)
 })
 
-test('500 images with two names each are listed in under 200 ms', async () => {
+test('500 images with two names each are listed in half a second of CPU', async () => {
   const catalog = fresh()
   for (let i = 0; i < 500; i++) {
     await catalog.put(image(String(i)), [{ name: `q.io/a:${i}` }, { name: `q.io/b:${i}` }])
   }
-  const start = performance.now()
+  // Not by the clock: the machine may be busy with other things. Of each image with all names it would be a minute.
+  const before = process.cpuUsage()
   assert.is(catalog.list().length, 500)
-  const took = performance.now() - start
-  assert.ok(took < 200, `${took} ms`)
+  const { user, system } = process.cpuUsage(before)
+  assert.ok(user + system < 500_000, `${user + system} us`)
 })
 
 test.after(() => rmSync(directory, { recursive: true, force: true }))
