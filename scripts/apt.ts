@@ -1,6 +1,6 @@
 /** Debian's archive, as this machine's apt is configured with it, of any release and without installing anything. */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** apt-get with lists and archives of its own below a directory. */
@@ -70,4 +70,24 @@ export function run(cwd: string, program: string, ...args: string[]): string {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   })
+}
+
+/** The machine's own patchelf, or its package's, unpacked beside. */
+export function patchelf(work: string): string {
+  const installed = '/usr/bin/patchelf'
+  if (existsSync(installed)) return installed
+  const old = join(work, 'old')
+  run(old, 'apt-get', '-qq', 'download', 'patchelf')
+  for (const file of debs(old)) run(old, 'dpkg-deb', '-x', file, '.')
+  return join(old, installed)
+}
+
+export function debs(directory: string): string[] {
+  return readdirSync(directory).filter((name) => name.endsWith('.deb'))
+}
+
+export function multiarch(directory: string): string {
+  const name = readdirSync(directory).find((n) => n.endsWith('-linux-gnu'))
+  if (!name) throw new Error(`no library folder in ${directory}`)
+  return name
 }

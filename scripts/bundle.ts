@@ -91,7 +91,7 @@ await build({
   entryPoints: { berth: 'src/main.ts', 'berth-oci': 'src/main-oci.ts' },
   plugins: [lateModules, daemonApart],
   // A sixth of the whole, for few commands: these load them from node_modules.
-  external: ['fzstd', 'smol-toml', 'tar'],
+  external: ['fzstd', 'protobufjs', 'smol-toml', 'tar'],
 })
 
 await build({

@@ -26,7 +26,7 @@ import { homedir, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { PrivateApt, run } from './apt.ts'
+import { debs, multiarch, PrivateApt, patchelf, run } from './apt.ts'
 import { REPOSITORY } from './files.ts'
 import type { Ended } from './verdict.ts'
 
@@ -232,26 +232,6 @@ export function fetchMachine(release = 'forky'): void {
   for (const file of debs(work)) rmSync(join(work, file))
   rmSync(directory, { recursive: true, force: true })
   renameSync(work, directory)
-}
-
-/** The machine's own patchelf, or its package's, unpacked beside. */
-function patchelf(work: string): string {
-  const installed = '/usr/bin/patchelf'
-  if (existsSync(installed)) return installed
-  const old = join(work, 'old')
-  run(old, 'apt-get', '-qq', 'download', 'patchelf')
-  for (const file of debs(old)) run(old, 'dpkg-deb', '-x', file, '.')
-  return join(old, installed)
-}
-
-function debs(directory: string): string[] {
-  return readdirSync(directory).filter((name) => name.endsWith('.deb'))
-}
-
-function multiarch(directory: string): string {
-  const name = readdirSync(directory).find((n) => n.endsWith('-linux-gnu'))
-  if (!name) throw new Error(`no library folder in ${directory}`)
-  return name
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -116,6 +116,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   protobufjs: ['cri'],
   ws: ['stream'],
   'prom-client': ['cri'],
+  protobufjs: ['oci'],
   // Credential helpers of registries; hooks, and ps(1).
   'node:child_process': ['image', 'oci'],
 }

@@ -119,6 +119,9 @@ void OpenLabels(Child* child);
 // terminal.cc: opens a pty below `root`, makes it stdio, sends its master.
 void OpenTerminal(Child* child, int root, bool console);
 
+// null.cc: for a process without a terminal.
+void TakeOwnNull(const Child& child, int root);
+
 // hooks.cc: runs each with the file `state` as its stdin, in that directory. The first that fails ends this process.
 void RunHooks(const Array<HookPlan>& hooks, const char* kind, int state, const char* directory);
 

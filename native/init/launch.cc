@@ -53,6 +53,14 @@ void HookCreation(Child* child) {
   ::close(state);
 }
 
+void SetStdio(Child* child, bool console) {
+  if (child->process->terminal) {
+    OpenTerminal(child, child->root, console);
+  } else {
+    TakeOwnNull(*child, child->root);
+  }
+}
+
 // The part inside: all namespaces are there.
 [[noreturn]] void Inside(Child* child) {
   const ContainerPlan& plan = *child->plan;
@@ -67,13 +75,13 @@ void HookCreation(Child* child) {
     MakeLinks(child);
     HidePaths(child);
     MakeCwd(child, child->root);
-    if (child->process->terminal) OpenTerminal(child, child->root, true);
+    SetStdio(child, true);
     HookCreation(child);
     EnterRoot(child);
   } else {
     child->root = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC), "root", "/"));
     MakeCwd(child, child->root);
-    if (child->process->terminal) OpenTerminal(child, child->root, false);
+    SetStdio(child, false);
     HookCreation(child);
   }
   Finish(child);
@@ -272,7 +280,7 @@ bool HostUid(int proc, pid_t pid, uint32_t inside, uint32_t* outside) {
   OpenLabels(&child);
   child.root = static_cast<int>(Must(Call(SYS_openat, AT_FDCWD, "/", O_PATH | O_CLOEXEC), "root", "/"));
   MakeCwd(&child, child.root);
-  if (process.terminal) OpenTerminal(&child, child.root, false);
+  SetStdio(&child, false);
   Finish(&child);
 }
 

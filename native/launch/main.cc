@@ -1,4 +1,4 @@
-// berth-launch: makes one process and hands it to whoever is left: `berth-launch create|exec [OPTION…]`. Its parent is then the next
+// berth-launch: makes one process and hands it to whoever is left: `berth-launch create|exec|criu [OPTION…]`. Its parent is then the next
 // subreaper above (conmon, a shim), as with every OCI runtime. With --foreground it stays until the process ends. See docs/native.md.
 #include <errno.h>
 #include <fcntl.h>
@@ -15,23 +15,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../common/json.h"
 #include "../common/sealed.h"
 #include "../init/launch.h"
 #include "../init/pidfd.h"
 #include "../init/sync.h"
+#include "caller.h"
+#include "criu.h"
 #include "relay.h"
 
 namespace berth {
 namespace {
 
-// The descriptors that the caller gives, after stdio.
-enum : int { kReport = 3, kCommands = 4, kPlan = 5, kPlace = 6, kProgramStdio = 7, kFirstPreserved = 10 };
-
 constexpr int kBacklog = 16;
-constexpr char kGoOn = 'G';
 constexpr char kKilled[] = "the process was killed while it was being made";
-constexpr char kTerminalName[] = "/dev/ptmx";
 
 struct Options {
   bool exec = false;
@@ -48,33 +44,6 @@ struct Launch {
   // `process` is the second of two clones.
   bool passed_on = false;
 };
-
-void Report(const JsonWriter& json) {
-  if (!json.ok()) return;
-  // Nobody else can be told when this fails.
-  if (::write(kReport, json.data(), json.size()) < 0 || ::write(kReport, "\n", 1) < 0) return;
-}
-
-void ReportPid(const char* what, pid_t pid) {
-  JsonWriter json;
-  json.BeginObject();
-  json.Number(what, pid);
-  json.EndObject();
-  Report(json);
-}
-
-int ReportError(const char* stage, int error, const char* text) {
-  JsonWriter json;
-  json.BeginObject();
-  json.Text("stage", stage);
-  json.Number("errno", error);
-  json.Text("text", text);
-  json.EndObject();
-  Report(json);
-  return 1;
-}
-
-int Failed(const char* stage) { return ReportError(stage, errno, ::strerrordesc_np(errno)); }
 
 bool ParseOptions(int argc, char** argv, Options* options) {
   if (argc < 2) return false;
@@ -107,25 +76,6 @@ Fd Listen() {
   const bool bound = socket && ::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
                      ::listen(socket.get(), kBacklog) == 0;
   return bound ? static_cast<Fd&&>(socket) : Fd();
-}
-
-// The engine's socket, by a descriptor of it: its path may be too long.
-bool SendTerminalTo(const char* path, int master) {
-  const Fd file(::open(path, O_PATH | O_CLOEXEC));
-  const Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  ::snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", file.get());
-  return file && socket &&
-         ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
-         SendMessage(socket.get(), kTerminalName, sizeof(kTerminalName) - 1, master);
-}
-
-int Reap(const Fd& pidfd) {
-  siginfo_t info = {};
-  while (::waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), &info, WEXITED) < 0 && errno == EINTR) continue;
-  constexpr int kSignalBase = 128;
-  return info.si_code == CLD_EXITED ? info.si_status : kSignalBase + info.si_status;
 }
 
 // `C`, u32 size, the state for the hooks inside.
@@ -178,7 +128,7 @@ Step TakeMessage(Launch* launch, const char* bytes, size_t size, Fd passed) {
       Failed("console socket");
       return Step::kFailed;
     case kSyncHooks:
-      ReportPid("hooks", process.pid);
+      ReportNumber("hooks", process.pid);
       return PassContinue(process) ? Step::kGoOn : Step::kFailed;
     case kSyncReady:
       if (!launch->options.exec) return Step::kReady;
@@ -233,12 +183,7 @@ bool Begin(Launch* launch, Arena* arena) {
 }
 
 int Run(const Options& options) {
-  // Whoever has put us into a scope moves us into a group of our own there, and makes that of the container.
-  char word = 0;
-  if (options.scoped) {
-    ReportPid("scope", ::getpid());
-    if (!ReadAll(kCommands, &word, 1) || word != kGoOn) return 1;
-  }
+  if (options.scoped && !AwaitScope()) return 1;
   Arena arena;
   Launch launch;
   launch.options = options;
@@ -251,11 +196,11 @@ int Run(const Options& options) {
     Reap(launch.process.pidfd);
     return 1;
   }
-  ReportPid("pid", launch.process.pid);
+  ReportNumber("pid", launch.process.pid);
   if (!options.foreground) return 0;
   launch.process.sync.Reset();
   if (launch.terminal && !options.console) RelayTerminal(launch.terminal.get(), kProgramStdio, launch.process.pidfd.get());
-  ReportPid("exit", Reap(launch.process.pidfd));
+  ReportNumber("exit", Reap(launch.process.pidfd));
   return 0;
 }
 
@@ -266,7 +211,8 @@ int main(int argc, char** argv) {
   // Before anything of a container exists that could look into this process.
   ::prctl(PR_SET_DUMPABLE, 0);
   berth::Options options;
-  if (!berth::ParseOptions(argc, argv, &options)) {
+  const bool criu = argc > 2 && ::strcmp(argv[1], "criu") == 0;
+  if (!criu && !berth::ParseOptions(argc, argv, &options)) {
     ::dprintf(2, "usage: berth-launch create|exec [--foreground] [--scoped] [--console=PATH] [--preserve=N]\n");
     return 2;
   }
@@ -276,5 +222,5 @@ int main(int argc, char** argv) {
   ::sigfillset(&all);
   ::sigprocmask(SIG_BLOCK, &all, nullptr);
   for (int fd : {berth::kReport, berth::kCommands, berth::kPlan, berth::kPlace}) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-  return berth::Run(options);
+  return criu ? berth::RunCriu(argc, argv) : berth::Run(options);
 }

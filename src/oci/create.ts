@@ -17,7 +17,7 @@ import { encodeContainer } from '../wire/plan.ts'
 import { cgroupOf, destroyCgroup, launchInScope, makeCgroup } from './cgroup.ts'
 import { documentText, readDocument } from './config.ts'
 import { runHooks } from './hooks.ts'
-import { Launch } from './launch.ts'
+import { Launch, type LaunchRequest } from './launch.ts'
 import { makeNotifyDirectory, notifyParts } from './notify.ts'
 import { isPlain } from './plain.ts'
 import { claim, type OciRecord, type Place, placeOf, removePlace, writeRecord } from './record.ts'
@@ -40,8 +40,13 @@ export interface CreateRequest {
   readonly keepKeyring: boolean
   /** The caller stays until the container ends, with its own stdio as the container's. */
   readonly foreground: boolean
+  /** restore: its process is one that CRIU makes, in place of one that waits for its start. */
+  readonly making?: (spec: Spec, plan: ContainerPlan) => Making & Disposable
   readonly warn: (message: string) => void
 }
+
+/** What berth-launch does, if not a creation. */
+export type Making = Pick<LaunchRequest, 'plan' | 'place' | 'criu'>
 
 export interface Created {
   readonly place: Place
@@ -78,13 +83,13 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   // First, so that whoever cleans up after us knows of the cgroup from its first moment on.
   writeRecord(place, begun)
   using directory = new Fd(openSync(place.directory, O_RDONLY | O_DIRECTORY))
+  using making = request.making?.(spec, plan)
   const begin = (): Launch =>
     new Launch({
       caller,
-      mode: 'create',
-      what: `create container ${id}`,
-      plan: encodeContainer(plan),
-      place: directory,
+      mode: making ? 'criu' : 'create',
+      what: `${making ? 'restore' : 'create'} container ${id}`,
+      ...(making ?? { plan: encodeContainer(plan), place: directory }),
       foreground: request.foreground,
       scope: group.scope,
       consoleSocket: request.consoleSocket,

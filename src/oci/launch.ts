@@ -18,11 +18,12 @@ const REPORT_BYTES_MAX = 64 * 1024
 export interface LaunchRequest {
   /** Whose child berth-launch is. */
   readonly caller: Caller
-  readonly mode: 'create' | 'exec'
+  readonly mode: 'create' | 'exec' | 'criu'
   /** For messages: what is done. */
   readonly what: string
+  /** criu: the request. */
   readonly plan: Uint8Array
-  /** create: that directory, where the start comes in; exec: the pidfd of the first process. */
+  /** create: that directory, where the start comes in; exec: the pidfd of the first process; criu: where the images are. */
   readonly place: Fd
   /** Stays until the process ends. */
   readonly foreground: boolean
@@ -31,6 +32,12 @@ export interface LaunchRequest {
   readonly scope?: { readonly slice: string; readonly unit: string } | undefined
   /** Of the caller's descriptors from 3 on: those that the program gets. */
   readonly preserve: number
+  /** criu: what its command line has besides, its environment, and descriptors from 10 on. */
+  readonly criu?: {
+    readonly words: readonly string[]
+    readonly env: readonly string[]
+    readonly fds: readonly Fd[]
+  }
 }
 
 /** A line of berth-launch; one of these. */
@@ -39,6 +46,8 @@ interface Report {
   readonly hooks?: number
   readonly pid?: number
   readonly exit?: number
+  /** Of CRIU: the images are written. */
+  readonly dumped?: number
   readonly stage?: string
 }
 
@@ -174,11 +183,13 @@ function begin(
       ...(request.foreground ? ['--foreground'] : []),
       ...(request.consoleSocket === undefined ? [] : [`--console=${request.consoleSocket}`]),
       `--preserve=${request.preserve}`,
+      ...(request.criu?.words ?? []),
     ],
-    env: [],
+    env: request.criu?.env ?? [],
     fds: [
       ...[nothing, complaint, complaint, reports.write, commands.read, plan, request.place],
       ...Array.from({ length: 3 + request.preserve }, (_, i) => own(i)),
+      ...(request.criu?.fds ?? []),
     ],
   })
   // Where it cannot be executed its reports end.

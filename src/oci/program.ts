@@ -6,18 +6,24 @@ import { describe, Fault } from '../base/fault.ts'
 import { packageVersion } from '../engine/version.ts'
 import { type Caller, CallerGone, NotHere, onlySelf } from '../kernel/caller.ts'
 import { activationOf } from './activation.ts'
+import type { CheckpointOptions } from './checkpoint.ts'
 import { parseDocument, readDocument } from './config.ts'
 import type { CreateRequest } from './create.ts'
+import type { CriuOptions } from './criu.ts'
 import { Log } from './output.ts'
 import { preservedCount } from './preserve.ts'
 import type { ProcessOptions } from './process.ts'
 import { type Place, placeOf, readRecord } from './record.ts'
+import type { RestoreOptions } from './restore.ts'
 import { asProcess, asResources } from './shape.ts'
 import type { UpdateOptions } from './update.ts'
 import { OCI_VERSION } from './version.ts'
 import { goWords } from './words.ts'
 
 export const DEFAULT_ROOT = '/run/berth-oci'
+
+/** Where runc has the images, if it is not told. */
+const DEFAULT_IMAGES = 'checkpoint'
 
 /** As runc has them: of `exec` the code says whether the program or the runtime has failed. */
 const FAILED = 1
@@ -120,16 +126,7 @@ function commands(name: string, context: Context): Command {
   looking(root, context, place)
   changing(root, context, place)
   documents(root, context)
-  for (const command of ['checkpoint', 'restore']) {
-    root
-      .command(`${command} <id>`)
-      .summary('refused: not supported yet')
-      .allowUnknownOption()
-      .action(() => {
-        const text = `${command} is not supported: berth does not know CRIU (package criu) yet`
-        throw new Fault('UNIMPLEMENTED', text)
-      })
-  }
+  checkpoints(root, context, place)
   for (const command of root.commands) command.exitOverride().copyInheritedSettings(root)
   return root
 }
@@ -259,8 +256,11 @@ function lifecycle(root: Command, context: Context, place: (id: string) => Place
   execution(root, context, place)
 }
 
+function collect(value: string, before: string[] = []): string[] {
+  return [...before, value]
+}
+
 function execution(root: Command, context: Context, place: (id: string) => Place): void {
-  const collect = (value: string, before: string[] = []): string[] => [...before, value]
   root
     .command('exec <id> [program...]')
     .summary('run a further program in a container')
@@ -309,6 +309,75 @@ function execution(root: Command, context: Context, place: (id: string) => Place
       if (foreground) context.exit(await exitOf(launch))
       await launch.close()
       stop?.()
+    })
+}
+
+function criu(command: Command): Command {
+  return command
+    .option('--image-path <directory>', 'where the images are', DEFAULT_IMAGES)
+    .option('--work-path <directory>', "where CRIU's log and other files go (default: the same)")
+    .option('--tcp-established', 'with open TCP connections')
+    .option('--ext-unix-sk', 'with Unix sockets whose other end is outside')
+    .option('--shell-job', 'with a terminal or session from outside')
+    .option('--file-locks', 'with locks of files')
+    .option('--manage-cgroups-mode <mode>', 'soft, full, strict or ignore')
+    .option('--empty-ns <namespace>', 'network: make it, leave it empty (always so)', collect)
+    .option('--auto-dedup', 'drop from older images what newer ones have')
+    .option('--lazy-pages', 'refused: not supported')
+}
+
+function directoriesOf(
+  { caller }: Context,
+  { imagePath, workPath, lazyPages, statusFd }: CriuOptions & Lazy,
+) {
+  if (lazyPages) throw new Fault('UNIMPLEMENTED', '--lazy-pages is not supported')
+  if (statusFd !== undefined && statusFd !== '-1') {
+    throw new Fault('UNIMPLEMENTED', '--status-fd is not supported: it is for --lazy-pages')
+  }
+  return {
+    images: caller.resolve(imagePath || DEFAULT_IMAGES),
+    work: workPath ? caller.resolve(workPath) : undefined,
+  }
+}
+
+interface Lazy {
+  readonly lazyPages?: boolean
+  readonly statusFd?: string
+}
+
+/** Left to the caller's own process: CRIU is its child, and may be handed its descriptors. */
+function checkpoints(root: Command, context: Context, place: (id: string) => Place): void {
+  const { caller, warn } = context
+  criu(root.command('checkpoint <id>').summary("write a running container's state into images"))
+    .option('--parent-path <directory>', 'images of a pre-dump, relative to the new ones')
+    .option('--leave-running', 'the container goes on')
+    .option('--tcp-skip-in-flight', 'without TCP connections that are being made')
+    .option('--link-remap', 'unlinked files get a name again')
+    .option('--status-fd <fd>', 'refused: not supported')
+    .option('--page-server <address:port>', 'where the memory is sent')
+    .option('--pre-dump', 'the memory only; the container goes on')
+    .action(async (id: string, options: CheckpointOptions & Lazy) => {
+      onlySelf(caller)
+      const { checkpointContainer } = await import('./checkpoint.ts')
+      const whole = { ...options, ...directoriesOf(context, options) }
+      await checkpointContainer(caller, stateOf(root, context), place(id), whole, warn)
+    })
+  criu(root.command('restore <id>').summary('make a container of the images of a checkpoint'))
+    .option('-b, --bundle <directory>', 'where config.json is', '.')
+    .option('--console-socket <socket>', 'who takes the terminal')
+    .option('--pid-file <file>', 'where the pid of the first process is written')
+    .option('-d, --detach', 'do not wait')
+    .option('--no-subreaper', 'as always: the processes become children of the caller')
+    .option('--no-pivot', 'refused: not supported')
+    .option('--lsm-profile <type:name>', 'another profile of AppArmor or SELinux')
+    .option('--lsm-mount-context <context>', 'another SELinux context for mounts')
+    .action(async (id: string, options: RestoreOptions & CreateOptions & Lazy) => {
+      onlySelf(caller)
+      const { restoreContainer } = await import('./restore.ts')
+      const given = { ...options, preserveFds: '0', newKeyring: true }
+      const request = requestOf(root, context, id, given, !options.detach)
+      const whole = { ...options, ...directoriesOf(context, options) }
+      context.exit(await restoreContainer(request, whole))
     })
 }
 

@@ -143,10 +143,12 @@ export function idsOf(root: string): string[] {
   }
 }
 
-/** Takes away what killed removals have left. */
+/** Takes away what killed removals have left; not what another process is just removing. */
 export function emptyTrash(root: string): void {
   if (!existsSync(root)) return
   for (const name of readdirSync(root)) {
-    if (name.startsWith(TRASH)) rmSync(join(root, name), { recursive: true, force: true })
+    if (!name.startsWith(TRASH) || existsSync(`/proc/${name.slice(name.lastIndexOf('-') + 1)}`))
+      continue
+    rmSync(join(root, name), { recursive: true, force: true })
   }
 }
