@@ -113,10 +113,9 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'smol-toml': ['image', 'network', 'cri'],
   '@grpc/grpc-js': ['cri'],
   '@grpc/proto-loader': ['cri'],
-  protobufjs: ['cri'],
+  protobufjs: ['cri', 'oci'],
   ws: ['stream'],
   'prom-client': ['cri'],
-  protobufjs: ['oci'],
   // Credential helpers of registries; hooks, and ps(1).
   'node:child_process': ['image', 'oci'],
 }

@@ -68,7 +68,7 @@ export async function restoreContainer(
   const { place, record, launch } = await createContainer({ ...request, making }).catch((error) => {
     throw withLog(error, options.work ?? options.images, LOG)
   })
-  const passing = foreground ? passSignals(caller, record.pid) : undefined
+  const passing = foreground ? await passSignals(caller, record.pid) : undefined
   try {
     if (!foreground) return 0
     const code = await exitOf(launch)
