@@ -204,9 +204,8 @@ export async function removeImage(
   options: { force: boolean },
 ): Promise<{ untagged: string[]; deleted: string[] }> {
   const store = openImages(engine)
-  const name = !ref.includes('/') && !findsPlainly(store, ref) ? `localhost/${ref}` : ref
   const { removeImage: removeFromStore } = await import('../image/collect.ts')
-  const { untagged, deleted } = await removeFromStore(store, name, {
+  const { untagged, deleted } = await removeFromStore(store, ref, {
     force: options.force,
     users: (id) => [
       ...new Set(
@@ -218,16 +217,6 @@ export async function removeImage(
   for (const each of untagged) tellOfImage(engine, 'untag', each, each)
   for (const each of deleted) tellOfImage(engine, 'delete', each, ref)
   return { untagged: [...untagged], deleted: [...deleted] }
-}
-
-function findsPlainly(store: ImageStore, ref: string): boolean {
-  try {
-    store.catalog.resolve(ref)
-    return true
-  } catch (error) {
-    if (error instanceof Fault && error.code === 'NOT_FOUND') return false
-    throw error
-  }
 }
 
 export async function pruneImages(

@@ -37,7 +37,7 @@ test('tag gives a further name; rmi takes a name, the last one takes the image',
   await run('hello', 'true')
   await berth.refused(['tag', 'nosuch', 'x'], /nosuch/)
   await berth.refused(['tag', 'hello', 'UPPER:x'], /UPPER/)
-  await berth.refused(['rmi', 'nosuch'], /nosuch/)
+  await berth.refused(['rmi', 'nosuch'], /no image nosuch here/)
 })
 
 test('an image in use is not removed, not by force of a running one either', async () => {

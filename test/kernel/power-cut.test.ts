@@ -23,7 +23,7 @@ if (!machine) {
 const CUTS = Number(process.env['BERTH_POWER_CUTS'] ?? 5)
 const SEED = Number(process.env['BERTH_TEST_SEED'] ?? 4)
 const DISK_BYTES = 256 * 2 ** 20
-const BOOT_MS = 120_000
+const BOOT_MS = 300_000
 const directory = testDirectory()
 const disk = join(directory, 'disk')
 
