@@ -203,7 +203,8 @@ bool Conversation::Wait() {
   for (int i = 0; i < count_; i++) wait[kWaits + i] = {children_[i].fd.get(), POLLIN, 0};
   if (::poll(wait, static_cast<nfds_t>(kWaits + count_), -1) < 0) return errno == EINTR;
   if (wait[1].revents) HandOn();
-  if (wait[2].revents && !SendInput()) return false;
+  // For a daemon that is gone it is left where it is: who goes on reads it.
+  if (wait[2].revents && !(wait[0].revents & (POLLHUP | POLLERR)) && !SendInput()) return false;
   for (int i = 0; i < count_; i++) {
     if (wait[kWaits + i].revents && !Reap(i)) return false;
   }

@@ -105,7 +105,9 @@ async function forwardInput(
       if (pass.length > 0 && open) open = await taken(session, pass)
       if (detached) return leave({ kind: 'detached' })
     }
-  } catch {
+  } catch (error) {
+    // That of a caller who is killed has not ended, and the program may get another.
+    if (error instanceof CallerGone) return
     // We have closed it, the session being over; or it cannot be read: the program's output and end still count.
   }
   if (open) session.closeInput()

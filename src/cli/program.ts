@@ -139,6 +139,11 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
             'what a monitor runs after its container',
             () => import('./container-cleanup.ts'),
           ),
+          entry(
+            'rejoin',
+            'what berth-front runs when the daemon has ended',
+            () => import('./container-rejoin.ts'),
+          ),
           commit,
           copy,
           create,

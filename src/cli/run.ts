@@ -3,6 +3,7 @@ import { Fault } from '../base/fault.ts'
 import type { Engine } from '../engine/open.ts'
 import type { RunOptions } from '../engine/options.ts'
 import type { startContainer } from '../engine/start.ts'
+import type { Session } from '../engine/types.ts'
 import { CallerGone } from '../kernel/caller.ts'
 import type { Context } from './context.ts'
 import { make } from './create.ts'
@@ -43,12 +44,15 @@ The exit code is that of the program; 125: berth failed, 126: the program cannot
       }))
       const record = await make(api, engine, options, given['quiet'] === true)
       if (options.detach) return detached(context, api, engine, record.id, options)
-      context.exit(
-        await attached(context, api, engine, record.id, options, {
-          detachKeys: (given['detachKeys'] as number[] | undefined) ?? parseDetachKeys(DETACH_KEYS),
-          signals: given['sigProxy'] !== false,
-        }),
-      )
+      const start = api.startContainer(engine, record.id, {
+        stdin: options.interactive,
+        ...terminalSize(context, options.terminal),
+      })
+      const keys = (given['detachKeys'] as number[] | undefined) ?? parseDetachKeys(DETACH_KEYS)
+      const { interactive, terminal, remove } = options
+      const how = { interactive, terminal, remove, detachKeys: keys }
+      const signals = given['sigProxy'] !== false
+      context.exit(await join(context, engine, record.id, start, { ...how, signals }))
     })
 }
 
@@ -82,20 +86,25 @@ async function detached(
   await context.print(`${id}\n`)
 }
 
-async function attached(
+/** What the caller, or a Node of his after the daemon's end, needs to know of a run in the foreground. */
+export interface Joined {
+  readonly interactive: boolean
+  readonly terminal: boolean
+  readonly remove: boolean
+  readonly detachKeys: readonly number[]
+  readonly signals: boolean
+}
+
+/** Is with the program until it ends, or we leave it; gives our exit code. `start` gives the session. */
+export async function join(
   context: Context,
-  api: { startContainer: typeof startContainer },
   engine: Engine,
   id: string,
-  options: RunOptions,
-  how: { detachKeys: number[]; signals: boolean },
+  start: Promise<Session | undefined>,
+  options: Joined,
 ): Promise<number> {
-  const start = api.startContainer(engine, id, {
-    stdin: options.interactive,
-    ...terminalSize(context, options.terminal),
-  })
   // In a raw terminal the keys reach the program by themselves.
-  const stopProxy = how.signals
+  const stopProxy = options.signals
     ? await proxySignals(context, start, async (signal) => {
         const { killContainer } = await import('../engine/stop.ts')
         await killContainer(engine, id, signal)
@@ -105,12 +114,14 @@ async function attached(
   try {
     const session = await start
     if (!session) throw new Fault('INTERNAL', `container ${id} was started without its stdio`)
+    context.caller.instead(rejoinWords(engine, id, options))
     const outcome = await foreground(context, session, {
       stdin: options.interactive,
       terminal: options.terminal,
-      detachKeys: how.detachKeys,
+      detachKeys: options.detachKeys,
     })
     if (outcome.kind === 'exit') return outcome.record.code
+    context.caller.instead(undefined)
     if (outcome.kind === 'detached') {
       leftRunning = true
       return 0
@@ -129,8 +140,21 @@ async function attached(
   }
 }
 
+/** The command line of `berth container rejoin`. */
+function rejoinWords({ root, state }: Engine, id: string, options: Joined): string[] {
+  return [
+    ...['--root', root, '--state', state, 'container', 'rejoin'],
+    ...(options.remove ? ['--rm'] : []),
+    ...(options.interactive ? ['--interactive'] : []),
+    ...(options.terminal ? ['--tty'] : []),
+    ...(options.signals ? [] : ['--no-sig-proxy']),
+    ...['--detach-bytes', options.detachKeys.join(',')],
+    id,
+  ]
+}
+
 /** --rm. The exit code stays the program's whatever comes of it. */
-async function removed(context: Context, engine: Engine, id: string): Promise<void> {
+export async function removed(context: Context, engine: Engine, id: string): Promise<void> {
   try {
     const { removeContainer } = await import('../engine/remove.ts')
     await removeContainer(engine, id, { force: true, volumes: true })

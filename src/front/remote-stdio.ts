@@ -17,7 +17,7 @@ export class RemoteStdio implements Stdio {
   readonly #writes: ((error?: Error) => void)[] = []
   readonly #resized = new Set<() => void>()
   #size: TerminalSize
-  #input: ((bytes: Buffer | undefined) => void) | undefined
+  #input: { take(bytes: Buffer | undefined): void; lose(error: Error): void } | undefined
   #isGone = false
 
   constructor(connection: FrontConnection, call: Call, caller: Caller) {
@@ -121,17 +121,17 @@ export class RemoteStdio implements Stdio {
   }
 
   #next(): Promise<Buffer | undefined> {
-    if (this.#isGone) return Promise.resolve(undefined)
+    if (this.#isGone) return Promise.reject(new CallerGone())
     this.#connection.send('want', Buffer.of(1))
-    return new Promise((resolve) => {
-      this.#input = resolve
+    return new Promise((take, lose) => {
+      this.#input = { take, lose }
     })
   }
 
   #taken(bytes: Buffer): void {
-    const give = this.#input
+    const waiting = this.#input
     this.#input = undefined
-    give?.(bytes.length > 0 ? bytes : undefined)
+    waiting?.take(bytes.length > 0 ? bytes : undefined)
   }
 
   #resize(payload: Buffer): void {
@@ -142,6 +142,6 @@ export class RemoteStdio implements Stdio {
   #end(): void {
     this.#isGone = true
     for (const settle of this.#writes.splice(0)) settle(new CallerGone())
-    this.#taken(Buffer.alloc(0))
+    this.#input?.lose(new CallerGone())
   }
 }

@@ -270,6 +270,31 @@ needing(test, 'program:script')('the terminal is as it was when berth is killed'
   await berth.ok(['rm', '-f', 't'])
 })
 
+test('a run in the foreground goes on when its daemon is killed', async () => {
+  const words = ['run', '--rm', '--init', '--net', 'none', '--name', 'j', 'hello']
+  const child = berth.spawn([...words, 'probe', 'lines', '100000', '50'])
+  child.stdin.end()
+  let out = ''
+  child.stdout.on('data', (bytes) => {
+    out += String(bytes)
+  })
+  await eventually('it writes', () => out.includes('line 2\n'))
+  assert.equal(front.leftToNode(), [])
+  process.kill(front.pid, 'SIGKILL')
+  let left = ''
+  await eventually('Node goes on', () => {
+    left += front.leftToNode().join('')
+    return left !== ''
+  })
+  assert.match(left, / container rejoin --rm /)
+  const before = out.length
+  await eventually('it is heard again', () => out.length > before)
+  child.kill('SIGTERM')
+  const code = await new Promise((resolve) => child.once('close', resolve))
+  assert.is(code, 143)
+  assert.is(await berth.ok(['ps', '-aq']), '')
+})
+
 test('nothing is left behind', async () => {
   front.leftToNode()
   await nothingIsLeft()

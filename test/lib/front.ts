@@ -72,7 +72,7 @@ export class Front {
   async stop(): Promise<void> {
     const daemon = this.#daemon
     this.#daemon = undefined
-    if (daemon?.exitCode !== null) return
+    if (daemon?.exitCode !== null || daemon.signalCode !== null) return
     const ended = new Promise((resolve) => daemon.once('exit', resolve))
     daemon.kill('SIGTERM')
     await ended
