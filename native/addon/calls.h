@@ -47,6 +47,7 @@ Napi::Value MountNamespaces(const Napi::CallbackInfo& info);
 // process.cc
 Napi::Value Spawn(const Napi::CallbackInfo& info);
 Napi::Value Pipe(const Napi::CallbackInfo& info);
+Napi::Value Unread(const Napi::CallbackInfo& info);
 Napi::Value Memfd(const Napi::CallbackInfo& info);
 Napi::Value PidfdOpen(const Napi::CallbackInfo& info);
 void PidfdSendSignal(const Napi::CallbackInfo& info);

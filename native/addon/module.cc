@@ -52,6 +52,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 
   Export<Spawn>(exports, "spawn");
   Export<Pipe>(exports, "pipe");
+  Export<Unread>(exports, "unread");
   Export<Memfd>(exports, "memfd");
   Export<PidfdOpen>(exports, "pidfdOpen");
   Export<PidfdSendSignal>(exports, "pidfdSendSignal");

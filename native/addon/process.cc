@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -183,6 +184,12 @@ Napi::Value Pipe(const Napi::CallbackInfo& info) {
   result.Set("read", Napi::Number::New(info.Env(), ends[0]));
   result.Set("write", Napi::Number::New(info.Env(), ends[1]));
   return result;
+}
+
+Napi::Value Unread(const Napi::CallbackInfo& info) {
+  int bytes = 0;
+  if (ioctl(Int(info[0], "fd"), FIONREAD, &bytes) != 0) throw SystemError(info.Env(), errno, "ioctl");
+  return Napi::Number::New(info.Env(), bytes);
 }
 
 Napi::Value Memfd(const Napi::CallbackInfo& info) {

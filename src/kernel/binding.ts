@@ -123,6 +123,8 @@ export interface Binding {
   }): { pid: number; status: Promise<ExitStatus> }
   /** pipe2(2). */
   pipe(): { read: number; write: number }
+  /** Bytes in a pipe that nobody has read yet (FIONREAD), of either of its ends. */
+  unread(fd: number): number
   /** memfd_create(2): a file without a name. */
   memfd(name: string): number
   pidfdOpen(pid: number): number

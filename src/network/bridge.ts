@@ -33,7 +33,7 @@ const CONTAINER_ID = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/
 const INTERFACE = /^[a-zA-Z0-9][a-zA-Z0-9_-]{0,14}$/
 const FORWARDING = '/proc/sys/net/ipv4/ip_forward'
 /** How long is waited for the bridge's port to pass packets: as the plugin waits, but asked more often at first. */
-const PORT_WAITS_MS = [0, 1, 2, 5, 10, 30, 500, 1000, 1000]
+const PORT_WAITS_MS = [0, 1, 2, 5, 10, ...Array.from({ length: 50 }, () => 50)]
 const ENODEV = 19
 /** The first address of 224.0.0.0/4; what follows is no unicast address either. */
 const MULTICAST_FIRST = 0xe0000000
@@ -150,7 +150,7 @@ export async function deleteFromBridge(
   }
   // Both wait for the kernel most of their time: side by side.
   const [link, rules] = await Promise.allSettled([
-    limits.step(() => inNetwork(container.netns, [deleteLink(found.index)])),
+    limits.step(() => removeLink(container, found.index)),
     unmask(),
   ])
   if (link.status === 'rejected') throw link.reason
@@ -326,6 +326,22 @@ async function findLink(
     if (isErrno(error, 'ENOENT')) return undefined
     throw error
   }
+}
+
+/**
+ * Removes the container's interface, and with it its peer. Done when nobody sees it any more: for another 10 to 20 ms the kernel keeps the caller
+ * waiting until it has forgotten it, too (rcu_barrier), and that is left to the thread.
+ */
+async function removeLink(container: Container, index: number): Promise<void> {
+  let isOver = false
+  const removal = inNetwork(container.netns, [deleteLink(index)]).finally(() => {
+    isOver = true
+  })
+  removal.catch(() => {})
+  while (!isOver) {
+    if ((await findLink(container)) === undefined) return
+  }
+  await removal
 }
 
 /** Neither loopback nor link-local, multicast, broadcast or none. */

@@ -22,7 +22,10 @@ export function findIptables(): Iptables | undefined {
   return { restore, isNft: name === 'xtables-nft-multi' }
 }
 
-/** One transaction: all commands of the table take effect, or none does and it fails. */
+/**
+ * One transaction: all commands of the table take effect, or none does and it fails. Done when the kernel has them: where rules are deleted, iptables-restore
+ * then waits at its end for the kernel to free them (10 ms), and nobody else needs to.
+ */
 export async function changeRules(
   iptables: Iptables,
   table: string,
@@ -34,6 +37,7 @@ export async function changeRules(
     // With the container's id, by which a later daemon ends what this one has left.
     env: environment(call),
     input: `*${table}\n${commands.join('\n')}\nCOMMIT\n`,
+    tail: '# no more\n',
     timeoutMs: call.timeoutMs ?? PLUGIN_TIMEOUT_MS,
     signal: call.signal,
   })

@@ -1,4 +1,5 @@
 import { Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { Fault } from '../base/fault.ts'
 import { binding, type ExitStatus } from '../kernel/binding.ts'
 import { Fd } from '../kernel/fd.ts'
@@ -8,6 +9,8 @@ export const OUTPUT_BYTES_MAX = 1024 * 1024
 const STDERR_BYTES_KEPT = 4096
 /** How long a killed program may take to end. One that hangs in the kernel does not end, and must not hold a pod's removal. */
 const KILL_WAIT_MS = 1000
+/** How often is looked whether input has been read. */
+const LOOK_MS = 1
 
 export interface ProgramCall {
   readonly args: readonly string[]
@@ -15,6 +18,11 @@ export interface ProgramCall {
   readonly env: readonly string[]
   /** What it reads on stdin. */
   readonly input: string
+  /**
+   * More input that changes nothing, given when the rest has been read. Who reads line by line has done all that the rest says when it reads this: that is
+   * success then, and the program's end is not waited for.
+   */
+  readonly tail?: string
   readonly timeoutMs: number
   readonly signal?: AbortSignal | undefined
 }
@@ -29,6 +37,8 @@ interface Process {
   readonly pid: number
   readonly status: Promise<ExitStatus>
   readonly stdin: Socket
+  /** Of stdin, while that is not destroyed. */
+  readonly stdinFd: number
   readonly stdout: Socket
   readonly stderr: Socket
 }
@@ -81,7 +91,12 @@ export function execute(path: string, what: string, call: ProgramCall): Promise<
     })
     // A program need not read what it is given: EPIPE is no failure of the call.
     child.stdin.on('error', () => {})
-    child.stdin.end(call.input)
+    if (call.tail === undefined) child.stdin.end(call.input)
+    else {
+      feed(child, call.input, call.tail).then((isTaken) => {
+        if (isTaken) resolve({ code: 0, signal: 0, stdout: '', stderr: '' })
+      }, reject)
+    }
     Promise.all([child.status, closed(child.stdout), closed(child.stderr)]).then(([status]) => {
       finish()
       if (failure) reject(failure)
@@ -118,16 +133,32 @@ function start(path: string, what: string, call: ProgramCall): Process {
       group: true,
       directory: '/',
     })
+    const stdinFd = ours[0]?.number ?? -1
     const [stdin, stdout, stderr] = ours.map(
       (fd, i) => new Socket({ fd: fd.release(), readable: i > 0, writable: i === 0 }),
     )
     if (!stdin || !stdout || !stderr) throw new Fault('INTERNAL', 'a pipe is missing')
-    return { pid, status, stdin, stdout, stderr }
+    return { pid, status, stdin, stdinFd, stdout, stderr }
   } catch (error) {
     throw new Fault('INTERNAL', `cannot execute ${what} at ${path}`, { cause: error })
   } finally {
     for (const fd of [...theirs, ...ours]) fd.close()
   }
+}
+
+/** Whether the program has read the input and then the tail, and has not ended before. */
+async function feed(child: Process, input: string, tail: string): Promise<boolean> {
+  for (const text of [input, tail]) {
+    // Not taken where the program has ended: what it did not read before stays unread, too.
+    const isWritten = await new Promise<boolean>((resolve) => {
+      child.stdin.write(text, (error) => resolve(!error))
+    })
+    if (!isWritten) return false
+    while (!child.stdin.destroyed && binding.unread(child.stdinFd) > 0) await delay(LOOK_MS)
+    if (child.stdin.destroyed) return false
+  }
+  child.stdin.end()
+  return true
 }
 
 const closed = (socket: Socket): Promise<void> =>

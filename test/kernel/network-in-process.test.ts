@@ -6,6 +6,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -23,6 +24,7 @@ import { isIdle } from '../../src/network/idle.ts'
 import { callInProcess } from '../../src/network/in-process.ts'
 import { attachedContainers, detachNetworks, type NetworkConf } from '../../src/network/index.ts'
 import { callPlugin, PLUGIN_DIRECTORIES, type PluginCall } from '../../src/network/plugin.ts'
+import { execute } from '../../src/network/program.ts'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
 import { enterNetworkNamespace, Namespace } from '../lib/network-namespace.ts'
@@ -577,6 +579,27 @@ test('an address is not given back before the rules of it are gone', async (cont
   assert.equal(await done, { said: undefined })
   assert.is(taken(context, conf).length, 1)
   assert.equal(await deleteNetwork(conf, attachment('first', context.one), first), [])
+})
+
+test('a program that has read its input and more is done, one that has not is as it ends', async (context) => {
+  const go = join(context.directory, 'go')
+  const run = (script: string) =>
+    execute('/bin/sh', 'a script', {
+      args: ['-c', script],
+      env: ['PATH=/bin:/usr/bin'],
+      input: 'x\n',
+      tail: '#\n',
+      timeoutMs: 30_000,
+    })
+  const ended = join(context.directory, 'ended')
+  const script = `read a; read b; while ! [ -e ${go} ]; do sleep 0.05; done; : > ${ended}`
+  assert.is((await run(script)).code, 0)
+  assert.not(existsSync(ended))
+  writeFileSync(go, '')
+  await eventually('its end', () => existsSync(ended))
+  assert.is((await run('read a; exit 3')).code, 3)
+  assert.is((await run('exit 4')).code, 4)
+  assert.is((await run('exec <&-; sleep 0.2; exit 5')).code, 5)
 })
 
 /** A program that attaches the container and waits. */
