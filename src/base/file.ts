@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import {
   closeSync,
   constants,
@@ -30,6 +29,9 @@ const PREPARED = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW
 /** The file that a writeFileAtomic with `prepared` fills: where an empty one is there, to write is less work. */
 export const preparedPath = (path: string): string => `${path}${TEMPORARY}prepared`
 
+/** Nobody need not guess it, for what is there is not opened: node:crypto takes 3 ms to load. */
+const unique = (): string => Math.floor(Math.random() * Number.MAX_SAFE_INTEGER).toString(36)
+
 /**
  * Writes a file so that a reader, now or after `kill -9`, sees the old content or the new one and never a part.
  * With `durable` it is also on the disk when this returns, file and name. With `prepared` nobody else may be writing it: a `preparedPath` is taken where
@@ -42,7 +44,7 @@ export function writeFileAtomic(
 ): void {
   const temporary = options.prepared
     ? preparedPath(path)
-    : `${path}${TEMPORARY}${randomBytes(6).toString('hex')}`
+    : `${path}${TEMPORARY}${process.pid}-${unique()}`
   const bytes = typeof content === 'string' ? Buffer.from(content) : content
   try {
     const fd = openSync(temporary, options.prepared ? PREPARED : 'wx', options.mode ?? 0o600)

@@ -5,9 +5,9 @@ import { fileURLToPath } from 'node:url'
 import { Fault, isErrno } from '../base/fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
 import { type Caller, ownCaller } from '../kernel/caller.ts'
-import { MOUNT_ATTR_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
 import { isLocked } from '../kernel/lock.ts'
+import { readOnlyMount } from '../kernel/mount-api.ts'
 import type { ContainerPlan, ExecPlan, NamespacesPlan } from '../spec/plan.ts'
 import { encodeFrame, type FrameName, FrameReader } from '../wire/frame.ts'
 import { Message } from '../wire/message.ts'
@@ -136,14 +136,7 @@ export function openMonitorProgram(
   path = process.env['BERTH_MONITOR'] ?? fileURLToPath(new URL('berth-monitor', NATIVE_DIRECTORY)),
 ): Fd {
   try {
-    const tree = new Fd(binding.openTree(path, false))
-    try {
-      binding.mountSetattr(tree.number, MOUNT_ATTR_RDONLY, 0, false)
-      return tree
-    } catch (error) {
-      tree.close()
-      throw error
-    }
+    return readOnlyMount(path)
   } catch (error) {
     if (isErrno(error, 'ENOSYS')) {
       throw new Fault(

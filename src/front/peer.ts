@@ -8,11 +8,15 @@ const NAMESPACES = 'cgroup ipc mnt net pid pid_for_children time time_for_childr
 /** Of /proc/PID/status: what a process may do. */
 const RIGHTS = /^(?:Cap(?:Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs|Seccomp):.*$/gm
 
+let us: string | undefined
+
 /** Whether a process sees the machine as this one does and may do the same: only then is a command the same whoever of the two does it. */
 export function isLikeUs(pid: number): boolean {
   if (!Number.isInteger(pid) || pid <= 0) return false
   try {
-    return describeProcess(pid) === describeProcess('self')
+    // What we are does not change.
+    us ??= describeProcess('self')
+    return describeProcess(pid) === us
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ESRCH', 'EACCES')) return false
     throw error

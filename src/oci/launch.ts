@@ -7,6 +7,7 @@ import { replyFault } from '../container/monitor-fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
 import type { Caller, ChildFd, PipeReader } from '../kernel/caller.ts'
 import { Fd } from '../kernel/fd.ts'
+import { readOnlyMount } from '../kernel/mount-api.ts'
 import { type Pipe, twoPipes } from '../kernel/pipe.ts'
 import { openProcess, signalProcess } from '../kernel/process.ts'
 
@@ -161,6 +162,18 @@ export class LaunchFault extends Fault {
   }
 }
 
+let program: Fd | undefined
+
+/**
+ * In a daemon the program comes from a read-only mount that is made once: berth-launch, which executes itself from one of its own where it is not in one, would wait for the
+ * kernel to dissolve that.
+ */
+function programFor(caller: Caller): string | Fd {
+  if (caller.isSelf) return PROGRAM
+  program ??= readOnlyMount(PROGRAM)
+  return program
+}
+
 /** Starts berth-launch, or systemd-run that starts it, with the pipes' other ends. */
 function begin(
   request: LaunchRequest,
@@ -175,7 +188,7 @@ function begin(
   const { caller } = request
   const own = (number: number): ChildFd => ({ caller: number })
   const { status } = caller.spawn({
-    file: before?.file ?? PROGRAM,
+    file: before?.file ?? programFor(caller),
     args: [
       ...(before ? [...before.args, PROGRAM] : ['berth-launch']),
       request.mode,

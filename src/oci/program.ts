@@ -64,7 +64,7 @@ export async function runOci(
 ): Promise<number> {
   let log = new Log(caller, { path: undefined, format: 'text', debug: false })
   let code = 0
-  const root = commands(name, {
+  const root = commands(name, args, {
     caller,
     log: (next) => {
       log = next
@@ -97,7 +97,7 @@ interface Context {
   exit(code: number): void
 }
 
-function commands(name: string, context: Context): Command {
+function commands(name: string, args: readonly string[], context: Context): Command {
   const root = new Command(name)
   root
     .description(
@@ -122,11 +122,18 @@ function commands(name: string, context: Context): Command {
     .hook('preAction', () => judgeGlobals(root.opts<GlobalOptions>(), context))
   const place = (id: string): Place => placeOf(stateOf(root, context), id)
 
-  lifecycle(root, context, place)
-  looking(root, context, place)
-  changing(root, context, place)
-  documents(root, context)
-  checkpoints(root, context, place)
+  const parts: readonly [string, () => void][] = [
+    ['create run start kill delete', () => lifecycle(root, context, place)],
+    ['exec', () => execution(root, context, place)],
+    ['state list ps events', () => looking(root, context, place)],
+    ['pause resume update', () => changing(root, context, place)],
+    ['spec features', () => documents(root, context)],
+    ['checkpoint restore', () => checkpoints(root, context, place)],
+  ]
+  // The options of all commands take longer to make than most commands to do.
+  const named = parts.filter(([names]) => names.split(' ').some((name) => args.includes(name)))
+  const isAsked = args.includes('--help') || args.includes('-h')
+  for (const [, add] of isAsked || named.length === 0 ? parts : named) add()
   for (const command of root.commands) command.exitOverride().copyInheritedSettings(root)
   return root
 }
@@ -253,7 +260,6 @@ function lifecycle(root: Command, context: Context, place: (id: string) => Place
         warn: context.warn,
       })
     })
-  execution(root, context, place)
 }
 
 function collect(value: string, before: string[] = []): string[] {
