@@ -4,7 +4,7 @@
  *
  *   sudo node dist/bench/oci.js [--rounds N] [--json FILE]
  *
- * All take turns within each round, each time another one first, so that what else the machine does hits all alike.
+ * The state of each is on a tmpfs, as in /run, where engines have it. All take turns within each round, each time another one first, so that what else the machine does hits all alike.
  */
 import type { ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -17,7 +17,7 @@ import { timeOf } from './commands.ts'
 import { linkFront, startDaemon } from './daemon.ts'
 import { ended, has, preload } from './engines.ts'
 import { Measured, report } from './report.ts'
-import { inWorld } from './world.ts'
+import { inWorld, TMPFS } from './world.ts'
 
 const WARM_UP = 3
 
@@ -83,7 +83,7 @@ async function main(): Promise<void> {
       for (let round = 0; round < WARM_UP + rounds; round++) {
         for (const i of all.keys()) {
           const { name, program, env } = all[(i + round) % all.length] as Subject
-          const state = join(directory, `state of ${name}`)
+          const state = join(TMPFS, `state of ${name}`)
           const lines = commands.map((words) => [program, '--root', state, ...words])
           const ms = timeOf(lines, env)
           if (round >= WARM_UP) measured.add(work, 'ms', name, ms)

@@ -120,7 +120,8 @@ pid_t Start(Request* request) {
   // Above what the child gives out.
   Fd report(::fcntl(ends[1], F_DUPFD_CLOEXEC, kDescriptorsMax));
   low_end.Reset();
-  const pid_t pid = report ? ::fork() : -1;
+  // The memory stays ours until it is executed: nothing is copied.
+  const pid_t pid = report ? ::vfork() : -1;
   if (pid < 0) return -1;
   if (pid == 0) Execute(request, report.get());
   report.Reset();

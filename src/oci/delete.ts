@@ -55,7 +55,7 @@ async function deleteLocked(
   killContainer(record)
   await destroyCgroup(record)
   await ended(record)
-  if (record.pid !== undefined) await afterStop(caller, place, record, warn)
+  if (record.pid !== undefined && !record.plain) await afterStop(caller, place, record, warn)
   removePlace(root, place)
 }
 

@@ -27,7 +27,9 @@ export async function signalContainer(place: Place, signal: number, all: boolean
   const record = readRecord(place)
   const status = await statusOf(place, record)
   // Without a PID namespace the end of the first process is not that of the others.
-  const isAlone = !(readKeptConfig(place).linux?.namespaces ?? []).some((ns) => ns.type === 'pid')
+  const isAlone =
+    !record.plain &&
+    !(readKeptConfig(place).linux?.namespaces ?? []).some((ns) => ns.type === 'pid')
   if (all || (isAlone && signal === SIGKILL)) {
     signalAll(record, signal)
     if (all || status === 'stopped') return

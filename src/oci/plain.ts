@@ -3,7 +3,7 @@ import type { Spec } from '../spec/runtime.ts'
 
 /**
  * Whether start, kill and delete of a container are but a few system calls: no hooks from its start on, no listener for seccomp or for readiness, and with the end of
- * the first process all others have ended.
+ * the first process all others have ended. Whatever else is to be undone at a deletion belongs here, too.
  */
 export function isPlain({ hooks, linux }: Spec, notify: string | undefined): boolean {
   const { startContainer, poststart, poststop } = planHooks(hooks)
