@@ -61,7 +61,8 @@ export async function connectStart(place: Place): Promise<Socket | undefined> {
     const socket = connect({ path, allowHalfOpen: true })
     socket.once('connect', () => resolve(socket))
     socket.once('error', (error) => {
-      if (isErrno(error, 'ENOENT', 'ECONNREFUSED')) resolve(undefined)
+      // ECONNRESET: it was killed just now.
+      if (isErrno(error, 'ENOENT', 'ECONNREFUSED', 'ECONNRESET')) resolve(undefined)
       else reject(new Fault('INTERNAL', `cannot reach ${place.start}`, { cause: error }))
     })
   })
