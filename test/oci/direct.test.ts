@@ -257,7 +257,8 @@ test('it waits for whoever has the container, and does not act on what was befor
 test('groups below, and what a killed removal has left, are taken away, too', async () => {
   await make('nested')
   mkdirSync(join(oci.cgroup('nested'), 'a/b'), { recursive: true })
-  mkdirSync(join(oci.root, '.trash-left-1/0'), { recursive: true })
+  const { pid: ended } = spawnSync('true')
+  mkdirSync(join(oci.root, `.trash-left-${ended}/0`), { recursive: true })
   assert.is(byFront('delete', '--force', 'nested').status, 0)
   assert.not.ok(existsSync(oci.cgroup('nested')))
   assert.equal(readdirSync(oci.root), [])
