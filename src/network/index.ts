@@ -36,6 +36,7 @@ export {
   type NetworkConf,
 } from './conf.ts'
 export { type HostsOptions, hostnameFile, hostsFile, parseHost } from './hosts.ts'
+export { moveNetDevice } from './net-devices.ts'
 export { endOrphans } from './orphans.ts'
 export { findPlugin, MissingPlugin, PLUGIN_DIRECTORIES, PluginFault } from './plugin.ts'
 export {

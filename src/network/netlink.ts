@@ -46,6 +46,8 @@ const BRPORT_MODE = 4
 const IFA_ADDRESS = 1
 const IFA_LOCAL = 2
 const IFA_BROADCAST = 4
+const IFA_FLAGS = 8
+const IFA_F_PERMANENT = 0x80
 const RTA_DST = 1
 const RTA_OIF = 4
 const RTA_GATEWAY = 5
@@ -128,6 +130,18 @@ export function deleteLink(index: number): Buffer {
 
 export function setUp(index: number): Buffer {
   return message(RTM_NEWLINK, NLM_F_ACK, linkHead({ index, up: true }), [])
+}
+
+export function setDown(index: number): Buffer {
+  return message(RTM_NEWLINK, NLM_F_ACK, linkHead({ index, down: true }), [])
+}
+
+/** Into the namespace of the fd, there under that name; both or nothing. */
+export function moveLink(index: number, name: string, netnsFd: number): Buffer {
+  return message(RTM_NEWLINK, NLM_F_ACK, linkHead({ index }), [
+    [IFLA.ifname, text(name)],
+    [IFLA.netNsFd, u32(netnsFd)],
+  ])
 }
 
 export function setMaster(index: number, master: number): Buffer {
@@ -225,6 +239,43 @@ export function parseAddresses(answer: Buffer): LinkAddress[] {
   })
 }
 
+/** An address of either family, as the kernel has it. */
+export interface KeptAddress {
+  readonly family: number
+  readonly prefix: number
+  readonly local: Uint8Array
+  /** Of the other end; as `local` where there is none. */
+  readonly address: Uint8Array
+  readonly broadcast: Uint8Array | undefined
+}
+
+/** Of an interface: what somebody has given it for good, and what is known beyond the link. */
+export function parseKept(answer: Buffer, index: number): KeptAddress[] {
+  return messages(answer).flatMap(({ body }) => {
+    if (body.length < 8) throw damaged()
+    const found = parseAttributes(body.subarray(8))
+    const flags = found.get(IFA_FLAGS)?.readUInt32LE(0) ?? body[2] ?? 0
+    const address = found.get(IFA_ADDRESS)
+    const isKept = (flags & IFA_F_PERMANENT) !== 0 && body[3] === RT_SCOPE_UNIVERSE
+    if (!isKept || body.readUInt32LE(4) !== index || !address) return []
+    const local = found.get(IFA_LOCAL) ?? address
+    const [family = AF_UNSPEC, prefix = 0] = body
+    return [{ family, prefix, local, address, broadcast: found.get(IFA_BROADCAST) }]
+  })
+}
+
+export function addKept(index: number, kept: KeptAddress): Buffer {
+  const head = Buffer.alloc(8)
+  head[0] = kept.family
+  head[1] = kept.prefix
+  head.writeUInt32LE(index, 4)
+  return message(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, head, [
+    [IFA_LOCAL, kept.local],
+    [IFA_ADDRESS, kept.address],
+    ...(kept.broadcast ? [[IFA_BROADCAST, kept.broadcast] as const] : []),
+  ])
+}
+
 export function ipv4(address: Ipv4): Buffer {
   const bytes = Buffer.alloc(4)
   bytes.writeUInt32BE(address)
@@ -246,15 +297,19 @@ function message(
 }
 
 function linkHead(
-  link: { readonly index?: number; readonly up?: boolean; readonly family?: number } = {},
+  link: {
+    readonly index?: number
+    readonly up?: boolean
+    readonly down?: boolean
+    readonly family?: number
+  } = {},
 ): Buffer {
   const head = Buffer.alloc(HEADER_BYTES)
   head[0] = link.family ?? AF_UNSPEC
   head.writeInt32LE(link.index ?? 0, 4)
-  if (link.up) {
-    head.writeUInt32LE(IFF_UP, 8)
-    head.writeUInt32LE(IFF_UP, 12)
-  }
+  if (link.up) head.writeUInt32LE(IFF_UP, 8)
+  // Which flags are meant.
+  if (link.up || link.down) head.writeUInt32LE(IFF_UP, 12)
   return head
 }
 

@@ -10,7 +10,14 @@ import type { Caller } from '../kernel/caller.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
 import { readFileInside } from '../kernel/inside.ts'
-import { hostFacts, namespacesOfHost, planContainer, planHooks } from '../plan/index.ts'
+import { moveNetDevice } from '../network/index.ts'
+import {
+  hostFacts,
+  namespacesOfHost,
+  planContainer,
+  planHooks,
+  planNetDevices,
+} from '../plan/index.ts'
 import type { ContainerPlan } from '../spec/plan.ts'
 import type { Process, Spec } from '../spec/runtime.ts'
 import { encodeContainer } from '../wire/plan.ts'
@@ -104,7 +111,7 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   inScope?.goOn()
   const launch = inScope ?? begin()
   undo.push('the process', () => launch.abandon())
-  const pid = await untilReady(request.caller, launch, spec, begun)
+  const pid = await untilReady(request.caller, launch, spec, begun, !making)
   const record = {
     ...begun,
     pid,
@@ -124,9 +131,15 @@ async function untilReady(
   launch: Launch,
   spec: Spec,
   record: OciRecord,
+  isNew: boolean,
 ): Promise<number> {
+  const devices = isNew ? planNetDevices(spec.linux) : []
   for (;;) {
     const report = await launch.next()
+    // As soon as its namespaces are there.
+    for (const { name, newName } of devices.splice(0)) {
+      await moveNetDevice(name, newName, `/proc/${report.pid ?? report.hooks}/ns/net`)
+    }
     if (report.pid !== undefined) return report.pid
     if (report.hooks === undefined)
       throw new Fault('INTERNAL', 'berth-launch said something unknown')

@@ -38,7 +38,7 @@ export function features(): object {
       intelRdt: { enabled: false },
       memoryPolicy: { modes: MEMORY_POLICY_MODES, flags: MEMORY_POLICY_FLAGS },
       mountExtensions: { idmap: { enabled: true } },
-      netDevices: { enabled: false },
+      netDevices: { enabled: true },
     },
     annotations: {},
     potentiallyUnsafeConfigAnnotations: [],

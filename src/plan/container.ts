@@ -15,6 +15,7 @@ import type { HostFacts } from './facts.ts'
 import { planHooks } from './hooks.ts'
 import { PROPAGATION, planMounts } from './mounts.ts'
 import { outsideOf, planIdMappings, planNamespaces, planTimeOffsets } from './namespaces.ts'
+import { checkNetDevices } from './net-devices.ts'
 import { type ProcessPlace, planProcess } from './process.ts'
 import { planSysctls } from './sysctl.ts'
 
@@ -73,6 +74,7 @@ export function planContainer(
   if (!namespaces.isNew('mount') && (spec.mounts ?? []).length > 0) {
     warn('mounts and root have no effect: the joined mount namespace has its own')
   }
+  checkNetDevices(linux, namespaces, place.hookDirectory !== undefined)
   const idMappings = planIdMappings(linux, namespaces)
   const mounts = withSharedMemory(
     planMounts(spec.mounts, { namespaces, facts, bundle: place.bundle, warn }),
@@ -178,7 +180,6 @@ function refuseUnsupported(spec: Spec, linux: Linux, hooks: boolean): void {
     if (!hooks && Array.isArray(list) && list.length > 0) throw unsupported(`hooks.${name}`)
   }
   if (linux.intelRdt !== undefined && linux.intelRdt !== null) throw unsupported('linux.intelRdt')
-  if (Object.keys(linux.netDevices ?? {}).length > 0) throw unsupported('linux.netDevices')
 }
 
 function nameOf(field: string, name: string | undefined): string | undefined {
