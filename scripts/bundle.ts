@@ -2,7 +2,7 @@
  * Makes the command line quick to start: one file in place of two hundred, without what a command rarely needs at its start, and V8's own
  * compiled form of it beside. bin/berth.cjs runs it.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
@@ -56,6 +56,10 @@ const daemonApart: Plugin = {
     }))
   },
 }
+
+// V8 takes one by the length of its source: after a build that was ended half way it would be that of another.
+for (const name of ['berth', 'berth-oci', ...DAEMON])
+  rmSync(`${directory}/${name}.cache`, { force: true })
 
 const common: BuildOptions = {
   absWorkingDir: repository,

@@ -1,6 +1,6 @@
 /**
- * V8 interprets what it has not run often: a daemon's first hundred pods take it twice the time of later ones, and half of that is gRPC. So a daemon that has
- * nothing to do calls itself some hundred times, on a socket of its own, where nobody counts and nothing is changed.
+ * V8 interprets what it has not run often, and what all calls have in common, gRPC and HTTP/2, is a quarter of the daemon's time. So a daemon that has nothing to
+ * do calls itself some hundred times, on a socket of its own, where nobody counts and nothing is changed.
  */
 import { rmSync } from 'node:fs'
 import { type ClientHttp2Session, connect, constants } from 'node:http2'
