@@ -10,12 +10,12 @@ const { SIGKILL } = constants.signals
 /** _NSIG of the kernel. */
 const SIGNAL_MAX = 64
 
-/** A number, or a name with or without SIG. */
+/** A number, or a name with or without SIG. 0 asks only whether there is somebody to signal (kill(2)). */
 export function parseSignal(text: string): number {
   const name = text.toUpperCase()
   const known = constants.signals as Readonly<Record<string, number>>
   const number = /^\d+$/.test(text) ? Number(text) : (known[name] ?? known[`SIG${name}`])
-  if (number === undefined || number < 1 || number > SIGNAL_MAX) {
+  if (number === undefined || number < 0 || number > SIGNAL_MAX) {
     throw new Fault('INVALID_ARGUMENT', `unknown signal ${JSON.stringify(text)}`)
   }
   return number

@@ -53,6 +53,7 @@ test('create, start, kill and delete are one state after the other, and each onl
   assert.is(await oci.status('life'), 'running')
   await eventually('the program runs', () => oci.output('life') === 'begun\n')
   await oci.refused(['start', 'life'], /not created/)
+  await oci.ok(['kill', 'life', '0'])
   await oci.refused(['delete', 'life'], /not stopped/)
   assert.is(await oci.status('life'), 'running', 'a refusal changes nothing')
 
