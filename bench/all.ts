@@ -1,10 +1,11 @@
 /**
  * berth against the runtimes that people have, all suites: `npm run bench`.
  *
- *   sudo npm run bench -- [--quick] [--suites run,cri,…] [--record] [--json FILE]
+ *   sudo npm run bench -- [--quick] [--suites run,cri,…] [--peer NAME=SOCKET[,HANDLER]]… [--image REF] [--record] [--json FILE]
  *
  * Peers that are missing are installed from Debian where apt-get is there. `--quick` takes fewer rounds: under ten minutes. `--record` adds the run to
- * bench/history.json and draws it into docs/performance.svg. The exit status is 1 where a suite failed or a wanted figure was missed.
+ * bench/history.json and draws it into docs/performance.svg, which docs/performance.md shows with the machine. With `--peer` the suites of the CRI run beside
+ * these runtimes, such as a CRI-O that runs already, and not beside a containerd of the bench's own. The exit status is 1 where a suite failed or a wanted figure was missed.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -27,7 +28,7 @@ const SUITES: readonly Suite[] = [
   { name: 'run', quick: ['--rounds', '5', '--lines', '1'], whole: ['--rounds', '20'] },
   { name: 'oci', quick: ['--rounds', '10'], whole: ['--rounds', '40'] },
   { name: 'cri', quick: ['--rounds', '5', '--pods', '0'], whole: ['--rounds', '20'] },
-  { name: 'scale', quick: ['--pods', '1,100,300', '--rounds', '5'], whole: ['--rounds', '10'] },
+  { name: 'scale', quick: ['--pods', '1,10,100,300', '--rounds', '5'], whole: ['--rounds', '10'] },
   {
     name: 'images',
     quick: ['--scale', '0.1', '--rounds', '2', '--compressions', 'gzip', '--states', 'cold'],
@@ -58,6 +59,8 @@ const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     suites: { type: 'string' },
+    peer: { type: 'string', multiple: true, default: [] },
+    image: { type: 'string' },
     record: { type: 'boolean', default: false },
     json: { type: 'string' },
   },
@@ -74,12 +77,22 @@ function installPeers(): void {
     process.stdout.write('not all could be installed: the suites say what they leave out\n')
 }
 
+const OF_THE_CRI = ['cri', 'scale']
+
+function peers(suite: string): string[] {
+  if (!OF_THE_CRI.includes(suite)) return []
+  return [
+    ...values.peer.flatMap((peer) => ['--peer', peer]),
+    ...(values.image === undefined ? [] : ['--image', values.image]),
+  ]
+}
+
 /** The rows of a suite, which prints them, too; undefined where it failed. */
 function run({ name, quick, whole }: Suite, directory: string): Row[] | undefined {
   const file = join(directory, `${name}.json`)
   const program = join(REPOSITORY, 'dist/bench', `${name}.js`)
   process.stdout.write(`\n# ${name}\n`)
-  const args = [program, ...(values.quick ? quick : whole), '--json', file]
+  const args = [program, ...(values.quick ? quick : whole), ...peers(name), '--json', file]
   const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' })
   if (status === 0) return JSON.parse(readFileSync(file, 'utf8')) as Row[]
   process.stdout.write(`${name}: failed\n`)

@@ -38,6 +38,15 @@ export interface StartedPod {
   readonly containerId: string
 }
 
+/** The calls that a kubelet makes all the time, and that tell of all. */
+export const LISTS = [
+  'ListContainers',
+  'ListPodSandbox',
+  'ListContainerStats',
+  'ListPodSandboxStats',
+] as const
+export type List = (typeof LISTS)[number]
+
 export class CriSubject {
   readonly name: string
   readonly socket: string
@@ -85,6 +94,11 @@ export class CriSubject {
         throw error
       }
     }
+  }
+
+  /** Whether the bench has started it, and so may start it again. */
+  get isOwn(): boolean {
+    return this.#daemon !== undefined
   }
 
   async stop(): Promise<void> {
@@ -154,12 +168,31 @@ export class CriSubject {
     await this.#client.call('RemovePodSandbox', { podSandboxId })
   }
 
-  async list(): Promise<void> {
-    await this.#client.call('ListContainers')
+  /** Undecoded: see BenchClient.ask. */
+  async list(call: List = 'ListContainers'): Promise<void> {
+    await this.#client.ask(call)
   }
 
-  async listStats(): Promise<void> {
-    await this.#client.call('ListContainerStats')
+  /** The lists that can be measured, each of which tells of so many pods with a container; statistics of pods without a cgroup of their own not all have. */
+  async lists(count: number): Promise<List[]> {
+    const numbers: Record<List, () => Promise<number>> = {
+      ListContainers: async () => (await this.#client.call('ListContainers')).containers.length,
+      ListPodSandbox: async () => (await this.#client.call('ListPodSandbox')).items.length,
+      ListContainerStats: async () => (await this.#client.call('ListContainerStats')).stats.length,
+      ListPodSandboxStats: async () =>
+        (await this.#client.call('ListPodSandboxStats')).stats.length,
+    }
+    const known: List[] = []
+    for (const call of LISTS) {
+      try {
+        const found = await numbers[call]()
+        if (found < count) throw new Error(`it tells of ${found} of ${count}`)
+        known.push(call)
+      } catch (error) {
+        process.stdout.write(`${this.name}: ${call}: left out: ${String(error).slice(0, 200)}\n`)
+      }
+    }
+    return known
   }
 
   /** Removes what is left of this run, also by a work that has failed. */

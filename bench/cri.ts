@@ -11,7 +11,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { CriSubject, StartedPod } from './cri-subject.ts'
+import type { CriSubject, List, StartedPod } from './cri-subject.ts'
 import { memoryOf } from './memory.ts'
 import { startPeers } from './peers.ts'
 import { elapsed, Measured, report } from './report.ts'
@@ -21,7 +21,7 @@ const ROUNDS = '10'
 const PODS = '100'
 const AT_ONCE = 10
 const EXECS = 5
-const LISTS = 5
+const LISTS_A_ROUND = 5
 
 type Network = 'host' | 'bridge'
 
@@ -110,13 +110,17 @@ async function loaded(
         pods.push(...(await Promise.all(made)))
       }
     }
-    for (const subject of subjects) await subject.listStats()
-    for (let round = 0; round < rounds * LISTS; round++) {
+    const lists = new Map<CriSubject, List[]>()
+    for (const subject of subjects) lists.set(subject, await subject.lists(count))
+    for (let round = 0; round < rounds * LISTS_A_ROUND; round++) {
       for (const subject of turned(subjects, round)) {
-        const list = await elapsed(() => subject.list())
-        measured.add(`ListContainers, ${count} running`, 'ms', subject.name, list)
-        const stats = await elapsed(() => subject.listStats())
-        measured.add(`ListContainerStats, ${count} running`, 'ms', subject.name, stats)
+        for (const call of lists.get(subject) ?? [])
+          measured.add(
+            `${call}, ${count} running`,
+            'ms',
+            subject.name,
+            await elapsed(() => subject.list(call)),
+          )
       }
     }
     for (const [subject, pods] of all) {

@@ -1,4 +1,7 @@
-/** The runs so far, kept in bench/history.json, and their picture in docs/performance.svg: for each wanted figure, where it was and where it is to be. */
+/**
+ * The runs so far, kept in bench/history.json, and their picture in docs/performance.svg: for each wanted figure, where it was and where it is to be. The last
+ * one's figures are written into docs/performance.md, between two marks.
+ */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,6 +19,9 @@ interface Run {
 
 const HISTORY = join(REPOSITORY, 'bench/history.json')
 const PICTURE = join(REPOSITORY, 'docs/performance.svg')
+const PAGE = join(REPOSITORY, 'docs/performance.md')
+const BEGIN = '<!-- bench --record: what stands between these marks is written by it -->'
+const END = '<!-- end of bench --record -->'
 
 export function record(run: { machine: string; quick: boolean; judged: readonly Judged[] }): void {
   const before = existsSync(HISTORY) ? (JSON.parse(readFileSync(HISTORY, 'utf8')) as Run[]) : []
@@ -32,7 +38,37 @@ export function record(run: { machine: string; quick: boolean; judged: readonly 
   ]
   writeFileSync(HISTORY, `${JSON.stringify(runs, undefined, 2)}\n`)
   writeFileSync(PICTURE, picture(runs))
+  const last = runs.at(-1)
+  if (last) writeFileSync(PAGE, withSection(readFileSync(PAGE, 'utf8'), section(last)))
 }
+
+/** The page with the text between its marks. */
+export function withSection(page: string, text: string): string {
+  const begin = page.indexOf(BEGIN)
+  const end = page.indexOf(END)
+  if (begin < 0 || end < begin) throw new Error(`${PAGE} has lost the marks of bench --record`)
+  return `${page.slice(0, begin)}${BEGIN}\n\n${text}\n${page.slice(end)}`
+}
+
+function section(run: Run): string {
+  const rows = run.figures.map(
+    (figure) =>
+      `| ${figure.what} | ${isOf(figure)} | ${wantedOf(figure)} | ${figure.isMet ? 'met' : 'missed'} |`,
+  )
+  return `![each wanted figure, run by run](performance.svg)
+
+The last run: ${run.date.replace('T', ' ')}, ${run.quick ? 'quick, ' : ''}${run.commit}, ${run.machine}. Ratios are to the best peer.
+
+| | is | wanted | |
+| --- | ---: | ---: | --- |
+${rows.join('\n')}
+`
+}
+
+const unitOf = ({ unit }: Judged): string => (unit === 'x' ? 'x' : ` ${unit}`)
+const isOf = (figure: Judged): string => `${number(figure.value ?? Number.NaN)}${unitOf(figure)}`
+const wantedOf = (figure: Judged): string =>
+  `${figure.most === undefined ? 'at least' : 'at most'} ${figure.most ?? figure.least}${unitOf(figure)}`
 
 const WIDTH = 900
 const ROW = 44

@@ -13,22 +13,27 @@ export function memoryOf(
   socket: string,
   pods: readonly StartedPod[],
 ): { daemonBytes: number; podBytes: number } {
-  const processes = allProcesses()
-  const daemon = ownerOf(socket, processes)
+  const daemon = ownerOf(socket, allProcesses())
   const names = pods.flatMap(({ podId, containerId }) => [podId, containerId])
+  const all = bytesOf(names, pods.length, daemon)
+  return { daemonBytes: pssBytes(daemon), podBytes: all / pods.length }
+}
+
+/** Of all processes whose command line names one of these, and their descendants; at least so many there are. */
+export function bytesOf(names: readonly string[], least: number, except?: number): number {
+  const processes = allProcesses()
   const found = new Set(
     processes
-      .filter(({ pid, line }) => pid !== daemon && names.some((name) => line.includes(name)))
+      .filter(({ pid, line }) => pid !== except && names.some((name) => line.includes(name)))
       .map(({ pid }) => pid),
   )
   for (let before = -1; before !== found.size; ) {
     before = found.size
     for (const { pid, parent } of processes) if (found.has(parent)) found.add(pid)
   }
-  // A pod without a process of its own would be counted as nothing: its sleep alone is one.
-  if (found.size < pods.length) throw new Error(`${socket}: only ${found.size} processes of pods`)
-  const all = [...found].reduce((sum, pid) => sum + pssBytes(pid), 0)
-  return { daemonBytes: pssBytes(daemon), podBytes: all / pods.length }
+  // One without a process of its own would be counted as nothing: its sleep alone is one.
+  if (found.size < least) throw new Error(`only ${found.size} processes of ${least}`)
+  return [...found].reduce((sum, pid) => sum + pssBytes(pid), 0)
 }
 
 function allProcesses(): Process[] {

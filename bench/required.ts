@@ -91,6 +91,12 @@ export const REQUIRED: readonly Required[] = [
     value: ratio('cri', 'run, create, start; bridge'),
   },
   {
+    what: 'stop and remove, host network',
+    unit: 'x',
+    most: 0.3,
+    value: ratio('cri', 'stop, remove; host'),
+  },
+  {
     what: 'stop and remove, bridge',
     unit: 'x',
     most: 0.1,
@@ -117,10 +123,22 @@ export const REQUIRED: readonly Required[] = [
     value: ratio('scale', 'ListContainers at 300'),
   },
   {
+    what: 'ListPodSandbox at 300',
+    unit: 'x',
+    most: 1,
+    value: ratio('scale', 'ListPodSandbox at 300'),
+  },
+  {
     what: 'ListContainerStats at 300',
     unit: 'x',
     most: 0.05,
     value: ratio('scale', 'ListContainerStats at 300'),
+  },
+  {
+    what: 'ListPodSandboxStats at 300',
+    unit: 'x',
+    most: 0.05,
+    value: ratio('scale', 'ListPodSandboxStats at 300'),
   },
   {
     what: 'pull of nine layers',

@@ -1,10 +1,11 @@
 /**
  * The command line, from the call of the program to its end: berth against podman, docker, and the kernel's own floor.
  *
- *   sudo node dist/bench/run.js [--rounds N] [--lines MILLIONS] [--works run,stages,exec,logs] [--json FILE]
+ *   sudo node dist/bench/run.js [--rounds N] [--lines MILLIONS] [--works run,stages,exec,logs,memory] [--json FILE]
  *
  * All take turns within each round, so that what else the machine does hits all alike; medians and ratios are printed. A peer that is not installed is
- * left out by name. For `logs` a container writes so many millions of lines of 100 bytes.
+ * left out by name. For `logs` a container writes so many millions of lines of 100 bytes; `memory` is that of a container that sleeps, with all processes that
+ * exist for it.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -14,11 +15,14 @@ import { busyboxImage, busyboxRoot } from '../test/lib/busybox.ts'
 import { REPOSITORY, writeDockerArchive } from '../test/lib/images.ts'
 import { timeOf } from './commands.ts'
 import { type Engine, engines, has, quiet } from './engines.ts'
+import { bytesOf } from './memory.ts'
 import { FLOOR, Measured, type Row, report } from './report.ts'
 import { inWorld } from './world.ts'
 
 const IMAGE = 'localhost/bench:latest'
 const LINE_BYTES = 100
+/** Containers whose memory is measured. */
+const IDLE = 5
 /** Of the file in the image; the container writes it again and again. */
 const LINES = 100_000
 
@@ -107,6 +111,31 @@ function compare(
   }
 }
 
+/** Of each of some idle containers. */
+function measureMemory(measured: Measured, all: readonly Engine[]): void {
+  const title = 'memory of an idle container, all its processes (PSS)'
+  for (const engine of all) {
+    try {
+      const ids = Array.from({ length: IDLE }, () =>
+        quiet(
+          [...engine.command, 'run', '--detach'],
+          ...engine.options,
+          engine.image,
+          'sleep',
+          '1000',
+        ).trim(),
+      )
+      measured.add(title, 'KiB', engine.name, bytesOf(ids, IDLE) / IDLE / 1024)
+      timeOf([
+        [...engine.command, 'kill', ...ids],
+        [...engine.command, 'rm', '--force', ...ids],
+      ])
+    } catch (error) {
+      process.stdout.write(`${engine.name}: memory: left out: ${String(error)}\n`)
+    }
+  }
+}
+
 /** clone, overlay, pivot_root, exec, wait and unmount, in a program of a page. */
 function kernelFloor(directory: string): (() => number) | undefined {
   if (!has('g++')) {
@@ -132,7 +161,7 @@ async function main(): Promise<void> {
     options: {
       rounds: { type: 'string', default: '20' },
       lines: { type: 'string', default: '2' },
-      works: { type: 'string', default: 'run,stages,exec,logs' },
+      works: { type: 'string', default: 'run,stages,exec,logs,memory' },
       json: { type: 'string' },
     },
   })
@@ -161,8 +190,13 @@ async function main(): Promise<void> {
     const all = works(Math.max(1, Math.round((Number(values.lines) * 1e6) / LINES)))
     const measured = new Measured('run')
     for (const name of values.works.split(',')) {
+      if (name === 'memory') {
+        measureMemory(measured, ready)
+        continue
+      }
       const work = all[name]
-      if (!work) throw new Error(`--works ${name}: must be of ${Object.keys(all).join(', ')}`)
+      if (!work)
+        throw new Error(`--works ${name}: must be of ${Object.keys(all).join(', ')}, memory`)
       const rounds = Number(values.rounds)
       compare(measured, work, [...ready], rounds, name === 'run' ? floor : undefined)
     }

@@ -1,9 +1,10 @@
 /**
  * What many pods cost: the next pod, the lists and statistics, memory, and the daemon's start, at growing numbers of them.
  *
- *   sudo node dist/bench/scale.js [--pods 1,50,100,200,300] [--rounds N] [--json FILE]
+ *   sudo node dist/bench/scale.js [--pods 1,10,50,100,200,300] [--rounds N] [--peer NAME=SOCKET[,HANDLER]]… [--image REF] [--json FILE]
  *
- * Each pod has one container that sleeps, on the host's network. `--rounds` are measurements at each number.
+ * Each pod has one container that sleeps, on the host's network. `--rounds` are measurements at each number. Peers as in cri.ts; those
+ * that run already are not started again.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -16,11 +17,15 @@ import { elapsed, Measured, report } from './report.ts'
 import { inWorld } from './world.ts'
 
 const AT_ONCE = 10
+const RESTARTS = 3
+const LISTS_A_ROUND = 3
 
 const { values } = parseArgs({
   options: {
-    pods: { type: 'string', default: '1,50,100,200,300' },
+    pods: { type: 'string', default: '1,10,50,100,200,300' },
     rounds: { type: 'string', default: '10' },
+    peer: { type: 'string', multiple: true, default: [] },
+    image: { type: 'string' },
     json: { type: 'string' },
   },
 })
@@ -38,6 +43,7 @@ async function atCount(
     const some = Math.min(AT_ONCE, count - pods.length)
     pods.push(...(await Promise.all(Array.from({ length: some }, () => subject.startPod('host')))))
   }
+  const lists = await subject.lists(count)
   for (let round = 0; round < Number(values.rounds); round++) {
     let pod: StartedPod | undefined
     const ms = await elapsed(async () => {
@@ -45,16 +51,20 @@ async function atCount(
     })
     add('one more pod', ms)
     if (pod) await subject.removePod(pod)
-    add('ListContainers', await elapsed(() => subject.list()))
-    add('ListContainerStats', await elapsed(() => subject.listStats()))
+    for (const call of lists) {
+      for (let i = 0; i < LISTS_A_ROUND; i++) add(call, await elapsed(() => subject.list(call)))
+    }
   }
 }
 
 /** From the start of the program to its first answer, all pods still running. */
 async function restart(subject: CriSubject, count: number, measured: Measured): Promise<void> {
-  await subject.stop()
-  const ms = await elapsed(() => subject.start())
-  measured.add(`start of the daemon with ${count} pods`, 'ms', subject.name, ms)
+  if (!subject.isOwn) return
+  for (let i = 0; i < RESTARTS; i++) {
+    await subject.stop()
+    const ms = await elapsed(() => subject.start())
+    measured.add(`start of the daemon with ${count} pods`, 'ms', subject.name, ms)
+  }
 }
 
 async function main(): Promise<void> {
@@ -63,7 +73,7 @@ async function main(): Promise<void> {
   const most = Math.max(...counts)
   const measured = new Measured('scale')
   try {
-    const { subjects, end } = await startPeers(directory, [], undefined)
+    const { subjects, end } = await startPeers(directory, values.peer, values.image)
     try {
       for (const subject of subjects) await restart(subject, 0, measured)
       const all = subjects.map((subject) => ({ subject, pods: [] as StartedPod[] }))
@@ -90,4 +100,4 @@ async function main(): Promise<void> {
   }
 }
 
-await inWorld(import.meta.url, main)
+await inWorld(import.meta.url, main, values.peer.length === 0)
