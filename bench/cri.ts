@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { CriSubject, List, StartedPod } from './cri-subject.ts'
 import { memoryOf } from './memory.ts'
-import { startPeers } from './peers.ts'
+import { startPeers, withEach } from './peers.ts'
 import { elapsed, Measured, report } from './report.ts'
 import { inWorld } from './world.ts'
 
@@ -42,16 +42,17 @@ async function main(): Promise<void> {
   try {
     const { subjects, end } = await startPeers(directory, values.peer, values.image)
     try {
+      const all = subjects.map((subject) => ({ subject, pods: [] as StartedPod[] }))
       for (const network of ['host', 'bridge'] as const) {
         // The first pod of a runtime finds nothing in its place yet: not measured.
-        for (const subject of subjects) await oneByOne(subject, network, new Measured(''))
+        await withEach(all, ({ subject }) => oneByOne(subject, network, new Measured('')))
         for (let round = 0; round < Number(values.rounds); round++) {
-          for (const subject of turned(subjects, round)) await oneByOne(subject, network, measured)
-          for (const subject of turned(subjects, round)) await atOnce(subject, network, measured)
+          await withEach(all, ({ subject }) => oneByOne(subject, network, measured), round)
+          await withEach(all, ({ subject }) => atOnce(subject, network, measured), round)
         }
       }
       const pods = Number(values.pods)
-      if (pods > 0) await loaded(subjects, pods, Number(values.rounds), measured)
+      if (pods > 0) await loaded(all, pods, Number(values.rounds), measured)
     } finally {
       await end()
     }
@@ -94,52 +95,48 @@ async function atOnce(subject: CriSubject, network: Network, measured: Measured)
   await Promise.all(pods.map((pod) => subject.removePod(pod)))
 }
 
+interface Loaded {
+  readonly subject: CriSubject
+  readonly pods: StartedPod[]
+  lists?: List[]
+}
+
 /** Lists and memory with many pods, each with a container that sleeps. */
 async function loaded(
-  subjects: readonly CriSubject[],
+  all: Loaded[],
   count: number,
   rounds: number,
   measured: Measured,
 ): Promise<void> {
-  const all = new Map(subjects.map((subject) => [subject, [] as StartedPod[]]))
   try {
-    for (const [subject, pods] of all) {
-      while (pods.length < count) {
-        const some = Math.min(AT_ONCE, count - pods.length)
-        const made = Array.from({ length: some }, () => subject.startPod('host'))
-        pods.push(...(await Promise.all(made)))
+    await withEach(all, async (one) => {
+      while (one.pods.length < count) {
+        const some = Math.min(AT_ONCE, count - one.pods.length)
+        const made = Array.from({ length: some }, () => one.subject.startPod('host'))
+        one.pods.push(...(await Promise.all(made)))
+      }
+      one.lists = await one.subject.lists(count)
+    })
+    const measureLists = async ({ subject, lists = [] }: Loaded): Promise<void> => {
+      for (const call of lists) {
+        const ms = await elapsed(() => subject.list(call))
+        measured.add(`${call}, ${count} running`, 'ms', subject.name, ms)
       }
     }
-    const lists = new Map<CriSubject, List[]>()
-    for (const subject of subjects) lists.set(subject, await subject.lists(count))
-    for (let round = 0; round < rounds * LISTS_A_ROUND; round++) {
-      for (const subject of turned(subjects, round)) {
-        for (const call of lists.get(subject) ?? [])
-          measured.add(
-            `${call}, ${count} running`,
-            'ms',
-            subject.name,
-            await elapsed(() => subject.list(call)),
-          )
-      }
-    }
-    for (const [subject, pods] of all) {
+    for (let round = 0; round < rounds * LISTS_A_ROUND; round++)
+      await withEach(all, measureLists, round)
+    await withEach(all, async ({ subject, pods }) => {
       const { daemonBytes, podBytes } = memoryOf(subject.socket, pods)
       measured.add('memory of each idle pod (PSS)', 'KiB', subject.name, podBytes / 1024)
       const daemon = `the daemon at ${count} pods (PSS)`
       measured.add(daemon, 'MB', subject.name, daemonBytes / 1e6)
-    }
+    })
   } finally {
-    for (const [subject, pods] of all) {
+    await withEach(all, async ({ subject, pods }) => {
       while (pods.length > 0)
         await Promise.all(pods.splice(0, AT_ONCE).map((pod) => subject.removePod(pod)))
-    }
+    })
   }
-}
-
-function turned<T>(all: readonly T[], by: number): T[] {
-  const at = by % all.length
-  return [...all.slice(at), ...all.slice(0, at)]
 }
 
 await inWorld(import.meta.url, main, values.peer.length === 0)

@@ -37,6 +37,24 @@ export interface Peers {
   end(): Promise<void>
 }
 
+/** Does it with each; a peer that fails is left out from then on, for what it has measured so far says enough. */
+export async function withEach<T extends { readonly subject: CriSubject }>(
+  all: T[],
+  act: (one: T) => Promise<void>,
+  by = 0,
+): Promise<void> {
+  const turned = all.map((_, i) => all[(i + by) % all.length] as T)
+  for (const one of turned) {
+    try {
+      await act(one)
+    } catch (error) {
+      if (one.subject === all[0]?.subject) throw error
+      process.stdout.write(`${one.subject.name}: left out from here on: ${String(error)}\n`)
+      all.splice(all.indexOf(one), 1)
+    }
+  }
+}
+
 /** `given` are other runtimes by `NAME=SOCKET[,HANDLER]`, which use the networks of /etc/cni/net.d: then berth does, too. */
 export async function startPeers(
   directory: string,

@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { CriSubject, StartedPod } from './cri-subject.ts'
 import { memoryOf } from './memory.ts'
-import { startPeers } from './peers.ts'
+import { startPeers, withEach } from './peers.ts'
 import { elapsed, Measured, report } from './report.ts'
 import { inWorld } from './world.ts'
 
@@ -75,22 +75,21 @@ async function main(): Promise<void> {
   try {
     const { subjects, end } = await startPeers(directory, values.peer, values.image)
     try {
-      for (const subject of subjects) await restart(subject, 0, measured)
       const all = subjects.map((subject) => ({ subject, pods: [] as StartedPod[] }))
-      for (const count of counts) {
-        for (const { subject, pods } of all) await atCount(subject, pods, count, measured)
-      }
-      for (const { subject, pods } of all) {
+      await withEach(all, ({ subject }) => restart(subject, 0, measured))
+      for (const count of counts)
+        await withEach(all, ({ subject, pods }) => atCount(subject, pods, count, measured))
+      await withEach(all, async ({ subject, pods }) => {
         const { daemonBytes, podBytes } = memoryOf(subject.socket, pods)
         measured.add(`each of ${most} idle pods (PSS)`, 'KiB', subject.name, podBytes / 1024)
         const daemon = `the daemon at ${most} pods (PSS)`
         measured.add(daemon, 'MB', subject.name, daemonBytes / 1e6)
         await restart(subject, most, measured)
-      }
-      for (const { subject, pods } of all) {
+      })
+      await withEach(all, async ({ subject, pods }) => {
         while (pods.length > 0)
           await Promise.all(pods.splice(0, AT_ONCE).map((pod) => subject.removePod(pod)))
-      }
+      })
     } finally {
       await end()
     }

@@ -146,7 +146,7 @@ export async function serve(
   for (const pod of node.pods.values()) pod.monitor?.close()
   await node.monitors.end()
   // Of the next daemon it would be debris, which two must not remove at once.
-  await Promise.all([...node.pods.values()].flatMap(({ removals }) => [...removals]))
+  await Promise.all(node.removals)
   lock.release()
   await log.drain(LOG_DRAIN_MS)
   signals.close()

@@ -1,4 +1,4 @@
-import { constants, fstatSync, openSync, statSync } from 'node:fs'
+import { constants, fstatSync, lstatSync, openSync, statSync } from 'node:fs'
 import { isErrno } from '../base/fault.ts'
 import { binding } from './binding.ts'
 import { Fd } from './fd.ts'
@@ -69,6 +69,8 @@ export function tryLockFile(path: string, options: { exclusive: boolean }): File
 
 /** Whether somebody has the file locked for himself; of a file that is not there nobody has. It is asked by a shared lock, so those who ask at once do not see each other. */
 export function isLocked(path: string): boolean {
+  // An exception costs as much as twenty of these.
+  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return false
   let file: number
   try {
     file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)

@@ -16,9 +16,11 @@ export class Pod {
   addresses: readonly string[] = []
   /** A stop was asked for: no container starts any more. */
   stopped = false
+  /** Its stop is done: nothing of it is left but files. */
+  isDown = false
   /** The id of its next container, whose directories are there already. */
   preparedContainer: string | undefined
-  /** Files of removed containers that are on their way out. */
+  /** Of its removed containers, files that are on their way out. */
   readonly removals = new Set<Promise<void>>()
   /**
    * When something of it or its containers last changed, for those who compare. A daemon that begins says now: what happened while there was

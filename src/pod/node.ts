@@ -60,6 +60,8 @@ export class Node {
   readonly turns = new Turns()
   /** Creations under way, by name: a client whose call ran out of time comes back with the same one. */
   readonly creations = new Joins<string>()
+  /** Files of removed containers that are on their way out. */
+  readonly removals = new Set<Promise<void>>()
   /** What was found damaged at the start, in sentences for Status. */
   readonly damage: string[] = []
 

@@ -11,6 +11,8 @@ export function podPaths({ root, state }: Roots) {
     root,
     pods,
     live,
+    /** Files of removed containers on their way out. */
+    trash: join(root, 'pod-trash'),
     /** What could not be read at the start of the daemon, for a person to look at. */
     quarantine: join(root, 'quarantine'),
     /** Held by the daemon: two would undo each other's work. */

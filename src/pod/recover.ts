@@ -28,6 +28,7 @@ import {
 import { removeParent } from './remove.ts'
 import { CREATED, exitedStatus } from './status.ts'
 import { endMonitor, stopPod } from './stop-pod.ts'
+import { emptyTrash } from './trash.ts'
 import type { ContainerRecord, PodRecord } from './types.ts'
 import { finishUpdate } from './update-container.ts'
 
@@ -47,6 +48,7 @@ export async function recoverNode(node: Node): Promise<FileLock> {
   }
   try {
     node.monitors.recover()
+    emptyTrash(node)
     const names = readdirSync(at.pods)
     const unreached = names.filter((name) => isId(name) && !isMonitorAlive(at.monitor(name)))
     killStranded(new Set(unreached), node.engine.warn)

@@ -1,6 +1,7 @@
 import { rmdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, Fault, isErrno } from '../base/fault.ts'
+import { Fault, isErrno } from '../base/fault.ts'
+import { removeFile, removeShallow } from '../base/file.ts'
 import { untold } from '../base/stage.ts'
 import { cgroupHost } from '../cgroup/index.ts'
 import { destroyCgroup } from '../container/index.ts'
@@ -13,6 +14,7 @@ import type { Node } from './node.ts'
 import { type Making, readRunMark } from './records.ts'
 import { stopContainerNow } from './stop-container.ts'
 import { stopPodInTurn } from './stop-pod.ts'
+import { discard } from './trash.ts'
 
 /** Removes a container, killed first where it runs; its log stays. Unknown is success. */
 export async function removeContainer(node: Node, id: string): Promise<void> {
@@ -28,13 +30,15 @@ async function removeKnown(node: Node, container: Container): Promise<void> {
     // A call that came at the same time was faster.
     if (!node.containers.has(id)) return
     const cgroup = readRunMark(node, container)?.cgroup
+    // Its monitor is at work meanwhile.
     const forgotten = forget(node, container)
+    forgotten.catch(() => {})
     // First, so that what is left of a removal that was killed is no container any more.
-    rmSync(node.at.record(pod.id, id), { force: true })
-    await forgotten
+    removeFile(node.at.record(pod.id, id))
     if (cgroup) await destroyCgroup(cgroup)
-    rmSync(node.at.plan(pod.id, id), { force: true })
+    removeFile(node.at.plan(pod.id, id))
     await removeFiles(node, container)
+    await forgotten
     pod.containers.delete(id)
     node.containers.delete(id)
     if (cgroup) node.rates.forget(cgroup)
@@ -52,24 +56,10 @@ async function forget(node: Node, { pod, id }: Container): Promise<void> {
   }
 }
 
-/** Trees of one pod that are removed at once: more wait, so that a client cannot make them faster than they go. */
-const REMOVALS_MAX = 4
-
-/**
- * What a container has left on the disk goes while the next call is at work; the pod's removal waits for it. Without its record it is debris by now: where this
- * fails, the pod's removal tries again, and after a kill the next daemon.
- */
-async function removeFiles(node: Node, { pod, id }: Container): Promise<void> {
-  while (pod.removals.size >= REMOVALS_MAX) await Promise.race(pod.removals)
-  const removal = removeTree(node.at.container(pod.id, id))
-    .catch((error) =>
-      node.warn(`container ${id}: its files are not removed yet: ${describe(error)}`),
-    )
-    .finally(() => {
-      pod.removals.delete(removal)
-      forgetWritableLayer(node.engine, node.at.upper(pod.id, id))
-    })
-  pod.removals.add(removal)
+/** What a container has left on the disk goes while the next call is at work: without its record it is debris by now. */
+function removeFiles(node: Node, { pod, id }: Container): Promise<void> {
+  const forgetLayer = (): void => forgetWritableLayer(node.engine, node.at.upper(pod.id, id))
+  return discard(node, node.at.container(pod.id, id), pod.removals, forgetLayer)
 }
 
 /** Removes a pod with its containers, stopped first where it is not. Unknown is success. */
@@ -78,15 +68,19 @@ export async function removePod(node: Node, id: string, stage = untold): Promise
   if (!pod) return
   await node.turns.take(pod.id, async () => {
     if (!node.pods.has(pod.id)) return
-    await stopPodInTurn(node, pod, stage)
+    if (!pod.isDown) await stopPodInTurn(node, pod, stage)
     stage('files')
     for (const container of [...pod.containers.values()]) await removeKnown(node, container)
-    await Promise.all(pod.removals)
     // While the record tells of it: after a kill nobody else would know.
     removeParent(pod.record)
-    rmSync(node.at.podRecord(pod.id), { force: true })
-    rmSync(node.at.monitor(pod.id), { recursive: true, force: true })
-    await removeTree(node.at.pod(pod.id))
+    removeFile(node.at.podRecord(pod.id))
+    const state = node.at.monitor(pod.id)
+    if (!removeShallow(state)) rmSync(state, { recursive: true, force: true })
+    if (!removeShallow(node.at.pod(pod.id))) {
+      // Files of a container could not be taken out of it.
+      await Promise.all(pod.removals)
+      await removeTree(node.at.pod(pod.id))
+    }
     node.pods.delete(pod.id)
     const group = podCgroup(pod)
     if (group !== undefined) node.rates.forget(group)

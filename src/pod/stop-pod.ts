@@ -28,10 +28,12 @@ export async function stopPodInTurn(node: Node, pod: Pod, stage: Stage): Promise
   await node.networks.detach(pod.id, { netns: pod.held.network ?? '', stage })
   pod.addresses = []
   // One whose end has failed before is known by its lock alone.
-  if (!pod.monitor && !isMonitorAlive(node.at.monitor(pod.id))) return
-  stage('monitor')
-  await endPodMonitor(node, pod)
-  node.emit('stopped', pod, pod.id)
+  if (pod.monitor || isMonitorAlive(node.at.monitor(pod.id))) {
+    stage('monitor')
+    await endPodMonitor(node, pod)
+    node.emit('stopped', pod, pod.id)
+  }
+  pod.isDown = true
 }
 
 async function stopContainers(node: Node, pod: Pod): Promise<void> {
@@ -73,7 +75,8 @@ export async function endMonitor(
 ): Promise<void> {
   const directory = node.at.monitor(id)
   using monitor = known
-  if (!isMonitorAlive(directory)) return
+  // One whose connection is there lives, or tells at once that it does not.
+  if ((!monitor || monitor.isLost) && !isMonitorAlive(directory)) return
   // A monitor that closed our connection answers a new one, unless it hangs with too many callers waiting.
   let answer: Answer = monitor ? await quit(node, id, monitor) : 'unheard'
   if (answer === 'unheard') {

@@ -121,6 +121,32 @@ test('a pod has the files that wait with its monitor, and its first container th
   await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
 })
 
+test('files of removed containers that a killed daemon has left go with the next, and where they cannot be put aside the pod waits for them', async () => {
+  const { root } = daemon.berth
+  const trash = join(root, 'pod-trash')
+  const once = async (): Promise<string> => {
+    const pod = await runPod(daemon)
+    const id = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+    await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
+    assert.equal(readdirSync(join(root, 'pods')), [])
+    return id
+  }
+  const id = await once()
+  await eventually('its files are gone', () => readdirSync(trash).length === 0)
+  await daemon.end('SIGKILL')
+  mkdirSync(join(trash, id, 'upper/deep'), { recursive: true })
+  await daemon.start()
+  await eventually('they are gone', () => readdirSync(trash).length === 0)
+  rmSync(trash, { recursive: true })
+  writeFileSync(trash, '')
+  await once()
+  rmSync(trash)
+  await once()
+  await daemon.end()
+  assert.equal(readdirSync(trash), [])
+  await daemon.start()
+})
+
 test('a container that is refused takes the files along, and the next one makes its own', async () => {
   await waiting()
   const pod = await runPod(daemon)

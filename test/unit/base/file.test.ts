@@ -1,10 +1,25 @@
 /** Files that are written whole. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { preparedPath, writeFileAtomic } from '../../../src/base/file.ts'
+import {
+  preparedPath,
+  removeFile,
+  removeShallow,
+  writeFileAtomic,
+} from '../../../src/base/file.ts'
 
 function withFile(act: (path: string) => void): void {
   const directory = mkdtempSync(join(tmpdir(), 'berth-file-'))
@@ -34,6 +49,38 @@ test('nothing stays of a write that was killed before', () => {
     writeFileSync(`${path}.tmp-prepared`, 'longer than what comes')
     writeFileAtomic(path, 'short', { prepared: true })
     assert.is(readFileSync(path, 'utf8'), 'short')
+  })
+})
+
+test('a directory goes with its files and empty directories; with more in it the rest stays', () => {
+  withFile((path) => {
+    writeFileSync(path, '')
+    const directory = `${path}s`
+    mkdirSync(join(directory, 'empty'), { recursive: true })
+    writeFileSync(join(directory, 'one'), '')
+    symlinkSync(path, join(directory, 'link'))
+    assert.ok(removeShallow(directory))
+    assert.not(existsSync(directory))
+    assert.ok(removeShallow(directory))
+    // Not what a link leads to.
+    assert.ok(existsSync(path))
+    mkdirSync(join(directory, 'full/deep'), { recursive: true })
+    assert.not(removeShallow(directory))
+    assert.ok(existsSync(join(directory, 'full/deep')))
+    rmSync(directory, { recursive: true })
+    assert.not(removeShallow(path))
+  })
+})
+
+test('a file is removed, and of none there is nothing to remove', () => {
+  withFile((path) => {
+    writeFileSync(path, '')
+    symlinkSync('nowhere', `${path}-link`)
+    removeFile(`${path}-link`)
+    removeFile(`${path}-link`)
+    mkdirSync(`${path}-directory`)
+    assert.throws(() => removeFile(`${path}-directory`), /EISDIR|EPERM/)
+    rmSync(`${path}-directory`, { recursive: true })
   })
 })
 
