@@ -60,6 +60,7 @@ Napi::Value BpfQueryDevice(const Napi::CallbackInfo& info);
 
 // network.cc
 Napi::Value NetnsStats(const Napi::CallbackInfo& info);
+Napi::Value NetnsStatsOfAll(const Napi::CallbackInfo& info);
 Napi::Value ConnectIn(const Napi::CallbackInfo& info);
 void NotifySocket(const Napi::CallbackInfo& info);
 Napi::Value BindDatagram(const Napi::CallbackInfo& info);

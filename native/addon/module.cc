@@ -63,6 +63,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<BpfQueryDevice>(exports, "bpfQueryDevice");
 
   Export<NetnsStats>(exports, "netnsStats");
+  Export<NetnsStatsOfAll>(exports, "netnsStatsOfAll");
   Export<ConnectIn>(exports, "connectIn");
   Export<NotifySocket>(exports, "notifySocket");
   Export<BindDatagram>(exports, "bindDatagram");

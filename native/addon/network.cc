@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "../common/fd.h"
 #include "calls.h"
@@ -109,6 +110,29 @@ Napi::Value NetnsStats(const Napi::CallbackInfo& info) {
       [path, outcome](Napi::Env env) -> Napi::Value {
         if (outcome->call) throw SystemError(env, outcome->error, outcome->call, path.c_str());
         return Napi::String::New(env, outcome->text);
+      });
+}
+
+Napi::Value NetnsStatsOfAll(const Napi::CallbackInfo& info) {
+  auto paths = std::make_shared<std::vector<std::string>>(Texts(info[0], "paths"));
+  auto outcomes = std::make_shared<std::vector<Outcome>>(paths->size());
+  return Work(
+      info.Env(),
+      [paths, outcomes] {
+        for (size_t i = 0; i < paths->size(); i++) ReadStats((*paths)[i], &(*outcomes)[i]);
+      },
+      [paths, outcomes](Napi::Env env) -> Napi::Value {
+        Napi::Array all = Napi::Array::New(env, paths->size());
+        for (uint32_t i = 0; i < paths->size(); i++) {
+          const Napi::HandleScope scope(env);
+          const Outcome& outcome = (*outcomes)[i];
+          if (outcome.call) {
+            all.Set(i, SystemError(env, outcome.error, outcome.call, (*paths)[i].c_str()).Value());
+          } else {
+            all.Set(i, Napi::String::New(env, outcome.text));
+          }
+        }
+        return all;
       });
 }
 

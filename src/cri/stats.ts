@@ -1,7 +1,7 @@
 import { totalmem } from 'node:os'
 import { nowNs } from '../base/clock.ts'
 import type { GroupPressure, GroupUsage } from '../kernel/group-usage.ts'
-import { type InterfaceCounters, networkCounters } from '../kernel/netns.ts'
+import { type InterfaceCounters, networkCountersOfAll } from '../kernel/netns.ts'
 import { podCgroup } from '../pod/cgroup.ts'
 import { writableLayerUsage } from '../pod/images.ts'
 import type { Container, Node, Pod } from '../pod/index.ts'
@@ -86,19 +86,27 @@ export async function statsOfPods(
       .map((container) => ({ container, cgroup: container.cgroup })),
   }))
   const cgroups = all.flatMap(({ cgroup, running }) => [cgroup ?? [], cgroupsOf(running)].flat())
+  const networks = networkUsages(pods)
+  // Told below, where it fails.
+  networks.catch(() => {})
   const samples = await sampleAll(node.rates, [...new Set(cgroups)])
-  return Promise.allSettled(all.map((each) => podStats(node, each, samples)))
+  const usages = await networks
+  return all.map((each) => {
+    const network = usages.get(each.pod)
+    if (network instanceof Error) return { status: 'rejected', reason: network }
+    return { status: 'fulfilled', value: podStats(node, each, samples, network) }
+  })
 }
 
-async function podStats(
+function podStats(
   node: Node,
   of: { readonly pod: Pod; readonly cgroup: string | undefined; readonly running: LookAt[] },
   samples: Samples,
-): Promise<(writer: Writer) => void> {
+  network: NetworkUsage | undefined,
+): (writer: Writer) => void {
   const { pod, cgroup } = of
   const running = sampled(of.running, samples)
   const now = cgroup === undefined ? undefined : samples.get(cgroup)
-  const network = await networkUsage(pod)
   const timeNs = now?.timeNs ?? running[0]?.now.timeNs ?? 0n
   return (writer) => {
     written(writer, 1, attributesOf(pod.record))
@@ -110,7 +118,7 @@ async function podStats(
         sumCpu(writer, 1, running)
         sumMemory(writer, 2, running)
       }
-      network?.(writer, 3)
+      if (network) networkUsage(writer, 3, network)
       message(writer, 4, () => {
         time(writer, 1, timeNs)
         value(writer, 2, now?.processes ?? sum(running, (each) => each.processes))
@@ -161,21 +169,36 @@ function attributesOf(record: Described): Uint8Array {
   return bytes
 }
 
-/** Of the pod's own network; undefined where it has the host's. */
-async function networkUsage(
-  pod: Pod,
-): Promise<((writer: Writer, field: number) => void) | undefined> {
-  const path = pod.held.network
-  if (path === undefined) return
+interface NetworkUsage {
+  readonly timeNs: bigint
+  readonly interfaces: readonly InterfaceCounters[]
+}
+
+/** Of the pods' own networks, or why not; none of those that have the host's. */
+async function networkUsages(
+  pods: readonly Pod[],
+): Promise<ReadonlyMap<Pod, NetworkUsage | Error>> {
+  const own = pods.flatMap((pod) =>
+    pod.held.network === undefined ? [] : [{ pod, path: pod.held.network }],
+  )
+  if (own.length === 0) return new Map()
+  const found = await networkCountersOfAll(own.map(({ path }) => path))
   const timeNs = nowNs()
+  return new Map(
+    own.map(({ pod }, i) => {
+      const interfaces = found[i] ?? []
+      return [pod, interfaces instanceof Error ? interfaces : { timeNs, interfaces }]
+    }),
+  )
+}
+
+function networkUsage(writer: Writer, field: number, { timeNs, interfaces }: NetworkUsage): void {
   // With the loopback: the kubelet's summary has to list some beside the default one.
-  const interfaces = await networkCounters(path)
   const isDefault = ({ name }: InterfaceCounters): boolean => name === POD_INTERFACE
-  return (writer, field) =>
-    message(writer, field, () => {
-      time(writer, 1, timeNs)
-      for (const each of interfaces) interfaceUsage(writer, isDefault(each) ? 2 : 3, each)
-    })
+  message(writer, field, () => {
+    time(writer, 1, timeNs)
+    for (const each of interfaces) interfaceUsage(writer, isDefault(each) ? 2 : 3, each)
+  })
 }
 
 function interfaceUsage(writer: Writer, field: number, of: InterfaceCounters): void {

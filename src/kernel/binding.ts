@@ -144,6 +144,8 @@ export interface Binding {
   // -- sockets ---------------------------------------------------------------------------------------------------
   /** /proc/net/dev of the network namespace at `path` (setns(2)). Own thread, which ends with it. */
   netnsStats(path: string): Promise<string>
+  /** The same of many, one after the other on one thread; what has failed is in its place. */
+  netnsStatsOfAll(paths: readonly string[]): Promise<(string | Error)[]>
   /**
    * A TCP connection made in the network namespace at `path`; the fd is non-blocking. `host` is an address; ETIMEDOUT after `timeoutMs` (-1: the
    * kernel's own). Own thread, which ends with it.

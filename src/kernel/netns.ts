@@ -25,6 +25,14 @@ export async function networkCounters(path: string): Promise<InterfaceCounters[]
   return parseCounters(await binding.netnsStats(path))
 }
 
+/** The same of many namespaces, without a thread for each; what has failed is in its place. */
+export async function networkCountersOfAll(
+  paths: readonly string[],
+): Promise<(InterfaceCounters[] | Error)[]> {
+  const texts = await binding.netnsStatsOfAll(paths)
+  return texts.map((text) => (text instanceof Error ? text : parseCounters(text)))
+}
+
 /** Two lines of heading, then a line for each interface. */
 export function parseCounters(text: string): InterfaceCounters[] {
   return text

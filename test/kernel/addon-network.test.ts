@@ -5,8 +5,9 @@ import { readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { isErrno } from '../../src/base/fault.ts'
 import { binding } from '../../src/kernel/binding.ts'
-import { connectInside, networkCounters } from '../../src/kernel/netns.ts'
+import { connectInside, networkCounters, networkCountersOfAll } from '../../src/kernel/netns.ts'
 import { eventually } from '../lib/eventually.ts'
 import { MonitorBench } from '../lib/monitor.ts'
 import { needs } from '../lib/needs.ts'
@@ -79,6 +80,17 @@ test("the counters are the namespace's, and this process stays where it is", asy
 test('many at once, and no thread stays there', async () => {
   const all = await Promise.all(Array.from({ length: 50 }, () => networkCounters(network)))
   for (const counters of all) assert.ok(counters.some(({ name }) => name === 'lo'))
+  await allAtHome()
+})
+
+test('many namespaces are read one after the other, and what is none does not spoil the others', async () => {
+  const [first, none, second] = await networkCountersOfAll([network, '/dev/null', network])
+  for (const each of [first, second]) {
+    if (!Array.isArray(each)) throw each
+    assert.ok(each.some(({ name }) => name === 'lo'))
+  }
+  assert.ok(none instanceof Error && isErrno(none, 'EINVAL'))
+  assert.equal(await networkCountersOfAll([]), [])
   await allAtHome()
 })
 

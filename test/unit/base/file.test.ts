@@ -14,12 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import {
-  preparedPath,
-  removeFile,
-  removeShallow,
-  writeFileAtomic,
-} from '../../../src/base/file.ts'
+import { preparedPath, removeFile, removeShallow, writeFileAtomic } from '../../../src/base/file.ts'
 
 function withFile(act: (path: string) => void): void {
   const directory = mkdtempSync(join(tmpdir(), 'berth-file-'))
