@@ -46,6 +46,8 @@ export class Front {
     worker.on('error', (error) => this.#log.error('front', { error: describe(error) }))
     worker.on('exit', () => {
       if (this.#worker !== worker) return
+      // Nobody may wait for its end any more.
+      this.#worker = undefined
       this.#restart = setTimeout(() => this.#start(), RESTART_MS)
     })
   }
