@@ -1,4 +1,5 @@
 import { Socket } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import { Fault } from '../base/fault.ts'
 import type { ExitStatus } from '../kernel/binding.ts'
 import type { Caller } from '../kernel/caller.ts'
@@ -60,8 +61,10 @@ async function runHook(
       : undefined
   try {
     const { code, signal } = await ended(child.status, (why) => fail(why))
-    // What it has said last. Children of it that hold the pipes are not waited for.
-    await new Promise((resolve) => setImmediate(resolve))
+    // What it has said last: in the turn that tells of its end the pipe may have been looked at before, in the next one it is looked at after it. Children of
+    // it that hold the pipes are not waited for.
+    await turn()
+    await turn()
     if (isLate) throw fail(`did not end within ${hook.timeoutMs} ms`)
     if (code !== 0) {
       const text = complaint.trim().slice(0, COMPLAINT_BYTES_MAX)
