@@ -48,14 +48,19 @@ export async function discard(
   node.removals.add(removal)
 }
 
-/** What removals that were killed or have failed have left. */
+/** What removals that were killed or have failed have left: one after the other, for nobody knows how many they are, and calls are not to wait for them. */
 export function emptyTrash(node: Node): void {
-  for (const name of namesIn(node.at.trash)) {
-    const removal = removed(node, join(node.at.trash, name)).finally(() =>
-      node.removals.delete(removal),
-    )
-    node.removals.add(removal)
-  }
+  const names = namesIn(node.at.trash)
+  if (names.length === 0) return
+  const removal = removedAll(
+    node,
+    names.map((name) => join(node.at.trash, name)),
+  ).finally(() => node.removals.delete(removal))
+  node.removals.add(removal)
+}
+
+async function removedAll(node: Node, paths: readonly string[]): Promise<void> {
+  for (const path of paths) await removed(node, path)
 }
 
 async function removed(node: Node, path: string): Promise<void> {
