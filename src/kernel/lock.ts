@@ -69,10 +69,10 @@ export function tryLockFile(path: string, options: { exclusive: boolean }): File
 
 /** Whether somebody has the file locked for himself; of a file that is not there nobody has. It is asked by a shared lock, so those who ask at once do not see each other. */
 export function isLocked(path: string): boolean {
-  // An exception costs as much as twenty of these.
-  if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return false
   let file: number
   try {
+    // An exception costs as much as twenty of these.
+    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return false
     file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return false

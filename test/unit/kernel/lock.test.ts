@@ -1,10 +1,10 @@
-import { existsSync, mkdtempSync, rmSync, symlinkSync, unlinkSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { isErrno } from '../../../src/base/fault.ts'
-import { lockFile, tryLockFile } from '../../../src/kernel/lock.ts'
+import { isLocked, lockFile, tryLockFile } from '../../../src/kernel/lock.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'berth-lock-'))
 test.after(() => rmSync(directory, { recursive: true }))
@@ -20,6 +20,15 @@ test('an exclusive lock excludes all, a shared one the exclusive', async () => {
   using second = tryLockFile(path, { exclusive: false })
   assert.ok(first && second)
   assert.is(tryLockFile(path, { exclusive: true }), undefined)
+})
+
+test('nobody has locked what is not there, also where a file is in place of its directory', async () => {
+  const path = join(directory, 'c')
+  assert.not(isLocked(path))
+  writeFileSync(path, '')
+  assert.not(isLocked(join(path, 'alive')))
+  using _ = await lockFile(path, { exclusive: true })
+  assert.ok(isLocked(path))
 })
 
 test('who waited for a file that its holder removes gets the lock of the new file', async () => {
