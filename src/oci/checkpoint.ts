@@ -1,15 +1,8 @@
-import {
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { fstatSync, mkdirSync, openSync, readdirSync, readlinkSync, statSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { isAbsolute, join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
+import { writeFileAtomic } from '../base/file.ts'
 import type { Caller } from '../kernel/caller.ts'
 import { O_DIRECTORY, O_PATH, O_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
@@ -26,6 +19,7 @@ import {
   environmentOf,
   FIRST_FD,
   findCriu,
+  forgetOutput,
   hostMounts,
   joined,
   REQUEST,
@@ -37,6 +31,8 @@ import { lockContainer, type OciRecord, type Place, readKeptConfig, readRecord }
 import { statusOf } from './status.ts'
 
 const LOG = 'dump.log'
+/** What CRIU writes in the directory that it works in, besides. */
+const STATISTICS = 'stats-dump'
 const PORT_MAX = 65_535
 
 export interface CheckpointOptions extends CriuOptions {
@@ -89,10 +85,10 @@ async function dump(
   checkParent(images, options.parentPath)
   const request = dumpRequest(record, spec, options).number('workDirFd', work && FIRST_FD)
   if (!options.preDump) {
-    writeFileSync(join(options.images, DESCRIPTORS), JSON.stringify(stdioOf(record)), {
-      mode: 0o600,
-    })
+    writeFileAtomic(join(options.images, DESCRIPTORS), JSON.stringify(stdioOf(record)))
   }
+  const output = options.work ?? options.images
+  forgetOutput(output, LOG, STATISTICS)
   const launch = new Launch({
     caller,
     mode: 'criu',
@@ -107,7 +103,7 @@ async function dump(
   try {
     await launch.next()
   } catch (error) {
-    throw withLog(error, options.work ?? options.images, LOG)
+    throw withLog(error, output, LOG)
   } finally {
     await launch.close()
   }

@@ -1,10 +1,18 @@
-import { accessSync, constants, openSync, readlinkSync, statSync } from 'node:fs'
+import {
+  accessSync,
+  constants,
+  fstatSync,
+  openSync,
+  readlinkSync,
+  readSync,
+  statSync,
+} from 'node:fs'
 import { delimiter, join } from 'node:path'
 import protobuf from 'protobufjs'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readFileIfAny } from '../base/file.ts'
+import { removeFile } from '../base/file.ts'
 import type { Caller } from '../kernel/caller.ts'
-import { O_DIRECTORY, O_PATH } from '../kernel/constants.ts'
+import { O_DIRECTORY, O_PATH, O_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
 import { openInside } from '../kernel/inside.ts'
 import { DEFAULT_PATH } from '../spec/defaults.ts'
@@ -72,6 +80,8 @@ type Option = keyof typeof OPTIONS
 const CGROUP_MODES: Readonly<Record<string, number>> = { ignore: 0, soft: 3, full: 4, strict: 5 }
 const LOG_LEVEL = 4
 const LOG_LINES_MAX = 5
+/** Of a log's end: a line is some 100 bytes, and what CRIU does after an error it tells, too. */
+const LOG_BYTES_MAX = 1024 * 1024
 /** CRIU's settings of the machine, where runc has it, for people have theirs there. */
 const CONFIG_FILE = '/etc/criu/runc.conf'
 const CLONE_NEWNET = 0x40000000
@@ -204,14 +214,36 @@ export const EXTERNAL_NAMESPACES = [
   { type: 'pid', name: 'pid', key: 'extRootPidNS' },
 ] as const
 
-/** The failure with what CRIU's log says about it. */
+/**
+ * Before CRIU writes these: it follows links, and images may come from anywhere. And what an earlier call has left is not told as this one's.
+ */
+export function forgetOutput(directory: string, ...files: readonly string[]): void {
+  for (const file of files) removeFile(join(directory, file))
+}
+
+/** The failure with what CRIU's log says about it; after forgetOutput. */
 export function withLog(error: unknown, directory: string, file: string): unknown {
   if (!(error instanceof Fault)) return error
   const path = join(directory, file)
-  const lines = (readFileIfAny(path) ?? '').split('\n').filter((line) => line.includes('Error'))
+  const lines = endOf(path)
+    .split('\n')
+    .filter((line) => line.includes('Error'))
   if (lines.length === 0) return error
   const said = lines.slice(-LOG_LINES_MAX).join('; ')
   return new Fault(error.code, `${error.message}; ${path} says: ${said}`, { cause: error })
+}
+
+/** Of a file that CRIU has made. */
+function endOf(path: string): string {
+  try {
+    using file = new Fd(openSync(path, O_RDONLY))
+    const { size } = fstatSync(file.number)
+    const text = Buffer.alloc(Math.min(size, LOG_BYTES_MAX))
+    return text.toString('utf8', 0, readSync(file.number, text, 0, text.length, size - text.length))
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return ''
+    throw error
+  }
 }
 
 /** An environment for a child. */

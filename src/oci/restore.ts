@@ -1,12 +1,12 @@
-import { existsSync, openSync, readFileSync, statSync } from 'node:fs'
+import { openSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import protobuf from 'protobufjs'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readFileIfAny } from '../base/file.ts'
 import { cgroupHost } from '../cgroup/index.ts'
 import { CallerGone } from '../kernel/caller.ts'
 import { O_DIRECTORY, O_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
+import { readFileInside } from '../kernel/inside.ts'
 import type { ContainerPlan, MountPlan } from '../spec/plan.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { type CreateRequest, createContainer, type Making } from './create.ts'
@@ -20,6 +20,7 @@ import {
   FIRST_FD,
   FIRST_INHERITED_FD,
   findCriu,
+  forgetOutput,
   hostMounts,
   joined,
   placeInRoot,
@@ -30,6 +31,8 @@ import { deleteContainer } from './delete.ts'
 import { exitOf, passSignals } from './run.ts'
 
 const LOG = 'restore.log'
+/** What CRIU writes in the directory that it works in, besides. */
+const STATISTICS = 'stats-restore'
 /** CRIU joins these itself; that of a cgroup it cannot. */
 const JOINED = { ipc: 'ipc', uts: 'uts', user: 'user', time: 'time', mount: 'mnt' } as const
 
@@ -49,9 +52,16 @@ export async function restoreContainer(
   using images = openDirectory('--image-path', options.images)
   using work = options.work === undefined ? undefined : openDirectory('--work-path', options.work)
   const criu = findCriu(caller)
+  const output = options.work ?? options.images
+  let hasBegun = false
   const making = (spec: Spec, plan: ContainerPlan): Making & Disposable => {
     const namespaces = openNamespaces(spec)
-    const { words, bytes } = restoreRequest(spec, plan, namespaces, options, work !== undefined)
+    const { words, bytes } = restoreRequest(spec, plan, namespaces, options, {
+      images,
+      hasWork: work !== undefined,
+    })
+    forgetOutput(output, LOG, STATISTICS)
+    hasBegun = true
     return {
       plan: bytes,
       place: images,
@@ -66,7 +76,7 @@ export async function restoreContainer(
     }
   }
   const { place, record, launch } = await createContainer({ ...request, making }).catch((error) => {
-    throw withLog(error, options.work ?? options.images, LOG)
+    throw hasBegun ? withLog(error, output, LOG) : error
   })
   const passing = foreground ? await passSignals(caller, record.pid) : undefined
   try {
@@ -90,7 +100,7 @@ function restoreRequest(
   plan: ContainerPlan,
   namespaces: readonly Inherited[],
   options: RestoreOptions,
-  hasWork: boolean,
+  { images, hasWork }: { readonly images: Fd; readonly hasWork: boolean },
 ): { words: string[]; bytes: Uint8Array } {
   const { root } = plan
   if (root.kind !== 'directory') throw new TypeError(`a root of kind ${root.kind}`)
@@ -98,7 +108,10 @@ function restoreRequest(
     .text('root', root.path)
     .flag('evasiveDevices', true)
     .flag('sibling', true)
-    .number('manageCgroupsMode', cgroupMode(options.manageCgroupsMode, hasGroups(options.images)))
+    .number(
+      'manageCgroupsMode',
+      cgroupMode(options.manageCgroupsMode, hasGroups(options.images, images)),
+    )
     .text('lsmProfile', options.lsmProfile || undefined)
     .text('lsmMountContext', options.lsmMountContext || undefined)
     .number('workDirFd', hasWork ? FIRST_FD + namespaces.length : undefined)
@@ -120,7 +133,7 @@ function restoreRequest(
   for (const [i, { key }] of namespaces.entries()) {
     request.row('inheritFd', key, FIRST_INHERITED_FD + i)
   }
-  for (const [fd, name] of descriptorsOf(options.images).entries()) {
+  for (const [fd, name] of descriptorsOf(options.images, images).entries()) {
     if (name.startsWith('pipe:')) request.row('inheritFd', name, fd)
   }
   const words = [
@@ -175,9 +188,16 @@ function cgroups(own: string): { controllers: string; path: string }[] {
 }
 
 /** Whether the container had groups below its own. The file begins with two magic numbers and a size. */
-function hasGroups(images: string): boolean {
-  const path = join(images, 'cgroup.img')
-  return existsSync(path) && hasSecond(readFileSync(path).subarray(CGROUPS_AT), GROUP_DEPTH)
+function hasGroups(path: string, images: Fd): boolean {
+  const groups = readFileInside(images.number, CGROUPS, CGROUPS_BYTES_MAX)
+  if (!groups) return false
+  try {
+    return hasSecond(groups.subarray(CGROUPS_AT), GROUP_DEPTH)
+  } catch (error) {
+    throw new Fault('INVALID_ARGUMENT', `${join(path, CGROUPS)} is not what CRIU writes`, {
+      cause: error,
+    })
+  }
 }
 
 /** CRIU's cgroup.proto: the second field of the whole are hierarchies, of these directories, of these directories below. */
@@ -193,14 +213,19 @@ function hasSecond(message: Uint8Array, depth: number): boolean {
 
 const GROUP_DEPTH = 3
 const SECOND = (2 << 3) | 2
+const CGROUPS = 'cgroup.img'
 const CGROUPS_AT = 12
+/** Of each group there is some 1 KiB. */
+const CGROUPS_BYTES_MAX = 16 * 1024 * 1024
 const DESCRIPTORS_MAX = 3
+/** Three paths of the kernel's greatest length, and more. */
+const DESCRIPTORS_BYTES_MAX = 64 * 1024
 
-function descriptorsOf(images: string): string[] {
-  const path = join(images, DESCRIPTORS)
-  const text = readFileIfAny(path)
+function descriptorsOf(directory: string, images: Fd): string[] {
+  const path = join(directory, DESCRIPTORS)
+  const text = readFileInside(images.number, DESCRIPTORS, DESCRIPTORS_BYTES_MAX)?.toString()
   if (text === undefined)
-    throw new Fault('NOT_FOUND', `there is no checkpoint in ${images}: ${path} is missing`)
+    throw new Fault('NOT_FOUND', `there is no checkpoint in ${directory}: ${path} is missing`)
   let value: unknown
   try {
     value = JSON.parse(text)

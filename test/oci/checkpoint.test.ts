@@ -1,6 +1,14 @@
 /** `checkpoint` and `restore` by CRIU, by hand and by podman. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -168,6 +176,35 @@ test('what cannot be is refused and leaves nothing', async () => {
   })
   assert.is(code, 1)
   assert.match(stderr, /install the package criu/)
+})
+
+test('images that nobody vouches for can neither hang a restore nor lead it to write elsewhere', async () => {
+  const bundle = oci.bundle('hostile', COUNTER)
+  const images = at('hostile-images')
+  mkdirSync(images)
+  const restore = ['restore', '--bundle', bundle, '--image-path', images, 'hostile']
+  const file = (name: string) => join(images, name)
+
+  execFileSync('mkfifo', [file('descriptors.json')])
+  await oci.refused(restore, /descriptors\.json.* not a regular file/)
+  rmSync(file('descriptors.json'))
+  writeFileSync(file('descriptors.json'), `["${'x'.repeat(65_536)}"]`)
+  await oci.refused(restore, /descriptors\.json.* larger than 65536 bytes/)
+  writeFileSync(file('descriptors.json'), '["/dev/null"]')
+  writeFileSync(file('cgroup.img'), Buffer.concat([Buffer.alloc(12), Buffer.of(0x12, 0xff)]))
+  await oci.refused(restore, /cgroup\.img is not what CRIU writes/)
+  rmSync(file('cgroup.img'))
+
+  writeFileSync(at('victim'), 'Error (of an earlier call)')
+  symlinkSync(at('victim'), file('restore.log'))
+  symlinkSync(at('victim'), file('stats-restore'))
+  const early = await oci.run([...restore, '--empty-ns', 'user'])
+  assert.match(early.stderr, /--empty-ns user is not supported/)
+  assert.not.match(early.stderr, /earlier call/)
+  await oci.refused(restore, /CRIU has failed.*restore\.log says: .*Error/)
+  assert.is(readFileSync(at('victim'), 'utf8'), 'Error (of an earlier call)')
+  assert.ok(lstatSync(file('restore.log')).isFile())
+  assert.not.ok(existsSync(oci.cgroup('hostile')))
 })
 
 needing(
