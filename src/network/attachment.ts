@@ -78,8 +78,8 @@ export async function attachNetwork(
  * namespace cannot be opened any more; `netns` is its path now, where that may have changed ('' where it is gone). Everything is tried; where a plugin failed, its record stays for the next
  * call and the failures are returned.
  *
- * With the namespace gone the standard bridge plugin keeps a masquerade rule for the address (it would read it from there): harmless,
- * and gone at the next reboot, but a reason to detach while the namespace is still held.
+ * With the namespace gone the standard bridge plugin, where it is not done here, keeps a masquerade rule for the address (it would read it from there):
+ * harmless, and gone at the next reboot, but a reason to detach while the namespace is still held.
  */
 export async function detachNetworks(
   directory: string,

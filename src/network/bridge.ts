@@ -95,7 +95,9 @@ export async function addToBridge(
         limits.step(() => configure(container, veth.link.index, lease, routes)),
       )
       if (plan.isGateway) enableForwarding()
-      const mac = await limits.step(() => waitForPort(plan.bridge, veth.peer, container))
+      const mac = await limits.step(() =>
+        waitForPort(plan.bridge, veth.peer, container, call.signal),
+      )
       return { inside: veth.link, port, mac, lease, routes }
     }
     // The rules take as long as all else.
@@ -127,7 +129,7 @@ export async function addToBridge(
 
 /**
  * DEL of the plugins bridge and host-local. Where it fails, the plugin finds all that is left; but where it is the rules that stay (a LeftOver), the plugin would not
- * find them either: it learns the address of the interface, and is as far then.
+ * find them either: it learns the address of the interface, and is as far then. Here the leases tell of addresses, too.
  */
 export async function deleteFromBridge(
   plan: BridgePlan,
@@ -136,27 +138,43 @@ export async function deleteFromBridge(
   limits: Limits,
 ): Promise<void> {
   const container = containerOf(call)
-  const release = async (): Promise<void> => {
-    await limits.step(async () => call.after)
-    await limits.step(() => releaseLeases(plan.lease.directory, container, call.signal))
-  }
   const found = container.netns === '' ? undefined : await limits.step(() => findLink(container))
-  if (!found) return release()
-  if (plan.ipMasq && generation === 'since-1.6') await limits.step(refuseNftMasquerade)
-  const iptables = plan.ipMasq ? iptablesOf() : undefined
-  const unmask = async (): Promise<void> => {
-    for (const address of iptables ? found.addresses : [])
-      await limits.step(() => removeMasquerade(iptables as Iptables, plan.network, call, address))
+  const refuse = async (): Promise<void> => {
+    if (plan.ipMasq && generation === 'since-1.6') await refuseNftMasquerade()
   }
-  // Both wait for the kernel most of their time: side by side.
-  const [link, rules] = await Promise.allSettled([
-    limits.step(() => removeLink(container, found.index)),
-    unmask(),
-  ])
-  if (link.status === 'rejected') throw link.reason
+  if (found) await limits.step(refuse)
+  let iptables = found && plan.ipMasq ? iptablesOf() : undefined
+  let leftOver: LeftOver | undefined
+  const unmask = async (addresses: readonly Subnet[]): Promise<void> => {
+    for (const address of iptables ? addresses : []) {
+      try {
+        await removeMasquerade(iptables as Iptables, plan.network, call, address)
+      } catch (error) {
+        // Where the time is over the next DEL finds them by the lease.
+        if (limits.fault) throw error
+        leftOver = new LeftOver(describe(error))
+      }
+    }
+  }
+  // An ADD that was ended between its rules and the interface's address has left rules of which only the lease tells; so has one whose namespace is gone.
+  const unmaskRest = async (leased: readonly Ipv4[]): Promise<void> => {
+    const rest = leased.filter((one) => !found?.addresses.some(({ address }) => address === one))
+    if (!plan.ipMasq || rest.length === 0) return
+    await refuse()
+    iptables ??= iptablesOf()
+    await unmask(rest.map((address) => ({ address, prefix: 32 })))
+  }
+  if (found) {
+    // Both wait for the kernel most of their time: side by side.
+    await both(
+      limits.step(() => removeLink(container, found.index)),
+      limits.step(() => unmask(found.addresses)),
+    )
+  }
+  await limits.step(async () => call.after)
   // Only now may another have the address.
-  await release()
-  if (rules.status === 'rejected') throw new LeftOver(describe(rules.reason))
+  await limits.step(() => releaseLeases(plan.lease.directory, container, call.signal, unmaskRest))
+  if (leftOver) throw leftOver
 }
 
 function containerOf(call: PluginCall): Container {
@@ -289,9 +307,14 @@ function enableForwarding(): void {
 }
 
 /** Waits until the bridge's port passes packets, and the container's side, too; gives the bridge's MAC then. */
-async function waitForPort(bridge: string, peer: string, container: Container): Promise<string> {
+async function waitForPort(
+  bridge: string,
+  peer: string,
+  container: Container,
+  signal: AbortSignal | undefined,
+): Promise<string> {
   for (const ms of PORT_WAITS_MS) {
-    if (ms > 0) await delay(ms)
+    if (ms > 0) await delay(ms, undefined, { signal })
     const [[port, own], [inside]] = await both(
       inNetwork('', [getLink(peer), getLink(bridge)]),
       inNetwork(container.netns, [getLink(container.ifname)]),

@@ -35,21 +35,23 @@ const FIREWALLD = [
 ]
 
 export interface FirewallPlan {
+  readonly version: string
   readonly address: Ipv4
   readonly result: Readonly<Record<string, unknown>>
 }
 
 /** Undefined for any setting that is not known here, for firewalld, and for all that the plugin would refuse. */
 export function planFirewall(config: Readonly<Record<string, unknown>>): FirewallPlan | undefined {
-  if (!hasOnly(config, KEYS) || !isKnownVersion(config['cniVersion'])) return undefined
-  const { backend, ingressPolicy = 'open', prevResult } = config
+  const { cniVersion: version, backend, ingressPolicy = 'open', prevResult } = config
+  if (!hasOnly(config, KEYS) || !isKnownVersion(version)) return undefined
   if (ingressPolicy !== 'open' || (backend !== undefined && backend !== 'iptables'))
     return undefined
   if (backend === undefined && mayHaveFirewalld()) return undefined
-  if (!isPlainResult(prevResult, config['cniVersion'])) return undefined
+  if (!isPlainResult(prevResult, version)) return undefined
   const [ip, ...more] = prevResult['ips'] as { address: string }[]
   const subnet = parseSubnet(ip?.address)
-  return subnet && more.length === 0 ? { address: subnet.address, result: prevResult } : undefined
+  if (!subnet || more.length > 0) return undefined
+  return { version, address: subnet.address, result: prevResult }
 }
 
 /**

@@ -151,20 +151,22 @@ export async function dropLease(plan: LeasePlan, lease: Lease): Promise<void> {
   rmSync(lease.path, { force: true })
 }
 
-/** Gives back all addresses of a container's interface; none is success. */
+/** Gives back all addresses of a container's interface, when `before` has been done with those that there are; none is success. */
 export async function releaseLeases(
   directory: string,
   container: { readonly id: string; readonly ifname: string },
   signal: AbortSignal | undefined,
+  before: (addresses: readonly Ipv4[]) => Promise<void>,
 ): Promise<void> {
   using _lock = await lockLeases(directory, signal)
   const leases = await readLeases(directory)
   // Files of very old plugins hold the container's id only.
-  for (const mark of marksOf(container)) {
-    const found = [...leases].filter(([, text]) => text.trim() === mark)
-    for (const [name] of found) rmSync(join(directory, name), { force: true })
-    if (found.length > 0) return
-  }
+  const held = marksOf(container)
+    .map((mark) => [...leases].filter(([, text]) => text.trim() === mark).map(([name]) => name))
+    .find((names) => names.length > 0)
+  if (held === undefined) return
+  await before(held.flatMap((name) => parseIpv4(name) ?? []))
+  for (const name of held) rmSync(join(directory, name), { force: true })
 }
 
 /** What the file of a lease holds, and what it held once. */

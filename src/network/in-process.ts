@@ -24,9 +24,12 @@ export async function callInProcess(call: PluginCall): Promise<Said | undefined>
   if (act === undefined) return undefined
   using limits = new Limits(call)
   try {
-    return await act(limits)
+    return await act(limits, { ...call, signal: limits.signal })
   } catch (error) {
-    if (limits.fault) throw limits.fault
+    if (limits.fault) {
+      await limits.ended()
+      throw limits.fault
+    }
     if (error instanceof LeftOver) {
       const what = `CNI plugin ${call.type} (${call.command}), which berth does itself, failed`
       throw new PluginFault(`${what}: ${error.message}`, OTHER_FAILURE)
@@ -35,17 +38,16 @@ export async function callInProcess(call: PluginCall): Promise<Said | undefined>
   }
 }
 
-type Act = (limits: Limits) => Promise<Said | undefined>
+type Act = (limits: Limits, call: PluginCall) => Promise<Said | undefined>
 
-function actOf(call: PluginCall): Act | undefined {
-  const { command, type, config, directories } = call
+function actOf({ command, type, config, directories, args }: PluginCall): Act | undefined {
   if (command !== 'ADD' && command !== 'DEL') return undefined
   if (type === 'bridge') {
     const plan = planBridge(config)
-    if (!plan || !areArgsIgnored(call.args ?? [])) return undefined
-    return async (limits) => {
+    if (!plan || !areArgsIgnored(args ?? [])) return undefined
+    return async (limits, call) => {
       const [generation, ipam] = await Promise.all(
-        ['bridge', 'host-local'].map((one) => generationOf(one, directories)),
+        ['bridge', 'host-local'].map((one) => generationOf(one, directories, plan.version)),
       )
       if (!generation || generation !== ipam) return undefined
       if (command === 'ADD') return { said: await addToBridge(plan, call, generation, limits) }
@@ -56,8 +58,8 @@ function actOf(call: PluginCall): Act | undefined {
   if (type === 'firewall') {
     const plan = planFirewall(config)
     if (!plan) return undefined
-    return async (limits) => {
-      if (!(await generationOf('firewall', directories))) return undefined
+    return async (limits, call) => {
+      if (!(await generationOf('firewall', directories, plan.version))) return undefined
       if (command === 'ADD') return { said: await addToFirewall(plan, call, limits) }
       await deleteFromFirewall(plan, call, limits)
       return { said: undefined }

@@ -1,5 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { Fault } from '../base/fault.ts'
 import { PLUGIN_TIMEOUT_MS, type PluginCall } from './plugin.ts'
+import { KILL_WAIT_MS } from './program.ts'
 
 /** The time and the caller's wish of one call that is done here, as execute() keeps them for a program. */
 export class Limits {
@@ -7,6 +9,8 @@ export class Limits {
   readonly #timer: NodeJS.Timeout
   readonly #signal: AbortSignal | undefined
   readonly #abort: () => void
+  readonly #end = new AbortController()
+  readonly #steps = new Set<Promise<unknown>>()
   #fault: Fault | undefined
 
   constructor(call: PluginCall) {
@@ -20,6 +24,7 @@ export class Limits {
     const end = (fault: Fault): void => {
       this.#fault ??= fault
       reject(this.#fault)
+      this.#end.abort(this.#fault)
     }
     this.#timer = setTimeout(
       () => end(new Fault('DEADLINE_EXCEEDED', `${what} did not end within ${timeoutMs} ms`)),
@@ -36,10 +41,30 @@ export class Limits {
     return this.#fault
   }
 
+  /** Aborted where no further step may begin, for what the steps wait for. */
+  get signal(): AbortSignal {
+    return this.#end.signal
+  }
+
   /** What the step gives, unless the time ends before: then the step is left alone, and nothing follows it. */
   async step<T>(step: () => Promise<T>): Promise<T> {
     if (this.#fault) throw this.#fault
-    return Promise.race([step(), this.#over])
+    const begun = step()
+    this.#steps.add(begun)
+    const forget = (): void => void this.#steps.delete(begun)
+    begun.then(forget, forget)
+    return Promise.race([begun, this.#over])
+  }
+
+  /**
+   * Waits for the steps that were left alone, or as long as for a killed program: a DEL that is done before them would not find what they still make. Never
+   * rejects.
+   */
+  async ended(): Promise<void> {
+    const waited = new AbortController()
+    const late = delay(KILL_WAIT_MS, undefined, { signal: waited.signal }).catch(() => {})
+    await Promise.race([Promise.allSettled(this.#steps), late])
+    waited.abort()
   }
 
   [Symbol.dispose](): void {

@@ -8,7 +8,7 @@ export const OUTPUT_BYTES_MAX = 1024 * 1024
 /** Of what a program says on stderr, the last bytes are kept for the error. */
 const STDERR_BYTES_KEPT = 4096
 /** How long a killed program may take to end. One that hangs in the kernel does not end, and must not hold a pod's removal. */
-const KILL_WAIT_MS = 1000
+export const KILL_WAIT_MS = 1000
 /** How often is looked whether input has been read. */
 const LOOK_MS = 1
 

@@ -25,35 +25,43 @@ const VERSIONS: readonly (readonly [Generation, string])[] = [
 ]
 
 /** By path, as long as the file is the same one. */
-const kept = new Map<
-  string,
-  { readonly file: string; readonly generation: Generation | undefined }
->()
+const kept = new Map<string, { readonly file: string; readonly known: Known | undefined }>()
+
+type Known = (typeof VERSIONS)[number]
 
 /**
- * Of which generation the installed plugin is; undefined where the program of that name is not the standard one: a wrapper, another project's, or one that
- * speaks versions which are younger than what is known here. Go writes into a program what it was built from.
+ * Of which generation the installed plugin is; undefined where it does not speak the version, or where the program of that name is not the standard one: a
+ * wrapper, another project's, or one that speaks versions which are younger than what is known here. Go writes into a program what it was built from.
  */
 export async function generationOf(
   type: string,
   directories: readonly string[],
+  version: string,
 ): Promise<Generation | undefined> {
+  const [generation, versions] = (await standardPlugin(type, directories)) ?? []
+  return versions?.split(' ').includes(version) ? generation : undefined
+}
+
+async function standardPlugin(
+  type: string,
+  directories: readonly string[],
+): Promise<Known | undefined> {
   const source = SOURCES[type]
   if (source === undefined) return undefined
   const path = findPlugin(type, directories)
   const { ino, size, mtimeMs, ctimeMs } = await stat(path)
   const file = `${ino} ${size} ${mtimeMs} ${ctimeMs}`
-  const known = kept.get(path)
-  if (known?.file === file) return known.generation
-  let generation: Generation | undefined
+  const before = kept.get(path)
+  if (before?.file === file) return before.known
+  let known: Known | undefined
   if (size <= PROGRAM_BYTES_MAX) {
     const proof = `path\t${join('github.com/containernetworking/plugins', source)}\n`
     if ((await readFile(path)).includes(proof)) {
       const versions = (await pluginVersions(type, directories)).join(' ')
-      generation = VERSIONS.find(([, known]) => known === versions)?.[0]
+      known = VERSIONS.find(([, all]) => all === versions)
     }
   }
   if (kept.size >= KEPT_MAX) kept.clear()
-  kept.set(path, { file, generation })
-  return generation
+  kept.set(path, { file, known })
+  return known
 }

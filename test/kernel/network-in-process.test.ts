@@ -561,6 +561,49 @@ test('rules that cannot be taken back are told, and link and address are gone al
   assert.equal(await deleteNetwork(conf, attachment('first', context.one), first), [])
 })
 
+test('rules of an address that no interface has any more go with its lease', async (context) => {
+  const conf = network(context, { bridge: masquerade, more: [] })
+  const first = await addNetwork(conf, attachment('first', context.one))
+  const rules = (): string => execFileSync('iptables-save', ['-t', 'nat'], { encoding: 'utf8' })
+  const before = rules().replace(/^#.*$|\[.*\]/gm, '')
+  const at = attachment('one', context.two)
+  // An ADD that was ended between its rules and the address, or before the interface was there; a namespace that is gone.
+  for (const [netns, ...command] of [
+    [at.netns, 'ip', 'addr', 'flush', 'dev', 'eth0'],
+    [at.netns, 'ip', 'link', 'delete', 'eth0'],
+    ['', 'true'],
+  ]) {
+    const attached = await addNetwork(conf, at)
+    assert.match(rules(), /id: \\"one\\"/)
+    context.two.run(command[0] ?? '', ...command.slice(1))
+    assert.equal(await deleteNetwork(conf, { ...at, netns: netns ?? '' }, attached), [])
+    assert.is(rules().replace(/^#.*$|\[.*\]/gm, ''), before, command.join(' '))
+    assert.is(taken(context, conf).length, 1)
+  }
+  context.two.run('ip', 'link', 'delete', 'eth0')
+  assert.equal(await deleteNetwork(conf, attachment('first', context.one), first), [])
+})
+
+test('a version that a plugin does not speak is the plugin’s to refuse, and nothing is left', async (context) => {
+  // The plugin firewall speaks 0.4.0 and newer.
+  const conf = network(context, { version: '0.3.1', bridge: masquerade })
+  const first = await addNetwork(
+    { ...conf, plugins: conf.plugins.slice(0, 1) },
+    attachment('first', context.one),
+  )
+  const [ours, theirs] = [
+    await failure(context, conf, 'one', true),
+    await failure(context, conf, 'one', false),
+  ]
+  assert.is(ours.message, theirs.message)
+  assert.match(ours.message, /incompatible CNI versions/)
+  await deleteNetwork(
+    { ...conf, plugins: conf.plugins.slice(0, 1) },
+    attachment('first', context.one),
+    first,
+  )
+})
+
 test('an address is not given back before the rules of it are gone', async (context) => {
   const conf = network(context, { more: [] })
   const first = await addNetwork(conf, attachment('first', context.one))
