@@ -141,9 +141,15 @@ class Reading {
   Reading(const std::string& path, bool processes) : path_(path), processes_(processes), text_(kFileBytes, '\0') {}
 
   Look Take(Group& group) {
-    // Opened anew once: its group may have been removed and made again, or has got another controller.
+    // Opened anew once: its group may have been removed and made again, or has got another controller; or files were taken away and given back, as by a
+    // controller that was off for a moment: those that are open stay dead.
     if (!group.is_open || !IsCurrent(group)) Open(group);
     if (look_.error == 0 && group.is_open) Read(group);
+    if (look_.error == 0 && has_gone_) {
+      look_ = Look();
+      Open(group);
+      if (look_.error == 0 && group.is_open) Read(group);
+    }
     if (look_.error != 0) group = Group();
     return look_;
   }
@@ -153,6 +159,7 @@ class Reading {
 
   void Open(Group& group) {
     group = Group();
+    has_gone_ = false;
     const Fd directory(open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!directory) return Fail();
     for (size_t i = 0; i < kFileCount; i++) {
@@ -247,7 +254,10 @@ class Reading {
     do {
       size = pread(file.get(), text_.data(), text_.size(), 0);
     } while (size < 0 && errno == EINTR);
-    if (size < 0) return Fail(), false;
+    if (size < 0) {
+      if (errno == ENODEV) has_gone_ = true;
+      return Fail(), false;
+    }
     view_ = std::string_view(text_.data(), static_cast<size_t>(size));
     return true;
   }
@@ -260,6 +270,8 @@ class Reading {
   const bool processes_;
   std::string text_;
   std::string_view view_;
+  // Something that was open for it is there no more.
+  bool has_gone_ = false;
   Look look_;
 };
 

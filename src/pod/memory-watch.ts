@@ -19,7 +19,8 @@ export async function watchMemory(node: Node, signal: AbortSignal): Promise<void
   while (await pause(signal)) {
     if (!isMemoryWatched(node)) continue
     for (const container of node.containers.values()) {
-      await look(node, container).catch((error) =>
+      // Not waited for: a monitor that hangs must keep no other container from being looked at.
+      void look(node, container).catch((error) =>
         node.warn(`the memory of container ${container.id} is not watched: ${describe(error)}`),
       )
     }

@@ -1,8 +1,12 @@
 /** Limits of memory: where the kernel has no controller for them the daemon watches (`cgroup.missing = "warn"`), and what it tells is the same. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { cgroupHost } from '../../src/cgroup/index.ts'
 import type * as cri from '../../src/spec/cri.ts'
 import { CriDaemon, exited, type Given, runContainer, runPod, statusOf } from '../lib/cri.ts'
+import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
 import { traces } from '../lib/traces.ts'
 
@@ -46,6 +50,31 @@ test('a container above its limit is OOMKilled, for this daemon and the next; on
   // Of one that was killed by somebody else it is not told.
   await daemon.call('StopContainer', { containerId: below, timeout: '0' })
   assert.equal(await endOf(below), [137, 'Error'])
+})
+
+test('a monitor that hangs keeps no other container from being watched', async () => {
+  // Else the kernel does it.
+  if (cgroupHost().controllers.includes('memory')) return
+  const [hung, other] = [await runPod(daemon), await runPod(daemon)]
+  const first = await runContainer(daemon, hung, holding(64), limit(128))
+  const { monitor } = JSON.parse(
+    readFileSync(join(daemon.berth.state, 'pods', hung.id, 'status.json'), 'utf8'),
+  )
+  process.kill(monitor, 'SIGSTOP')
+  try {
+    await daemon.call('UpdateContainerResources', {
+      containerId: first,
+      linux: { memoryLimitInBytes: String(32 * MIB), memorySwapLimitInBytes: String(32 * MIB) },
+    })
+    await eventually('it is found out', () => daemon.log.includes(`container ${first} has`))
+    assert.equal(await endOf(await runContainer(daemon, other, holding(64), limit(32))), [
+      137,
+      'OOMKilled',
+    ])
+  } finally {
+    process.kill(monitor, 'SIGCONT')
+  }
+  assert.equal(await endOf(first), [137, 'OOMKilled'])
 })
 
 test('nothing is left behind', async () => {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -125,6 +125,15 @@ test('a group that is removed is gone, and found again when it is made again', a
   rmdirSync(group)
   mkdirSync(group)
   assert.is((await usage()).cpuUs, 0)
+})
+
+test('files that the kernel takes away and gives back are read again', async () => {
+  const told = async (): Promise<boolean> => (await usage()).some('cpu') !== undefined
+  const isTold = await told()
+  assert.is(isTold, groupStats(group).pressure.cpu !== undefined)
+  const pressure = join(group, 'cgroup.pressure')
+  if (existsSync(pressure)) for (const on of ['0', '1']) writeFileSync(pressure, on)
+  assert.is(await told(), isTold)
 })
 
 test('files stay open until the group is forgotten, and do not keep it', async () => {
