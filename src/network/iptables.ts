@@ -36,12 +36,23 @@ export async function changeRules(
     args: ['--noflush', '--wait'],
     // With the container's id, by which a later daemon ends what this one has left.
     env: environment(call),
-    input: `*${table}\n${commands.join('\n')}\nCOMMIT\n`,
-    tail: '# no more\n',
+    ...inputOf(table, commands),
     timeoutMs: call.timeoutMs ?? PLUGIN_TIMEOUT_MS,
     signal: call.signal,
   })
   if (code !== 0) throw new Fault('FAILED_PRECONDITION', `iptables-restore: ${stderr.trim()}`)
+}
+
+/**
+ * What iptables-restore reads. It reads line by line, so that who has read the tail has committed; but 1.8.4 with nf_tables first reads all lines up to one that
+ * looks for a rule: without such a one at the beginning only its end tells.
+ */
+export function inputOf(
+  table: string,
+  commands: readonly string[],
+): { readonly input: string; readonly tail?: string } {
+  const input = `*${table}\n${commands.join('\n')}\nCOMMIT\n`
+  return /^-[CD] /.test(commands[0] ?? '') ? { input, tail: '# no more\n' } : { input }
 }
 
 function find(name: string): string | undefined {

@@ -3,6 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { areArgsIgnored, planBridge } from '../../../src/network/bridge-plan.ts'
 import { nextFree, planLease, type Range } from '../../../src/network/host-local.ts'
+import { inputOf } from '../../../src/network/iptables.ts'
 import { formatIpv4, lastOf, networkOf, parseIpv4, parseSubnet } from '../../../src/network/ipv4.ts'
 import { getLink, parseLink } from '../../../src/network/netlink.ts'
 
@@ -72,6 +73,16 @@ test('ranges that a runtime asks for are those', () => {
       gateway: 0x0a0700fe,
     },
   ])
+})
+
+test('rules are not taken for made before their end by an iptables-restore that reads ahead', () => {
+  assert.equal(inputOf('nat', ['-N X', '-A X -j ACCEPT']), {
+    input: '*nat\n-N X\n-A X -j ACCEPT\nCOMMIT\n',
+  })
+  assert.is(inputOf('nat', [':X - [0:0]', '-X X']).tail, undefined)
+  for (const first of ['-D X -j ACCEPT', '-C X -j ACCEPT']) {
+    assert.match(inputOf('nat', [first, '-A X']).tail ?? '', /^#.*\n$/)
+  }
 })
 
 test('arguments that a plugin would take or refuse are its own', () => {
