@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
 // The OCI runtime, with the command line of runc.
 'use strict'
 

@@ -1,6 +1,6 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
 // Starts a command line from its bundle (scripts/bundle.ts), with V8's compiled form of it: without that, half of a short command's time is
-// compiling. A cache of another Node is no harm, it is not taken.
+// compiling. A cache of another Node is no harm, it is not taken. Without the `--` above Node 20 takes an --env-file of ours as its own.
 'use strict'
 
 const { readFileSync, statSync } = require('node:fs')

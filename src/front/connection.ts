@@ -21,6 +21,7 @@ export class FrontConnection {
   readonly #reader = new FrameReader(FRAME_BYTES_MAX)
   readonly #waiting: Buffer[] = []
   readonly #early: Frame[] = []
+  #retry: NodeJS.Timeout | undefined
   #take: Take | undefined
 
   /** Takes the descriptor. */
@@ -77,11 +78,19 @@ export class FrontConnection {
         if (sent < frame.length) this.#waiting[0] = frame.subarray(sent)
         else this.#waiting.shift()
       } catch (error) {
-        if (isErrno(error, 'EAGAIN')) setTimeout(() => this.#flush(), RETRY_MS)
+        if (isErrno(error, 'EAGAIN')) this.#flushLater()
         else this.close()
         return
       }
     }
+  }
+
+  #flushLater(): void {
+    // One for all that waits, whoever has said more meanwhile.
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined
+      this.#flush()
+    }, RETRY_MS)
   }
 
   #receive(bytes: Buffer): void {

@@ -18,6 +18,8 @@ export class RemoteStdio implements Stdio {
   readonly #resized = new Set<() => void>()
   #size: TerminalSize
   #input: { take(bytes: Buffer | undefined): void; lose(error: Error): void } | undefined
+  /** The last that nobody waits for: answered, so is all before it. */
+  #put = Promise.resolve()
   #isGone = false
 
   constructor(connection: FrontConnection, call: Call, caller: Caller) {
@@ -59,11 +61,12 @@ export class RemoteStdio implements Stdio {
 
   put(to: Output, text: string): void {
     // Who has gone is not told.
-    this.write(to, text).catch(() => {})
+    this.#put = this.write(to, text).catch(() => {})
   }
 
-  /** The caller takes the end after all of it. */
-  async flushed(): Promise<void> {}
+  flushed(): Promise<void> {
+    return this.#put
+  }
 
   input(): Input {
     return {

@@ -1,4 +1,5 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -28,6 +29,14 @@ test('an error is whole though its reader is slow', () => {
 test('a reader that is gone does not hold berth up', () => {
   const script = '{ sleep 0.5; "$1" "$2" --help; } | true'
   execFileSync('sh', ['-c', script, 'sh', process.execPath, BERTH], { timeout: 10_000 })
+})
+
+test('an --env-file is ours, not that of Node', () => {
+  const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH']}` }
+  const words = ['run', '--env-file', '/nonexistent', 'hello']
+  const { status, stderr } = spawnSync(BERTH, words, { env, encoding: 'utf8' })
+  assert.match(stderr, /^berth: cannot read \/nonexistent: /)
+  assert.is(status, 125)
 })
 
 test.run()
