@@ -17,6 +17,7 @@ import { checkFiles } from './config-check.ts'
 import type { Daemon } from './daemon.ts'
 import { Debug } from './debug.ts'
 import { Front } from './front.ts'
+import { keepHeapSmall } from './heap.ts'
 import { LiveConfiguration } from './live-config.ts'
 import { isJournal, Log } from './log.ts'
 import { Metrics } from './metrics.ts'
@@ -42,6 +43,7 @@ export async function serve(
 ): Promise<void> {
   // As daemon(7) has it: what commands of others write here has the mode that they would give it, and no stricter one.
   process.umask(0o022)
+  keepHeapSmall()
   // Before anything is started: plugins and monitors must not speak for the daemon.
   const notify = takeNotifyEnvironment(process.env, process.pid)
   const signals = new Signals()
