@@ -91,8 +91,8 @@ berth-oci = ["${ociProgram()}"]
     await this.run(['rm', '--all', '--force', '--time', '0'])
     await this.run(['system', 'reset', '--force'])
     const front = frontOfFile()
-    // podman calls the runtime in a mount namespace of its own for --uidmap.
-    if (front) await endFront(front, { apart: 1 })
+    // podman calls the runtime in a mount namespace of its own for --uidmap, and one claim runs a directory.
+    if (front) await endFront(front, { apart: 1, failed: 1 })
     for (const pid of processesOf([this.directory])) process.kill(pid, 'SIGKILL')
     if (existsSync(this.directory)) rmSync(this.directory, { recursive: true, force: true })
   }
