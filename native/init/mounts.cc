@@ -85,6 +85,23 @@ void SetPlanned(const MountPlan& mount, int fd) {
   }
 }
 
+bool HasMode(const MountPlan& mount) {
+  for (const char* option : mount.options) {
+    if (std::strncmp(option, "mode=", 5) == 0) return true;
+  }
+  return false;
+}
+
+// As of a directory that is covered by it: 1777, the kernel's own, would open to all what the root's owner has closed.
+void TakeMode(int from, int filesystem, const char* name) {
+  struct stat st = {};
+  Must(::fstat(from, &st), "mount", "%s", name);
+  const int root = static_cast<int>(
+      Must(Call(SYS_openat, filesystem, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), "mount", "new file system for %s", name));
+  Must(Call(SYS_fchmod, root, st.st_mode & 07777), "mount", "copying the mode of %s", name);
+  ::close(root);
+}
+
 void MountNew(Child* child, const MountPlan& mount, const Path& target) {
   char complaint[256];
   int fd = NewFileSystem(mount.type, mount.source, mount.options, complaint, sizeof(complaint));
@@ -95,15 +112,14 @@ void MountNew(Child* child, const MountPlan& mount, const Path& target) {
   }
   Must(fd, "mount", "cannot make a %s for %s%s", mount.type, target.text, complaint);
   // Before the target is made where it is missing: then there is nothing to copy, and the new file system's own mode counts.
-  const int old = mount.copy_up ? OpenIn(child->root, target.text, O_RDONLY | O_DIRECTORY) : -1;
+  const bool takes_mode = std::strcmp(mount.type, "tmpfs") == 0 && !HasMode(mount);
+  const int look = O_DIRECTORY | (mount.copy_up ? O_RDONLY : O_PATH);
+  const int old = mount.copy_up || takes_mode ? OpenIn(child->root, target.text, look) : -1;
   if (mount.copy_up && old < 0 && errno != ENOENT) Must(old, "mount", "cannot read %s", target.text);
   const int place = OpenTarget(child, mount, target, true);
-  if (old >= 0) {
-    bool keeps_mode = false;
-    for (const char* option : mount.options) keeps_mode |= std::strncmp(option, "mode=", 5) == 0;
-    CopyTree(old, fd, target.text, keeps_mode);
-    ::close(old);
-  }
+  if (old >= 0 && mount.copy_up) CopyTree(old, fd, target.text, !takes_mode);
+  if (old >= 0 && !mount.copy_up) TakeMode(old, fd, target.text);
+  if (old >= 0) ::close(old);
   SetPlanned(mount, fd);
   Attach(fd, place, target.text);
   ::close(place);

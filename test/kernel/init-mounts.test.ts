@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -138,6 +138,27 @@ test('a tmpfs holds what the image had there when it is asked to, with owners an
   assert.equal(ran, { code: 0, out: 'kept\n', err: '' })
   assert.is(place.run({ ...probe('write-file', '/etc/keep', 'x'), mounts }).err, '')
   assert.is(readFileSync(join(place.lower, 'etc/keep'), 'utf8'), 'kept\n')
+})
+
+test('a tmpfs without a mode has that of the directory that it covers, where there is one', () => {
+  place.make('lower/closed')
+  chmodSync(join(place.lower, 'closed'), 0o710)
+  for (const [target, options, mode] of [
+    ['/closed', [], '0710'],
+    ['/closed', ['size=1m'], '0710'],
+    ['/closed', ['mode=0444'], '0444'],
+    ['/made', [], '1777'],
+  ] as const) {
+    for (const more of [{}, USER]) {
+      const mounts = [
+        ...MOUNTS,
+        fresh('tmpfs', target, { options: [...options], setAttributes: ATTRIBUTE.readonly }),
+      ]
+      const ran = place.run({ ...more, ...probe('stat', target), mounts })
+      assert.match(ran.out, new RegExp(`\\b${mode}\\b`), `${target} ${options}: ${ran.err}`)
+      place.reset()
+    }
+  }
 })
 
 test('a remount changes the attributes of what is there', () => {
