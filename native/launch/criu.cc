@@ -193,6 +193,8 @@ bool Prepare(int argc, char** argv, Options* options) {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  // What a terminal sends to all of a command, to end it, must not end this in the middle of a dump.
+  if (!options.root) ::setpgid(0, 0);
   const int high = ::fcntl(socket, F_DUPFD, kFirstPreserved + kPreservedMax);
   for (int i = 0; i < 3; i++) ::dup2(kProgramStdio + i, i);
   // Upwards: a lower one never takes the place of one that is still to be moved.
@@ -261,6 +263,12 @@ pid_t Converse(const Options& options, int socket, Fd* terminal) {
   }
 }
 
+// What is half restored: CRIU's end is not that of the processes that it has made.
+void EndRestored(const Fd& cgroup) {
+  const Fd kill(::openat(cgroup.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC));
+  if (kill) (void)!::write(kill.get(), "1", 1);
+}
+
 }  // namespace
 
 int RunCriu(int argc, char** argv) {
@@ -284,10 +292,13 @@ int RunCriu(int argc, char** argv) {
   if (!asked) Failed("criu");
   arena.Reset();
   const pid_t restored = asked ? Converse(options, ours.get(), &terminal) : -1;
-  if (restored < 0) SignalPidfd(criu.get(), SIGKILL);
+  // In the middle of a dump it has the container stopped and its network locked, and undoes that itself: where nobody answers before the last step, it takes
+  // the dump back.
+  if (restored < 0 && options.root) SignalPidfd(criu.get(), SIGKILL);
   // Its answer comes before its last works; its end tells that they are done. After a pre-dump it waits for more.
-  ::shutdown(ours.get(), SHUT_WR);
+  ::shutdown(ours.get(), restored < 0 ? SHUT_RDWR : SHUT_WR);
   Reap(criu);
+  if (restored < 0 && cgroup) EndRestored(cgroup);
   if (restored < 0) return 1;
   if (restored == 0) return ReportNumber("dumped", 1), 0;
   const Fd process(static_cast<int>(::syscall(SYS_pidfd_open, restored, 0)));

@@ -1,6 +1,7 @@
 /** `checkpoint` and `restore` by CRIU, by hand and by podman. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import {
+  chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -54,6 +55,20 @@ class Talk {
     })
     this.child.stdin?.end()
     return await ended
+  }
+}
+
+/** A PATH where tar(1) waits, by which CRIU writes and reads what is in a tmpfs: by then all is stopped, and the network is locked. */
+function waitingTar(name: string) {
+  const [directory, there, go] = [at(`${name}-bin`), at(`${name}-there`), at(`${name}-go`)]
+  mkdirSync(directory)
+  const script = `#!/bin/sh\n: >${there}\nuntil [ -e ${go} ]; do sleep 0.05; done\n`
+  writeFileSync(join(directory, 'tar'), script)
+  chmodSync(join(directory, 'tar'), 0o755)
+  return {
+    env: { ...process.env, PATH: `${directory}:${process.env['PATH'] ?? ''}` },
+    isThere: () => existsSync(there),
+    letGo: () => writeFileSync(go, ''),
   }
 }
 
@@ -207,6 +222,44 @@ test('images that nobody vouches for can neither hang a restore nor lead it to w
   assert.not.ok(existsSync(oci.cgroup('hostile')))
 })
 
+test('a checkpoint that is interrupted is taken back: the container goes on, and its network, too', async () => {
+  const bundle = oci.bundle('halted', COUNTER)
+  const first = new Talk(['run', '--bundle', bundle, 'halted'])
+  await first.says('one', '1 one')
+  const { env, isThere, letGo } = waitingTar('halted')
+  const [node, ...words] = oci.command
+  const args = [...words, 'checkpoint', '--image-path', at('halted-1'), 'halted']
+  const child = spawn(node, args, { stdio: 'ignore', env, detached: true })
+  await eventually('CRIU is in the middle of it', isThere)
+  assert.type(child.pid, 'number')
+  // As a terminal does it.
+  process.kill(-(child.pid ?? 0), 'SIGINT')
+  await eventually('it has ended', () => child.exitCode !== null || child.signalCode !== null)
+  letGo()
+  await first.says('two', '2 two')
+  const { pid } = JSON.parse(await oci.ok(['state', 'halted'])) as { pid: number }
+  const ping = ['busybox', 'ping', '-c', '1', '-W', '5', '127.0.0.1']
+  execFileSync('nsenter', ['--net', '--target', String(pid), ...ping])
+  await oci.ok(['checkpoint', '--image-path', at('halted-2'), 'halted'])
+  await first.end()
+})
+
+test('a restore that is killed leaves no process', async () => {
+  const { env, isThere } = waitingTar('cut')
+  const [node, ...words] = oci.command
+  const args = ['restore', '--bundle', at('halted'), '--image-path', at('halted-2'), 'cut']
+  const child = spawn(node, [...words, ...args], { stdio: 'ignore', env })
+  await eventually('CRIU is in the middle of it', isThere)
+  const events = join(oci.cgroup('halted'), 'cgroup.events')
+  assert.match(readFileSync(events, 'utf8'), /populated 1/)
+  child.kill('SIGKILL')
+  await eventually('nothing lives in it', () =>
+    readFileSync(events, 'utf8').includes('populated 0'),
+  )
+  await oci.ok(['delete', '--force', 'cut'])
+  assert.not.ok(existsSync(oci.cgroup('halted')))
+})
+
 needing(
   test,
   'program:podman',
@@ -219,7 +272,7 @@ needing(
     try {
       await podman.prepare()
       const script =
-        'echo one >/written; n=0; while :; do n=$((n + 1)); echo $n >/count; sleep 0.1; done'
+        'echo one >/written; n=0; while :; do n=$((n + 1)); echo $n >/next; mv /next /count; sleep 0.1; done'
       await podman.ok(['run', '-d', '--name', 'moved', BOX, 'sh', '-c', script])
       const count = async (name: string) => Number(await podman.ok(['exec', name, 'cat', '/count']))
       await eventually('it counts', async () => (await count('moved')) > 3)
