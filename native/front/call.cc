@@ -28,7 +28,8 @@ namespace {
 constexpr int kAnswerMs = 300;
 // `systemd-run` comes again while systemd is busy.
 constexpr int kChildrenMax = 1024;
-constexpr int kSignalBase = 128;
+// Above all exit codes.
+constexpr int kSignalEnded = 256;
 // For the daemon, a signal, stdin.
 constexpr int kWaits = 3;
 constexpr int kLost = 1;
@@ -95,7 +96,7 @@ bool Conversation::Ask() {
   for (int i = 1; i < call_.argc; i++) texts.Add(call_.argv[i]);
   for (char** variable = environ; *variable; variable++) texts.Add(*variable);
   FrontFrame answer = {};
-  return texts.good() && daemon_.Send(kFrameCall, texts.bytes(), texts.size()) && daemon_.Receive(&answer, kAnswerMs) &&
+  return texts.good() && daemon_.Send(kFrameCall, texts.bytes(), texts.size(), kAnswerMs) && daemon_.Receive(&answer, kAnswerMs) &&
          answer.type == kFrameReady && daemon_.Send(kFrameGo, nullptr, 0);
 }
 
@@ -174,7 +175,7 @@ bool Conversation::Reap(int number) {
   int status = 0;
   if (::waitpid(child.pid, &status, 0) != child.pid) return false;
   child.fd.Reset();
-  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : kSignalBase + WTERMSIG(status);
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : kSignalEnded + WTERMSIG(status);
   // A daemon that is gone is met at the next reading.
   TellEnd(number, code, 0);
   return true;
@@ -267,6 +268,9 @@ int Conversation::Lost() {
 
 int Conversation::Run() {
   if (!Ask()) return -1;
+  // Whatever the caller has left blocked or ignored, as in Node: ends of children that are ignored could not be waited for.
+  Listen(0);
+  ::signal(SIGCHLD, SIG_DFL);
   // A reader that has gone is no reason to end before what was begun.
   ::signal(SIGPIPE, SIG_IGN);
   constexpr int kUndecided = -2;

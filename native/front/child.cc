@@ -18,7 +18,8 @@ namespace {
 
 constexpr unsigned kCloseRangeCloexec = 4;
 constexpr int kDescriptorsMax = 512;
-constexpr size_t kTextsMax = 1024;
+// Of each, as src/plan/hooks.ts takes them.
+constexpr size_t kTextsMax = 4096;
 
 struct Request {
   const char* file;

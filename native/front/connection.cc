@@ -48,7 +48,7 @@ bool DaemonConnection::Connect(const char* path) {
   return ::getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;
 }
 
-bool DaemonConnection::Send(char type, const void* bytes, size_t size) {
+bool DaemonConnection::Send(char type, const void* bytes, size_t size, int timeout_ms) {
   char head[kHeadBytes];
   const auto length = static_cast<uint32_t>(size);
   ::memcpy(head, &length, sizeof(length));
@@ -61,7 +61,7 @@ bool DaemonConnection::Send(char type, const void* bytes, size_t size) {
     ssize_t sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
     if (sent < 0) {
       pollfd room = {socket_.get(), POLLOUT, 0};
-      if (errno == EINTR || (errno == EAGAIN && ::poll(&room, 1, -1) >= 0)) continue;
+      if (errno == EINTR || (errno == EAGAIN && ::poll(&room, 1, timeout_ms) > 0)) continue;
       return false;
     }
     for (iovec& part : parts) {

@@ -28,7 +28,8 @@ class DaemonConnection {
   // False where nobody listens there, he is not root, or his queue is full. Never waits.
   bool Connect(const char* path);
   int fd() const { return socket_.get(); }
-  bool Send(char type, const void* bytes, size_t size);
+  // False where the other side has gone, or reads nothing for `timeout_ms` (-1: for ever).
+  bool Send(char type, const void* bytes, size_t size, int timeout_ms = -1);
   // Waits for a frame, `timeout_ms` at most (-1: for ever). False at the end, an error, or when the time is up.
   bool Receive(FrontFrame* frame, int timeout_ms);
   // A whole frame is there already: Receive would not wait.

@@ -91,9 +91,10 @@ Fd ConnectStart(const Container& container) {
   address.sun_family = AF_UNIX;
   // Not by the directory's own path, which may be longer than a socket's may be.
   ::snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/start", container.directory.get());
-  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (socket && ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) return socket;
-  return Fd();
+  // One that is stopped takes nobody any more: who waits behind too many others would wait for ever.
+  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const bool is_there = socket && ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+  return is_there && ::fcntl(socket.get(), F_SETFL, 0) == 0 ? static_cast<Fd&&>(socket) : Fd();
 }
 
 const char* StatusOf(const Container& container) {

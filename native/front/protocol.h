@@ -14,7 +14,7 @@ inline constexpr char kFrameCall = 'c';     // Texts: protocol, build, program, 
                                             // stdout's, count of arguments, these, the environment.
 inline constexpr char kFrameGo = 'g';       // Only now anything is done: who has not said this may still do the call himself.
 inline constexpr char kFrameSignal = 's';   // u32: a signal that came, after kFrameListen; 0: from now on.
-inline constexpr char kFrameEnded = 'e';    // u32 u32 u32: which child, counted from 0, its exit code, 128 + signal, and an errno where it could not be made.
+inline constexpr char kFrameEnded = 'e';    // u32 u32 u32: which child, counted from 0, its exit code or 256 + signal, and an errno where it could not be made.
 inline constexpr char kFrameWritten = 'a';  // u32: an errno, or 0; for each kFrameOutput, in order.
 inline constexpr char kFrameInput = 'i';    // Bytes of stdin that were wanted; none at its end.
 inline constexpr char kFrameSize = 'z';     // u32 u32: rows and columns of stdout's terminal, in place of SIGWINCH.

@@ -18,6 +18,8 @@ interface Given {
 
 /** Lines are joined up to this size before they are written: a system call a line would be most of the work. */
 const BATCH_BYTES = 64 * 1024
+/** No timer of Node is longer: 24 days. */
+const TIMER_MS_MAX = 2 ** 31 - 1
 const NEWLINE = Buffer.from('\n')
 
 export function define(command: Command, context: Context): void {
@@ -86,7 +88,8 @@ function endOf(
 ): Promise<ExitRecord | undefined> {
   const known = stopped.catch(() => undefined)
   if (untilNs === undefined) return known
-  const waitMs = Math.max(0, Number(untilNs / 1_000_000n) - Date.now())
+  const leftMs = Number(untilNs / 1_000_000n) - Date.now()
+  const waitMs = Math.min(TIMER_MS_MAX, Math.max(0, leftMs))
   const time = new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), waitMs))
   return Promise.race([known, time])
 }

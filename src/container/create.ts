@@ -35,6 +35,8 @@ export interface CreateRequest {
   readonly sharedMemory?: string | undefined
   /** Where compiled seccomp programs are kept. */
   readonly programs: string
+  /** Whose child the monitor is: his limits are its own. This process without. */
+  readonly parent?: number | 'self'
   readonly io: Place['io']
   readonly exit: Place['exit']
   readonly restart: NonNullable<Place['restart']>
@@ -67,7 +69,7 @@ export async function createProcess(
   const cgroup = join(host.root, parent, id)
   const seccomp = await compiledSeccomp(spec.linux?.seccomp, request.programs, warn)
   const writePlan = (root: Place['root']): void => {
-    const { plan } = planContainer(spec, hostFacts(), {
+    const { plan } = planContainer(spec, hostFacts(request.parent), {
       id,
       cgroup,
       root,

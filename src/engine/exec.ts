@@ -57,7 +57,7 @@ export async function execContainer(
   }
   const judged = options.privileged ? withoutSeccomp(spec) : spec
   const seccomp = await compiledSeccomp(judged.linux?.seccomp, engine.at.programs)
-  const plan = planProcess(process, judged, hostFacts(), {
+  const plan = planProcess(process, judged, hostFacts(engine.caller.pid), {
     warn: engine.warn,
     ...(seccomp ? { seccomp } : {}),
   })

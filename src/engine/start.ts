@@ -111,6 +111,7 @@ async function startLocked(
       root,
       planPath: engine.at.plan(id),
       programs: engine.at.programs,
+      parent: engine.caller.pid,
       sharedMemory,
       cgroupParent: options.cgroupParent,
       io: {

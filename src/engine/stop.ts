@@ -1,6 +1,7 @@
 import { Fault } from '../base/fault.ts'
 import { thawCgroup } from '../container/index.ts'
 import { connectMonitor, monitorEnd } from '../container/monitor.ts'
+import { CallerGone } from '../kernel/caller.ts'
 import { signalName, signalNumber } from '../spec/linux.ts'
 import { emit } from './events.ts'
 import { findContainer } from './find.ts'
@@ -42,7 +43,7 @@ export async function stopLocked(
   // A frozen process takes no signal.
   if (state === 'paused') await thawCgroup(readRunMark(engine, record.id)?.cgroup ?? '')
   try {
-    await stopRunning(engine.at.live(record.id), record.id, options)
+    await stopRunning(engine, record.id, options)
   } catch (error) {
     // It ended by itself at this very moment, and its monitor after it.
     if (!(error instanceof Fault) || error.code !== 'UNAVAILABLE') throw error
@@ -52,11 +53,11 @@ export async function stopLocked(
 }
 
 async function stopRunning(
-  live: string,
+  engine: Engine,
   id: string,
   options: { timeoutS: number; signal: number },
 ): Promise<void> {
-  using monitor = await connectMonitor(live)
+  using monitor = await connectMonitor(engine.at.live(id))
   const exit = monitor.wait(id)
   // Where a request before it fails, that failure is the one to tell.
   exit.catch(() => {})
@@ -65,7 +66,11 @@ async function stopRunning(
   if (options.timeoutS > 0 && !(await within(exit, options.timeoutS * 1000))) {
     await monitor.signal(id, { signal: 9, all: true, stop: true })
   }
-  await exit
+  // What may wait for ever must not hold the container's lock for a caller who has gone.
+  const gone = new Promise<never>((_, reject) => {
+    if (options.timeoutS < 0) engine.caller.onGone(() => reject(new CallerGone()))
+  })
+  await Promise.race([exit, gone])
 }
 
 async function within(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {

@@ -17,7 +17,9 @@ import type { FrontConnection } from './connection.ts'
 import { type Call, type FrameName, joinTexts, uint32 } from './protocol.ts'
 import { RemoteStdio } from './remote-stdio.ts'
 
+/** Of binding.spawn; and in a frame, above all exit codes. */
 const SIGNAL_BASE = 128
+const SIGNAL_ENDED = 256
 /** Where these lead is another place for each process. */
 const OWN_PLACES = /^\/(?:proc\/(?:self|thread-self)|dev\/(?:fd|stdin|stdout|stderr|tty))(?:\/|$)/
 
@@ -134,7 +136,8 @@ export class RemoteCaller implements Caller {
 }
 
 function statusOf(code: number): ExitStatus {
-  return { code, signal: code > SIGNAL_BASE ? code - SIGNAL_BASE : 0 }
+  const signal = Math.max(0, code - SIGNAL_ENDED)
+  return { code: signal > 0 ? SIGNAL_BASE + signal : code, signal }
 }
 
 /** A pipe for whose next bytes no thread waits: as many may be open as there are callers. */

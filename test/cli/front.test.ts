@@ -1,7 +1,7 @@
 /** berth by way of native/front: what a daemon does and what is left to Node, with one result; and who goes away in the middle. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { eventually } from '../lib/eventually.ts'
@@ -18,9 +18,14 @@ if (!front) throw new Error('this file runs with a daemon')
 const cwd = join(berth.directory, 'here')
 mkdirSync(cwd)
 
+/** Node in every case, by the first line of the file. */
+const NODE = join(REPOSITORY, 'bin/berth.cjs')
+
 interface How {
   readonly input?: string | Buffer
   readonly env?: Record<string, string>
+  /** What a shell does before. */
+  readonly before?: string
   /** Done by Node on both sides, for its caller must do it himself. */
   readonly isLeft?: boolean
 }
@@ -38,21 +43,25 @@ function plain(text: string): string {
 }
 
 /** The same words once by the daemon and once by Node, each with a letter of its own for an `@`: stdout, stderr and exit code are one. */
-function both(words: readonly string[], { input = '', env = {}, isLeft = false }: How = {}) {
-  const run = (letter: string, program: string, args: readonly string[]) => {
-    const options = { cwd, encoding: 'utf8', env: { ...berth.env(), ...env }, input } as const
+function both(
+  words: readonly string[],
+  { input = '', env = {}, before = ':', isLeft = false }: How = {},
+) {
+  const run = (letter: string, program: string, own: Record<string, string> = {}) => {
+    const all = { ...berth.env(), ...own, ...env }
+    const options = { cwd, encoding: 'utf8', env: all, input } as const
+    const named = words.map((word) => word.replace(/(?<=^[a-z]+)@$/, letter))
     const { status, stdout, stderr } = spawnSync(
-      program,
-      args.map((word) => word.replace(/(?<=^[a-z]+)@$/, letter)),
+      'sh',
+      ['-c', `${before}; exec "$@"`, 'sh', program, ...named],
       options,
     )
     return { code: status, out: plain(stdout), err: plain(stderr) }
   }
   front?.leftToNode()
-  const daemon = run('X', berth.command[0], words)
+  const daemon = run('X', berth.command[0])
   assert.is(front?.leftToNode().length, isLeft ? 1 : 0, `who has done ${words.join(' ')}`)
-  // Else Node itself would take --env-file.
-  const node = run('Y', process.execPath, ['--', join(REPOSITORY, 'bin/berth.cjs'), ...words])
+  const node = run('Y', NODE, { PATH: `${dirname(process.execPath)}:${process.env['PATH']}` })
   assert.equal(daemon, node, words.join(' '))
   return daemon
 }
@@ -170,6 +179,28 @@ test('paths, variables, limits and standing are those of the caller', async () =
   assert.equal(front.leftToNode(), [])
 })
 
+test('what may be is judged by the limits of the caller', () => {
+  // Where nobody may raise limits the first is refused.
+  for (const limit of ['nofile=3000:3000', 'nofile=1500:1500']) {
+    both(run('--ulimit', limit, 'hello', 'true'), { before: 'ulimit -n 2000' })
+  }
+})
+
+test('signals that the caller ignores or blocks are none of berth', async () => {
+  const start = (option: string, words: readonly string[]) =>
+    spawn('env', [option, ...berth.command, ...words], { env: berth.env(), stdio: 'pipe' })
+  const ignoring = start('--ignore-signal=CHLD', run('hello', 'probe', 'exit', '9'))
+  assert.is((await finish(ignoring, 'run', { timeoutMs: 20_000 })).code, 9)
+  await detached('s', 'sleep')
+  const before = opened()
+  const blocking = start('--block-signal=TERM', ['wait', 's'])
+  await eventually('it is under way', () => opened() > before)
+  blocking.kill('SIGTERM')
+  assert.is((await finish(blocking, 'wait', { timeoutMs: 20_000 })).code, 143)
+  assert.equal(front.leftToNode(), [])
+  await berth.ok(['rm', '-f', 's'])
+})
+
 test('who must do it himself does: pulls, other places, another umask, other commands', () => {
   const left = { isLeft: true }
   both(run('127.0.0.1:1/nothing:here', 'true'), left)
@@ -252,6 +283,23 @@ test('a caller that is killed leaves its container running, and nothing in the d
   assert.equal(names.map(({ name }) => name).sort(), ['a', 'b'])
   assert.equal(front.leftToNode(), [])
   await berth.ok(['rm', '-f', 'a', 'b'])
+})
+
+test('a stop without an end keeps the container for nobody who has gone', async () => {
+  await detached('w', 'sleep')
+  const before = opened()
+  const child = berth.spawn(['stop', '-t', '-1', 'w'])
+  await eventually('it is under way', () => opened() > before)
+  child.kill('SIGKILL')
+  const { code, stderr } = await berth.run(['rm', '-f', 'w'], { timeoutMs: 20_000 })
+  assert.is(code, 0, stderr)
+  assert.equal(front.leftToNode(), [])
+})
+
+test('a log is followed until a moment that is farther than any timer', async () => {
+  await detached('u', 'probe', 'lines', '40', '20')
+  assert.match(await berth.ok(['logs', '-f', '--until', '2099-01-01', 'u']), /^line 40$/m)
+  await berth.ok(['rm', 'u'])
 })
 
 needing(test, 'program:script')('the terminal is as it was when berth is killed', async () => {

@@ -254,6 +254,20 @@ test('it waits for whoever has the container, and does not act on what was befor
   doneByFront('delete', 'locked')
 })
 
+test('a container that is stopped before its start holds up nobody who asks for its state', async () => {
+  await make('halted')
+  const { pid } = recordOf('halted')
+  process.kill(pid, 'SIGSTOP')
+  for (let i = 0; i < 20; i++) {
+    const args = ['--root', oci.root, 'state', 'halted']
+    const { error } = spawnSync(front.program, args, { timeout: 20_000 })
+    assert.is(error, undefined, `call ${i}`)
+  }
+  process.kill(pid, 'SIGCONT')
+  await eventually('it is there', () => byFront('state', 'halted').stdout.includes('created'))
+  doneByFront('delete', 'halted')
+})
+
 test('groups below, and what a killed removal has left, are taken away, too', async () => {
   await make('nested')
   mkdirSync(join(oci.cgroup('nested'), 'a/b'), { recursive: true })

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readFileIfAny } from '../../src/base/file.ts'
+import { within } from '../../src/base/within.ts'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
 
@@ -67,6 +68,21 @@ test('output, errors and exit codes are those of Node', async () => {
   assert.is(both([...root, 'list', '--format', 'json']).code, 0)
   assert.is(both([...root, 'ps', '--format', 'json', 'alive']).code, 0)
   await oci.ok(['delete', '--force', 'alive'])
+})
+
+test('a hook gets all that is given to it, and its end is told as by Node', () => {
+  const run = (id: string, script: string, env?: string[]) => {
+    oci.bundle(id, 'true', (spec) => {
+      spec.hooks = {
+        createRuntime: [{ path: '/bin/sh', args: ['sh', '-c', script], ...(env && { env }) }],
+      }
+    })
+    return both(['--root', oci.root, 'run', '--bundle', id, id])
+  }
+  const many = Array.from({ length: 3000 }, (_, i) => `V${i}=${i}`)
+  assert.is(run('hook-env', 'test "$V2999" = 2999', many).code, 0)
+  assert.match(run('hook-code', 'exit 137').err, /ended with 137/)
+  assert.match(run('hook-signal', 'kill -KILL $$').err, /ended with signal 9/)
 })
 
 test('the container is a child of the caller: its parent, keyring, limits, umask and descriptors', async () => {
@@ -132,11 +148,15 @@ test('whoever sees the machine otherwise, or may do less, does the call himself'
 })
 
 /** A daemon that is none: what it says to a call. */
-async function impostor(answer: (socket: Socket) => void, act: (state: string) => Promise<void>) {
+async function impostor(
+  answer: (socket: Socket) => void,
+  act: (state: string) => Promise<void>,
+  isDeaf = false,
+) {
   const state = join(front.directory, 'impostor')
   mkdirSync(state)
   const clients: Socket[] = []
-  const server = createServer((client) => {
+  const server = createServer({ pauseOnConnect: isDeaf }, (client) => {
     clients.push(client)
     client.on('error', () => {})
     answer(client)
@@ -151,9 +171,13 @@ async function impostor(answer: (socket: Socket) => void, act: (state: string) =
   }
 }
 
-function list(state: string): Promise<{ code: number | null; stderr: string }> {
+function list(
+  state: string,
+  more: Record<string, string> = {},
+): Promise<{ code: number | null; stderr: string }> {
+  const path = `${join(front.directory, 'bin')}:${process.env['PATH']}`
   const child = spawn(program, ['--root', oci.root, 'list'], {
-    env: { PATH: `${join(front.directory, 'bin')}:${process.env['PATH']}`, BERTH_STATE: state },
+    env: { PATH: path, BERTH_STATE: state, ...more },
   })
   let stderr = ''
   child.stderr.on('data', (bytes) => {
@@ -183,6 +207,15 @@ test('a daemon that hangs, is of another build or speaks nonsense costs no call'
       assert.is(front.leftToNode().length, 1)
     })
   }
+})
+
+test('a daemon that reads nothing of a call costs it nothing, however long it is', async () => {
+  const long = { A: 'a'.repeat(128_000), B: 'b'.repeat(128_000) }
+  const deaf = async (state: string): Promise<void> => {
+    assert.equal(await within(20_000, list(state, long)), { code: 0, stderr: '' })
+    assert.is(front.leftToNode().length, 1)
+  }
+  await impostor(() => {}, deaf, true)
 })
 
 test('a daemon that ends in the middle of a call is told, and nothing is done twice', async () => {
