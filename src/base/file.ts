@@ -37,13 +37,13 @@ const unique = (): string => Math.floor(Math.random() * Number.MAX_SAFE_INTEGER)
 
 /**
  * Writes a file so that a reader, now or after `kill -9`, sees the old content or the new one and never a part.
- * With `durable` it is also on the disk when this returns, file and name. With `prepared` nobody else may be writing it: a `preparedPath` is taken where
+ * With `durable` it is also on the disk when this returns, file and name; with 'content' the name is left to its caller's syncDirectory. With `prepared` nobody else may be writing it: a `preparedPath` is taken where
  * it is there.
  */
 export function writeFileAtomic(
   path: string,
   content: string | Uint8Array,
-  options: { mode?: number; durable?: boolean; prepared?: boolean } = {},
+  options: { mode?: number; durable?: boolean | 'content'; prepared?: boolean } = {},
 ): void {
   const temporary = options.prepared
     ? preparedPath(path)
@@ -66,7 +66,7 @@ export function writeFileAtomic(
     if (error instanceof Error && !error.message.includes(path)) error.message += ` '${path}'`
     throw error
   }
-  if (options.durable) syncDirectory(dirname(path))
+  if (options.durable === true) syncDirectory(dirname(path))
 }
 
 /** As syncDirectory, while others go on. */

@@ -267,6 +267,7 @@ export class Ingest {
   readonly #lock: FileLock
   #hash: Hash
   #offset = 0
+  #isSynced = false
   #isOpen = true
 
   constructor(options: {
@@ -321,6 +322,7 @@ export class Ingest {
 
   /** Forgets what is there: the transfer begins again at byte 0. */
   restart(): void {
+    this.#isSynced = false
     ftruncateSync(this.#lock.fd, 0)
     this.#hash = hasherOf(this.digest)
     this.#offset = 0
@@ -334,6 +336,7 @@ export class Ingest {
         `blob ${this.digest} is longer than the ${this.#limit} bytes promised`,
       )
     }
+    this.#isSynced = false
     try {
       const writing = write(this.#lock.fd, chunk)
       // While the other thread writes. Where that fails, nothing more is written with this hash.
@@ -360,10 +363,15 @@ export class Ingest {
     }
   }
 
+  /** A syncfs of this directory's file system has begun after the last write and is done: a blob that is on it needs none of its own. */
+  synced(directory: string): void {
+    this.#isSynced = fstatSync(this.#lock.fd).dev === statSync(directory).dev
+  }
+
   /** Verifies and gives the blob its name, both on the disk when this returns. */
   async commit(): Promise<void> {
     this.verify()
-    await fsync(this.#lock.fd)
+    if (!this.#isSynced) await fsync(this.#lock.fd)
     renameSync(this.#partial, this.#path)
     await syncDirectoryTogether(this.#directory)
     this.#end()

@@ -99,14 +99,16 @@ export class Catalog {
     using _lock = await this.#change()
     this.#write(this.#recordPath(record.id), record, `the record of image ${record.id}`)
     for (const { name, index } of names) {
-      this.#writeName({
+      const value: NameRecord = {
         version: 1,
         name,
         id: record.id,
         manifest: record.manifest,
         ...(index === undefined ? {} : { index }),
-      })
+      }
+      this.#writeName(value, this.#durable ? 'content' : false)
     }
+    if (this.#durable && names.length > 0) syncDirectory(this.#names)
   }
 
   /** Points one more name at an image. NOT_FOUND where it was removed meanwhile. */
@@ -321,13 +323,18 @@ export class Catalog {
     return readName(this.#namePath(name))
   }
 
-  #writeName(record: NameRecord): void {
-    this.#write(this.#namePath(record.name), record, `the name ${record.name}`)
+  #writeName(record: NameRecord, durable: boolean | 'content' = this.#durable): void {
+    this.#write(this.#namePath(record.name), record, `the name ${record.name}`, durable)
   }
 
-  #write(path: string, value: unknown, what: string): void {
+  #write(
+    path: string,
+    value: unknown,
+    what: string,
+    durable: boolean | 'content' = this.#durable,
+  ): void {
     try {
-      writeFileAtomic(path, JSON.stringify(value), { durable: this.#durable })
+      writeFileAtomic(path, JSON.stringify(value), { durable })
     } catch (error) {
       throw diskFault(error, what, dirname(path))
     }

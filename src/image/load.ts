@@ -34,6 +34,7 @@ import { atOnce, checkConfigPlatform, imageRecord, pairLayers } from './pull.ts'
 import { DEFAULT_TAG, formatReference, parseReference } from './reference.ts'
 import { refuseArchive } from './signatures.ts'
 import { holdContent, type ImageStore, type Progress, shortId, storeLayer } from './store.ts'
+import { SyncGroup } from './sync-group.ts'
 
 /** Images of one archive. */
 const IMAGES_MAX = 256
@@ -142,6 +143,7 @@ async function storeLayers(
 ): Promise<void> {
   const diffIds = candidate.config.rootfs.diff_ids
   const pairs = pairLayers(candidate.manifest, diffIds, `an image of ${files.what}`)
+  const group = new SyncGroup()
   await atOnce(
     pairs,
     LAYERS_AT_ONCE,
@@ -158,6 +160,7 @@ async function storeLayers(
         progress: options.progress ?? (() => undefined),
         signal,
         onBrought,
+        group,
         feed: async (offset, consume) => {
           for await (const chunk of files.chunks(name, offset)) {
             signal.throwIfAborted()

@@ -25,6 +25,7 @@ import {
 import type { FetchedManifest, Repository } from './registry.ts'
 import { type AcceptedSignature, checkSignatures, refuseByPolicy } from './signatures.ts'
 import { holdContent, type ImageStore, type Progress, storeLayer } from './store.ts'
+import { SyncGroup } from './sync-group.ts'
 
 /** Layers of one image fetched at a time (docker's and containerd's figure). */
 const LAYERS_AT_ONCE = 3
@@ -327,6 +328,7 @@ async function fetchLayers(
   const { options, name } = work
   const pairs = pairLayers(work.manifest, work.diffIds, name)
   const width = options.layersAtOnce ?? LAYERS_AT_ONCE
+  const group = new SyncGroup()
   await atOnce(pairs, width, options.signal, async ({ descriptor, diffId }, signal, onBrought) => {
     const data = embeddedData(descriptor, `a layer of ${name}`)
     try {
@@ -338,6 +340,7 @@ async function fetchLayers(
         progress: options.progress ?? (() => undefined),
         signal,
         onBrought,
+        group,
         feed:
           data === undefined
             ? (offset, consume) => repository.blob(descriptor, { offset, consume, signal })

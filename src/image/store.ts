@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { readFileIfAny } from '../base/file.ts'
 import { lockFile, tryLockFile } from '../kernel/lock.ts'
-import { LayerStore } from '../layer/store.ts'
+import { syncTogether } from '../kernel/sync.ts'
+import { LayerStore, type ToDisk } from '../layer/store.ts'
 import { isSmallLayer, isThreadWanted, takeThread, unpackLayer } from '../layer/unpack.ts'
 import type { Descriptor, Digest } from '../spec/image.ts'
 import { BlobStore, type Ingest } from './blobs.ts'
@@ -12,6 +13,7 @@ import { Channel } from './channel.ts'
 import { algorithmOf } from './digest.ts'
 import { Gathered } from './gather.ts'
 import { LAYER_BYTES_MAX } from './manifest.ts'
+import { SyncGroup } from './sync-group.ts'
 
 /** Told of long work, in words for people: the same shape as the engine's. */
 export type Progress = (event: {
@@ -131,9 +133,12 @@ export async function storeLayer(
     signal: AbortSignal | undefined
     /** All is brought and unpacked, and waits only for the disk: the next layer may begin. */
     onBrought?: () => void
+    /** Of the image's layers; without it this one waits for no others. */
+    group?: SyncGroup
   },
 ): Promise<void> {
-  const { descriptor, diffId, signal, progress } = options
+  const { descriptor, diffId, signal, progress, group = new SyncGroup() } = options
+  using member = group.join()
   const id = shortId(descriptor.digest)
   const total = descriptor.size
   const { digest } = descriptor
@@ -144,12 +149,18 @@ export async function storeLayer(
     return
   }
   progress({ id, phase: 'waiting', done: 0, total })
-  await using ingest = await store.blobs.ingest(digest, {
-    bytesMax: LAYER_BYTES_MAX,
-    size: descriptor.size,
-    signal,
-  })
-  if (ingest.isStored && (await unpackStored(store, { ...options, id }))) {
+  await using ingest = await member.aside(
+    store.blobs.ingest(digest, { bytesMax: LAYER_BYTES_MAX, size: descriptor.size, signal }),
+  )
+  const toDisk = async (directory: string): Promise<void> => {
+    // A small blob is whole before it is unpacked. A large one has a wait of its own, and is asked for once more when it is committed.
+    const isSmall = isSmallLayer(total)
+    if (isSmall) await member.ready()
+    else member.leave()
+    await syncTogether(directory)
+    if (isSmall) ingest.synced(directory)
+  }
+  if (ingest.isStored && (await unpackStored(store, { ...options, id, toDisk }))) {
     progress({ id, phase: 'exists', done: total, total })
     return
   }
@@ -157,21 +168,22 @@ export async function storeLayer(
     progress({ id, phase: 'exists', done: total, total })
     return
   }
-  await fetchAndUnpack(store, ingest, { ...options, id })
+  await fetchAndUnpack(store, ingest, { ...options, id, toDisk })
   await ingest.commit()
   progress({ id, phase: 'done', done: total, total })
 }
 
 /** From the blob that is here. False where the disk has spoilt it: it is dropped, and must be brought again. */
 async function unpackStored(store: ImageStore, options: LayerWork): Promise<boolean> {
-  const { descriptor, diffId, progress, id, signal } = options
+  const { descriptor, diffId, progress, id, signal, toDisk } = options
   if (store.layers.has(diffId)) return true
   const { digest, size } = descriptor
   const onProgress = (done: number): void => progress({ id, phase: 'unpacking', done, total: size })
   onProgress(0)
   try {
     const source = store.blobs.path(digest)
-    await unpack(store, { source, descriptor, diffId, signal, onProgress })
+    const onUnpacked = (): void => options.onBrought?.()
+    await unpack(store, { source, descriptor, diffId, signal, onProgress, onUnpacked, toDisk })
     return true
   } catch (error) {
     if (!(error instanceof Fault) || error.code !== 'DATA_LOSS') throw error
@@ -192,9 +204,10 @@ async function unpack(
     onProgress?: (bytes: number) => void
     thread?: Disposable
     onUnpacked?: () => void
+    toDisk: ToDisk
   },
 ): Promise<void> {
-  const { source, descriptor, diffId, signal, onProgress, thread, onUnpacked } = options
+  const { source, descriptor, diffId, signal, onProgress, thread, onUnpacked, toDisk } = options
   const { digest, size, mediaType } = descriptor
   await unpackLayer({
     store: store.layers,
@@ -211,10 +224,11 @@ async function unpack(
     onProgress,
     thread,
     onUnpacked,
+    toDisk,
   })
 }
 
-type LayerWork = Parameters<typeof storeLayer>[1] & { id: string }
+type LayerWork = Parameters<typeof storeLayer>[1] & { id: string; toDisk: ToDisk }
 
 async function fetchAndUnpack(
   store: ImageStore,
@@ -241,7 +255,7 @@ async function fetchOnce(
   ingest: Ingest,
   options: LayerWork,
 ): Promise<{ resumed: number; error: unknown }> {
-  const { descriptor, diffId, progress, phase, id, signal } = options
+  const { descriptor, diffId, progress, phase, id, signal, toDisk } = options
   const channel = new Channel()
   // Where all threads are at work, the bytes go to the disk and are unpacked from there: a transfer waits for no other image's. So does a
   // layer that is not worth a thread.
@@ -285,7 +299,7 @@ async function fetchOnce(
         thread[Symbol.dispose]()
         options.onBrought?.()
       }
-      await unpack(store, { source, descriptor, diffId, signal, thread, onUnpacked })
+      await unpack(store, { source, descriptor, diffId, signal, thread, onUnpacked, toDisk })
     } catch (error) {
       if (error instanceof GaveWay) return
       isStopped = true
@@ -307,7 +321,7 @@ async function fetchOnce(
   try {
     const onUnpacked = (): void => options.onBrought?.()
     const source = ingest.path
-    await unpack(store, { source, descriptor, diffId, signal, onProgress, onUnpacked })
+    await unpack(store, { source, descriptor, diffId, signal, onProgress, onUnpacked, toDisk })
     return { resumed, error: undefined }
   } catch (late) {
     return { resumed, error: late }

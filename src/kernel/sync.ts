@@ -4,6 +4,8 @@ import { binding } from './binding.ts'
 
 interface Turn {
   readonly done: Promise<void>
+  /** Whoever comes later may have written what it leaves out. */
+  hasBegun: boolean
   /** Of those who came too late for it: the one after. */
   next: Promise<void> | undefined
 }
@@ -13,7 +15,7 @@ const turns = new Map<number | string, Turn>()
 
 /**
  * What was written to the file system of `path` before the call is on the disk when it returns (syncfs(2)). Callers of this process share:
- * those who come while one is under way all get the next, so 50 layers that end together wait for two or three, not for 50.
+ * those who come in one turn of the event loop get one, those who come while one is under way all get the next.
  */
 export async function syncTogether(path: string): Promise<void> {
   // The fd is its caller's, who waits for it.
@@ -33,18 +35,23 @@ export function syncDirectoryTogether(path: string): Promise<void> {
 function shared(key: number | string, sync: () => Promise<void>): Promise<void> {
   const running = turns.get(key)
   if (running === undefined) return start(key, sync)
+  if (!running.hasBegun) return running.done
   const next = (): Promise<void> => start(key, sync)
   running.next ??= running.done.then(next, next)
   return running.next
 }
 
 function start(key: number | string, sync: () => Promise<void>): Promise<void> {
-  const done = sync()
-  const turn: Turn = { done, next: undefined }
+  const begin = async (): Promise<void> => {
+    await new Promise((resolve) => setImmediate(resolve))
+    turn.hasBegun = true
+    await sync()
+  }
+  const turn: Turn = { done: begin(), hasBegun: false, next: undefined }
   turns.set(key, turn)
   const end = (): void => {
     if (turns.get(key) === turn) turns.delete(key)
   }
-  done.then(end, end)
-  return done
+  turn.done.then(end, end)
+  return turn.done
 }

@@ -44,6 +44,9 @@ export interface LayerWork {
   discard(): Promise<void>
 }
 
+/** What was written to the file system of a directory before the call is on the disk when it returns. */
+export type ToDisk = (directory: string) => Promise<void>
+
 const DIGEST = /^sha256:([0-9a-f]{64})$/
 
 /** The hexadecimal part of a digest; INVALID_ARGUMENT for what is none, so that none leads out of the store. */
@@ -192,13 +195,18 @@ export class LayerStore {
   }
 
   /** Makes the work directory the layer `info` speaks of. The caller holds the layer's lock. */
-  async publish(work: LayerWork, info: LayerInfo): Promise<void> {
-    await this.publishAt(work, info, this.#path(info.diffId))
+  async publish(work: LayerWork, info: LayerInfo, toDisk?: ToDisk): Promise<void> {
+    await this.publishAt(work, info, this.#path(info.diffId), toDisk)
   }
 
-  async publishAt(work: LayerWork, meta: object, target: string): Promise<void> {
+  async publishAt(
+    work: LayerWork,
+    meta: object,
+    target: string,
+    toDisk: ToDisk = syncTogether,
+  ): Promise<void> {
     writeFileAtomic(join(work.directory, 'meta.json'), `${JSON.stringify(meta)}\n`)
-    if (this.durable) await syncTogether(work.directory)
+    if (this.durable) await toDisk(work.directory)
     // A directory without a good meta.json is no layer: it makes room.
     await this.#moveAway(target)
     renameSync(work.directory, target)

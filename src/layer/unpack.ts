@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { Fault, type FaultCode } from '../base/fault.ts'
 import { LAYER_LIMITS, type LayerLimits } from './limits.ts'
-import type { LayerInfo, LayerStore, LayerWork } from './store.ts'
+import type { LayerInfo, LayerStore, LayerWork, ToDisk } from './store.ts'
 import { type UnpackJob, type UnpackResult, unpackJob } from './unpack-job.ts'
 import { WriteBehind } from './write-behind.ts'
 
@@ -27,6 +27,8 @@ export interface UnpackOptions {
   readonly thread?: Disposable | undefined
   /** All is unpacked and verified, and waits only for the disk. Not called where there was nothing to do. */
   readonly onUnpacked?: (() => void) | undefined
+  /** In place of a syncfs of its own; not called for a store that is not `durable`, or where there was nothing to do. */
+  readonly toDisk?: ToDisk | undefined
 }
 
 export interface WorkerJob extends UnpackJob {
@@ -87,7 +89,7 @@ async function unpackNew(
     const result = await unpack(work, options)
     if (result === undefined) return undefined
     const info = infoOf(result, options)
-    await options.store.publish(work, info)
+    await options.store.publish(work, info, options.toDisk)
     return info
   } finally {
     await work.discard()
@@ -104,7 +106,7 @@ async function unpackUnknown(options: UnpackOptions): Promise<LayerInfo> {
     const known = store.get(result.diffId)
     if (known) return known
     const info = infoOf(result, options)
-    await store.publish(work, info)
+    await store.publish(work, info, options.toDisk)
     return info
   } finally {
     await work.discard()

@@ -41,6 +41,9 @@ const SHARED = Array.from({ length: 30 }, (_, i) => ({
   content: `${i}`.repeat(999),
 }))
 
+/** Small enough to go to the disk together. */
+const TINY = Array.from({ length: 8 }, (_, i) => [{ name: `tiny/${i}`, content: `${i}` }])
+
 async function main(seed: number): Promise<void> {
   mkdirSync(DISK)
   // What is not synced reaches the disk soon as well, in part and in an order of its own: that is what a cut leaves.
@@ -49,7 +52,7 @@ async function main(seed: number): Promise<void> {
   const registry = await TestRegistry.start()
   const images = ['a', 'b'].map((name) =>
     pushImage(registry, name, '1', {
-      layers: [SHARED, [{ name: `etc/${name}`, content: name.repeat(200_000) }]],
+      layers: [SHARED, [{ name: `etc/${name}`, content: name.repeat(200_000) }], ...TINY],
       config: { Labels: { name } },
     }),
   )
