@@ -1,4 +1,6 @@
 /** Small layers wait for the disk together, none counts before it is there, and nobody waits for ever. */
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -6,16 +8,16 @@ import { machineArchitecture } from '../../rootfs/layout.ts'
 import { checkStore, type ImageStore, openStore, pullImage } from '../../src/image/index.ts'
 import { binding } from '../../src/kernel/binding.ts'
 import { MEDIA_TYPES } from '../../src/spec/image.ts'
-import { privateStore } from '../lib/image-store.ts'
 import { tar } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
 import { sha256, TestRegistry } from '../lib/registry.ts'
 import { type PushedImage, pushImage } from '../lib/registry-image.ts'
-import { traces } from '../lib/traces.ts'
+import { testDirectory, traces } from '../lib/traces.ts'
 
 needs('root')
 
-const clean = traces()
+const directory = testDirectory()
+const clean = traces({ roots: [directory] })
 const LAYERS = 50
 const SETTINGS = { certsDirectories: [], registriesPaths: [] }
 const registry = await TestRegistry.start()
@@ -36,9 +38,10 @@ async function syncing<T>(sync: (fd: number) => Promise<void>, act: () => Promis
   }
 }
 
+let stores = 0
 /** As users have it: on the disk before it counts. */
-function durable(store: ImageStore): ImageStore {
-  return openStore(store.root)
+function freshStore(): ImageStore {
+  return openStore(join(directory, String(stores++)))
 }
 
 async function isWhole(store: ImageStore): Promise<void> {
@@ -47,8 +50,7 @@ async function isWhole(store: ImageStore): Promise<void> {
 }
 
 test(`${LAYERS} small layers wait for a few syncs, which come before the first of them counts`, async () => {
-  using directory = privateStore()
-  const store = durable(directory)
+  const store = freshStore()
   let count = 0
   const sync = async (fd: number): Promise<void> => {
     const before = store.layers.names()
@@ -63,8 +65,7 @@ test(`${LAYERS} small layers wait for a few syncs, which come before the first o
 })
 
 test('a sync that fails leaves no layer and no blob of one; the next pull completes', async () => {
-  using directory = privateStore()
-  const store = durable(directory)
+  const store = freshStore()
   const fail = (): Promise<void> => Promise.reject(new Error('EIO: the disk is broken'))
   const pull = () => pullImage(store, forth.name, SETTINGS)
   const message = await syncing(fail, pull).then(String, (error: Error) => error.message)
@@ -78,16 +79,14 @@ test('a sync that fails leaves no layer and no blob of one; the next pull comple
 })
 
 test('pulls that want the same layers in another order do not wait for each other for ever', async () => {
-  using directory = privateStore()
-  const store = durable(directory)
+  const store = freshStore()
   const pull = ({ name }: PushedImage) => pullImage(store, name, { ...SETTINGS, blobs: true })
   await Promise.all([forth, back, forth, back].map(pull))
   await isWhole(store)
 })
 
 test('two blobs of one tree, in one image', async () => {
-  using directory = privateStore()
-  const store = durable(directory)
+  const store = freshStore()
   const archive = tar([{ name: 'file', content: 'same' }])
   const blobs = [0, 9].map((level) => registry.blob('team/twice', gzipSync(archive, { level })))
   assert.is.not(blobs[0]?.digest, blobs[1]?.digest)
@@ -117,7 +116,10 @@ test('two blobs of one tree, in one image', async () => {
   await isWhole(store)
 })
 
-test('the registry ends', () => registry.stop())
+test('registry and stores end', async () => {
+  await registry.stop()
+  rmSync(directory, { recursive: true })
+})
 
 test('nothing is left behind', clean)
 
