@@ -1,5 +1,5 @@
 /**
- * Runs tests against a build of the monitor (and the code between clone and exec) with the address and undefined-behaviour sanitizers.
+ * Runs tests against builds of the monitor (and the code between clone and exec) and of the front with the address and undefined-behaviour sanitizers.
  *
  *   sudo node dist/scripts/sanitize.js [KIND | FILE]…      kernel tests without any
  *
@@ -31,26 +31,28 @@ function options(reports: string): string {
     .join('')
 }
 
-function build(reports: string): string {
+function build(name: string, folders: readonly string[]): string {
+  // As deep as build/Release: the front finds its package from there.
   const directory = join(REPOSITORY, 'build/Sanitized')
   mkdirSync(directory, { recursive: true })
   writeFileSync(join(directory, 'options.cc'), options(reports))
-  const sources = ['common', 'init', 'monitor'].flatMap((folder) =>
+  const sources = folders.flatMap((folder) =>
     readdirSync(join(REPOSITORY, 'native', folder))
       .filter((name) => name.endsWith('.cc'))
       .map((name) => join(REPOSITORY, 'native', folder, name)),
   )
-  const program = join(directory, 'berth-monitor')
+  const program = join(directory, name)
   const args = [...FLAGS, ...SANITIZERS, ...sources, join(directory, 'options.cc'), '-o', program]
   execFileSync('g++', args, { stdio: 'inherit' })
   return program
 }
 
 const reports = mkdtempSync(join(tmpdir(), 'berth-sanitize-'))
-const program = build(reports)
+const monitor = build('berth-monitor', ['common', 'init', 'monitor'])
+const front = build('berth-front', ['front'])
 const names = process.argv.length > 2 ? process.argv.slice(2) : ['kernel']
 const tests = spawnSync(process.execPath, [join(REPOSITORY, 'dist/scripts/test.js'), ...names], {
-  env: { ...process.env, BERTH_MONITOR: program, BERTH_ONCE: program },
+  env: { ...process.env, BERTH_MONITOR: monitor, BERTH_ONCE: monitor, BERTH_TEST_PROGRAM: front },
   encoding: 'utf8',
   stdio: ['ignore', 'pipe', 'inherit'],
   maxBuffer: 256 * 1024 * 1024,

@@ -36,9 +36,10 @@ export class Front {
     this.path = `${at('bin')}:${process.env['PATH']}`
     this.#log = at('node.log')
     mkdirSync(at('bin'), { recursive: true })
-    for (const name of ['berth', 'berth-oci']) {
-      symlinkSync(join(REPOSITORY, 'build/Release/berth-front'), at(name))
-    }
+    // BERTH_TEST_PROGRAM: a build with sanitizers (scripts/sanitize.ts).
+    const program =
+      process.env['BERTH_TEST_PROGRAM'] ?? join(REPOSITORY, 'build/Release/berth-front')
+    for (const name of ['berth', 'berth-oci']) symlinkSync(program, at(name))
     script(at('bin/node'), `echo "$*" >>${this.#log}\nexec ${process.execPath} "$@"`)
     const path = `PATH=${at('bin')}:\${PATH:-/usr/sbin:/usr/bin:/sbin:/bin}`
     script(this.program, `${path} BERTH_STATE=${this.state} exec ${at('berth-oci')} "$@"`)
