@@ -100,17 +100,20 @@ export async function holdScope(request: ScopeRequest): Promise<void> {
 async function startScope(request: ScopeRequest): Promise<void> {
   const { timeoutMs = SCOPE_MS } = request
   const deadline = monotonicMs() + timeoutMs
+  let passing: string | undefined
   for (;;) {
     const complaint = await runClient(request, deadline - monotonicMs())
     if (complaint === undefined) return
-    if (isPassing(complaint) && monotonicMs() + RETRY_MS < deadline) {
+    if (isPassing(complaint)) passing = complaint
+    if (complaint === passing && monotonicMs() + RETRY_MS < deadline) {
       await delay(RETRY_MS)
       continue
     }
-    const isLate = monotonicMs() >= deadline
+    // The last try may have been cut off before it could say the same as those before.
+    const reason = monotonicMs() < deadline ? complaint : passing
     throw new Fault(
-      isLate ? 'DEADLINE_EXCEEDED' : 'UNAVAILABLE',
-      `systemd has not made ${request.unit} in ${request.slice}: ${isLate ? `no answer within ${timeoutMs} ms` : complaint}`,
+      reason === undefined ? 'DEADLINE_EXCEEDED' : 'UNAVAILABLE',
+      `systemd has not made ${request.unit} in ${request.slice}: ${reason ?? `no answer within ${timeoutMs} ms`}`,
     )
   }
 }
