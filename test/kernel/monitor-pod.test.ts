@@ -189,7 +189,7 @@ for (const [what, make] of KINDS) {
     const held = await monitor.holdNamespaces(plan)
     const user = plan.idMappings ? { uid: 0, gid: 0 } : { uid: 65535, gid: 65535 }
     const script =
-      'for f in environ exe cwd root maps mem; do (busybox ls -l /proc/1/$f 2>&1; cat /proc/1/$f 2>&1) | busybox grep -q denied && echo $f denied; done; busybox ls /proc/1/fd 2>/dev/null'
+      'for f in environ exe cwd root maps mem; do (busybox ls -l /proc/1/$f 2>&1; cat /proc/1/$f 2>&1) | busybox grep -q denied && echo $f denied; done; busybox ls /proc/1/fd 2>&-'
     const denied = await look(
       monitor,
       `${what.length}-same`,
