@@ -26,7 +26,7 @@ import { traces } from '../lib/traces.ts'
 
 needs('root', 'overlay', 'cgroup2')
 
-const KILLS = Number(process.env['BERTH_CRASH_KILLS'] ?? 40)
+const KILLS = Number(process.env['BERTH_CRASH_KILLS'] ?? 25)
 const SEED = Number(process.env['BERTH_CRASH_SEED'] ?? Date.now() % 2 ** 32)
 const CLIENTS = 6
 /** A daemon lives so long after it first answers; many a kill comes while it still takes up what is there. */

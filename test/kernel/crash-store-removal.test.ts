@@ -1,4 +1,4 @@
-/** kill -9 at a hundred points, or BERTH_CRASH_KILLS, of what takes images out of the store: see killAtPoints. */
+/** kill -9 at fifty points, or BERTH_CRASH_KILLS, of what takes images out of the store: see killAtPoints. */
 import { test } from 'uvu'
 import { needs } from '../lib/needs.ts'
 import { endKilling, KILLS, killAtPoints, measure } from '../lib/store-kill.ts'

@@ -25,7 +25,7 @@ import { testDirectory } from './traces.ts'
 const LANES = 2
 const SEED = Number(process.env['BERTH_TEST_SEED'] ?? 4)
 /** How often a file kills. */
-export const KILLS = Number(process.env['BERTH_CRASH_KILLS'] ?? 100)
+export const KILLS = Number(process.env['BERTH_CRASH_KILLS'] ?? 50)
 const ROOTS = () => ({ images: [], layers: [], chains: [] })
 
 const directory = testDirectory()
