@@ -126,7 +126,8 @@ export async function serve(
   node.monitors.keepSpare()
   manager.startWatchdog(() => checkAnswers(socket))
   const ending = new AbortController()
-  const isIdle = () => operations.size === 0
+  // A kubelet listens to events as long as it lives.
+  const isIdle = () => operations.list().every(({ method }) => method === 'GetContainerEvents')
   const warming = warmUp?.({ isIdle, signal: ending.signal }).catch((error) =>
     log.debug('warm-up', { error }),
   )

@@ -42,6 +42,17 @@ test('pods are made meanwhile, their files with the modes that they have else, a
   )
 })
 
+test('a kubelet that listens to events does not keep it from coming', async () => {
+  await daemon.end()
+  await daemon.start()
+  const events = daemon.client.stream('GetContainerEvents')
+  events.on('error', () => {})
+  // Behind it on the same connection, so it listens before the warm-up begins.
+  await daemon.call('Version')
+  await eventually('it has ended', () => !existsSync(socket), { withinMs: 60_000 })
+  events.cancel()
+})
+
 test('one that is to end ends at once, and takes the socket along', async () => {
   await daemon.end()
   await daemon.start()
