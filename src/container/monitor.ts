@@ -99,9 +99,20 @@ export async function startMonitor(options: {
 }): Promise<Monitor> {
   const { directory, program: given, caller = ownCaller() } = options
   if (given instanceof Fd) return start(directory, given, caller)
-  using program = openMonitorProgram(given)
-  return await start(directory, program, caller)
+  if (!caller.isSelf && given === undefined) {
+    kept ??= openMonitorProgram()
+    return start(directory, kept, caller)
+  }
+  const program = openMonitorProgram(given)
+  try {
+    return await start(directory, program, caller)
+  } finally {
+    program.closeAside()
+  }
 }
+
+/** In a daemon, for all its callers: to dissolve a mount takes the kernel as long as to start the monitor. */
+let kept: Fd | undefined
 
 async function start(directory: string, program: Fd, caller: Caller): Promise<Monitor> {
   using dir = new Fd(openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY))

@@ -1,15 +1,15 @@
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Fault } from '../base/fault.ts'
 import { Undo } from '../base/undo.ts'
 import { createProcess, type Monitor, startMonitor } from '../container/index.ts'
 import type { ContainerExit } from '../container/monitor.ts'
 import type { MonitorSession } from '../container/session.ts'
-import { readFileInside } from '../kernel/inside.ts'
 import { overlayMount } from '../kernel/mount-api.ts'
 import type { NetworkResult } from '../network/index.ts'
 import type { RootPlan } from '../spec/plan.ts'
 import type { Spec } from '../spec/runtime.ts'
+import { type AccountFiles, accountFiles, accountFilesIn } from './account-files.ts'
 import { emit } from './events.ts'
 import { findContainer } from './find.ts'
 import {
@@ -25,7 +25,7 @@ import { endWithProcess } from './session.ts'
 import { containerStatus, writeFailedExit, writeRunMark } from './status.ts'
 import { renewWork, WHOLE_CHANGES } from './trees.ts'
 import type { Container, ContainerRecord, Session } from './types.ts'
-import { ACCOUNT_FILE_BYTES_MAX, type Account, resolveUser } from './users.ts'
+import { type Account, resolveUser } from './users.ts'
 
 /** The command line, from dist/src/FOLDER/. */
 const PROGRAM = fileURLToPath(new URL('../../../bin/berth.cjs', import.meta.url))
@@ -189,22 +189,23 @@ function rootPlan(engine: Engine, record: ContainerRecord): RootPlan {
 /** The user of the first process, by the account files as they are in the container's root now. */
 function accountOf(record: ContainerRecord, root: RootPlan): Account {
   const user = record.options.user ?? record.imageConfig?.User ?? ''
-  return accountInRoot(root, user, record.options.groupAdd)
+  if (root.kind !== 'overlay') throw new Fault('INTERNAL', 'the root is no overlay')
+  const { passwd, group } = accountFilesOf(root)
+  return resolveUser(user, passwd, group, record.options.groupAdd)
 }
 
-/** Looks a user up in the account files of a root that no process has mounted, through a detached read-only mount of it. */
-export function accountInRoot(root: RootPlan, user: string, groupAdd: readonly string[]): Account {
-  if (root.kind !== 'overlay') throw new Fault('INTERNAL', 'the root is no overlay')
-  using view = overlayMount({
-    lower: [...(root.upper === undefined ? [] : [root.upper]), ...root.lower],
-  })
-  return accountIn(view.number, user, groupAdd)
+function accountFilesOf({ lower, upper }: RootPlan & { kind: 'overlay' }): AccountFiles {
+  // Of most containers, before their first start: the layers' own, which do not change.
+  if (upper === undefined || readdirSync(upper).length === 0) return accountFiles(lower)
+  using view = overlayMount({ lower: [upper, ...lower] })
+  const files = accountFilesIn(view.number)
+  view.closeAside()
+  return files
 }
 
 export function accountIn(rootFd: number, user: string, groupAdd: readonly string[]): Account {
-  const read = (path: string): string =>
-    readFileInside(rootFd, path, ACCOUNT_FILE_BYTES_MAX)?.toString('utf8') ?? ''
-  return resolveUser(user, read('/etc/passwd'), read('/etc/group'), groupAdd)
+  const { passwd, group } = accountFilesIn(rootFd)
+  return resolveUser(user, passwd, group, groupAdd)
 }
 
 function fillUser(spec: Spec, account: Account): void {

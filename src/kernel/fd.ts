@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs'
+import { close, closeSync } from 'node:fs'
 
 /**
  * A file descriptor with one owner: `using dir = new Fd(...)` closes it at the end of the block. Using it after that throws, because
@@ -30,6 +30,13 @@ export class Fd {
     const number = this.#number
     this.#number = -1
     closeSync(number)
+  }
+
+  /** The same on a thread beside: the last descriptor of a detached mount is closed when the kernel has dissolved that, some milliseconds later. */
+  closeAside(): void {
+    if (this.#number < 0) return
+    // What can fail has been done before: it is closed.
+    close(this.release(), () => {})
   }
 
   [Symbol.dispose](): void {

@@ -1,4 +1,5 @@
 import { Fault } from '../base/fault.ts'
+import type { AccountFiles } from '../engine/account-files.ts'
 import { type Account, resolveUser } from '../engine/users.ts'
 import { invalid, show, text } from '../plan/check.ts'
 import type { LinuxContainerSecurityContext } from '../spec/cri.ts'
@@ -6,12 +7,6 @@ import { groupIds, userId, within } from './check.ts'
 
 const NAME_BYTES_MAX = 256
 const SECURITY = 'linux.security_context'
-
-/** Text of a root's /etc/passwd and /etc/group; '' where it has none. */
-export interface AccountFiles {
-  readonly passwd: string
-  readonly group: string
-}
 
 /**
  * Who a container's programs run as: what the client asks for, else the image's USER, looked up in the container's own files. `groups` holds the

@@ -1,4 +1,5 @@
 /** The commands for containers that run or have run. */
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -261,6 +262,31 @@ test('update changes the restart policy; a limit without controller is refused b
     await berth.refused(['update', '--memory', '64m', 'u'], /memory.*controller/)
   await berth.refused(['update', 'u'], /no limit to change/)
   await remove('u')
+})
+
+test("a user is looked up at each start, in the container's own files", async () => {
+  const files = join(berth.directory, 'files')
+  mkdirSync(files)
+  const passwd = (uid: number) => `later:x:${uid}:${uid}::/home/later:/bin/false\n`
+  const add = ['probe', 'append-file', '/etc/passwd', passwd(72).replace('later', 'first')]
+  // The image's files are known from here on.
+  await berth.ok(['run', '--rm', '--net', 'none', 'hello', 'true'])
+  await berth.ok(['create', '--net', 'none', '--name', 'u', '-u', 'later', 'hello', 'id'])
+  await berth.refused(['start', 'u'], /no user "later"/)
+  for (const uid of [70, 71]) {
+    writeFileSync(join(files, 'passwd'), passwd(uid))
+    await berth.ok(['cp', join(files, 'passwd'), 'u:/etc/passwd'])
+    assert.match(await berth.ok(['start', '-a', 'u']), new RegExp(`uid.*${uid}`))
+  }
+  await detached('v', 'hello', 'sleep')
+  await berth.ok(['exec', 'v', ...add])
+  assert.match(await berth.ok(['exec', '-u', 'first', 'v', 'id']), /uid.*72/)
+  // Of another container of the image nothing has changed.
+  await berth.refused(
+    ['run', '--rm', '--net', 'none', '-u', 'later', 'hello', 'id'],
+    /no user "later"/,
+  )
+  await remove('u', 'v')
 })
 
 test('diff tells what was added, changed and deleted', async () => {

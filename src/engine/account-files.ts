@@ -1,7 +1,12 @@
-import { ACCOUNT_FILE_BYTES_MAX } from '../engine/users.ts'
 import { readFileInside } from '../kernel/inside.ts'
 import { overlayMount } from '../kernel/mount-api.ts'
-import type { AccountFiles } from './user.ts'
+import { ACCOUNT_FILE_BYTES_MAX } from './users.ts'
+
+/** Text of a root's /etc/passwd and /etc/group; '' where it has none. */
+export interface AccountFiles {
+  readonly passwd: string
+  readonly group: string
+}
 
 /** Images whose files are remembered, and the characters of one that are worth it: most have a few hundred. */
 const REMEMBERED_MAX = 256
@@ -24,7 +29,14 @@ export function accountFiles(lower: readonly string[]): AccountFiles {
 
 function readAccountFiles(lower: readonly string[]): AccountFiles {
   using view = overlayMount({ lower })
+  const files = accountFilesIn(view.number)
+  view.closeAside()
+  return files
+}
+
+/** Those of the root that a descriptor leads to. */
+export function accountFilesIn(rootFd: number): AccountFiles {
   const read = (path: string): string =>
-    readFileInside(view.number, path, ACCOUNT_FILE_BYTES_MAX)?.toString('utf8') ?? ''
+    readFileInside(rootFd, path, ACCOUNT_FILE_BYTES_MAX)?.toString('utf8') ?? ''
   return { passwd: read('/etc/passwd'), group: read('/etc/group') }
 }
