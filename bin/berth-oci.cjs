@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --
+#!/usr/bin/env -S node --v8-pool-size=1 --
 // The OCI runtime, with the command line of runc.
 'use strict'
 

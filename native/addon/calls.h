@@ -49,6 +49,7 @@ Napi::Value Spawn(const Napi::CallbackInfo& info);
 Napi::Value Pipe(const Napi::CallbackInfo& info);
 Napi::Value Unread(const Napi::CallbackInfo& info);
 Napi::Value Memfd(const Napi::CallbackInfo& info);
+[[noreturn]] void ExitNow(const Napi::CallbackInfo& info);
 Napi::Value PidfdOpen(const Napi::CallbackInfo& info);
 void PidfdSendSignal(const Napi::CallbackInfo& info);
 

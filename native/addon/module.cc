@@ -54,6 +54,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Pipe>(exports, "pipe");
   Export<Unread>(exports, "unread");
   Export<Memfd>(exports, "memfd");
+  Export<ExitNow>(exports, "exitNow");
   Export<PidfdOpen>(exports, "pidfdOpen");
   Export<PidfdSendSignal>(exports, "pidfdSendSignal");
 

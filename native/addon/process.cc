@@ -198,6 +198,8 @@ Napi::Value Memfd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd);
 }
 
+void ExitNow(const Napi::CallbackInfo& info) { _exit(Int(info[0], "code")); }
+
 Napi::Value PidfdOpen(const Napi::CallbackInfo& info) {
   const long fd = syscall(SYS_pidfd_open, Int(info[0], "pid"), 0);
   if (fd < 0) throw SystemError(info.Env(), errno, "pidfd_open");

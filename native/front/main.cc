@@ -76,13 +76,16 @@ void OpenStdio() {
 int RunNode(const char* package, const char* program, int argc, char** argv) {
   char script[kPathBytes + 64];
   ::snprintf(script, sizeof(script), "%s/bin/%s.cjs", package, program);
-  auto** words = static_cast<char**>(::calloc(static_cast<size_t>(argc) + 3, sizeof(char*)));
+  auto** words = static_cast<char**>(::calloc(static_cast<size_t>(argc) + 4, sizeof(char*)));
   if (!words) return 1;
-  words[0] = const_cast<char*>("node");
+  size_t count = 0;
+  words[count++] = const_cast<char*>("node");
+  // What an engine asks for is over before V8's threads are of use: without four of them it is 4 ms sooner.
+  if (::strcmp(program, "berth-oci") == 0) words[count++] = const_cast<char*>("--v8-pool-size=1");
   // Without it Node 20 takes an --env-file of ours as its own.
-  words[1] = const_cast<char*>("--");
-  words[2] = script;
-  for (int i = 1; i < argc; i++) words[i + 2] = argv[i];
+  words[count++] = const_cast<char*>("--");
+  words[count++] = script;
+  for (int i = 1; i < argc; i++) words[count++] = argv[i];
   ::execvp("node", words);
   ::dprintf(2, "%s: cannot execute node: %s\n", program, ::strerrordesc_np(errno));
   return errno == ENOENT ? 127 : 126;

@@ -125,6 +125,8 @@ export interface Binding {
   pipe(): { read: number; write: number }
   /** Bytes in a pipe that nobody has read yet (FIONREAD), of either of its ends. */
   unread(fd: number): number
+  /** _exit(2): what is written is written, and nothing else is done. Node takes its heap and threads down first, and waits for them. */
+  exitNow(code: number): never
   /** memfd_create(2): a file without a name. */
   memfd(name: string): number
   pidfdOpen(pid: number): number
