@@ -2,23 +2,21 @@
  * Runs tests against builds of the monitor (and the code between clone and exec) and of the front with the address and undefined-behaviour sanitizers.
  *
  *   sudo node dist/scripts/sanitize.js [KIND | FILE]…      kernel tests without any
+ *   sudo node dist/scripts/sanitize.js --addon FILE…       the addon's part in layers instead: decoders, their threads, files and attributes
  *
  * The last line is the runner's. A report of a sanitizer is a failure, whatever the tests say.
  */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
+import { promisify } from 'node:util'
 import { REPOSITORY } from './files.ts'
 
 const FLAGS = ['-std=c++20', '-g', '-O1', '-fno-omit-frame-pointer', '-fno-exceptions', '-fno-rtti']
+const SANITIZE = ['-fsanitize=address,undefined', '-fno-sanitize-recover=all']
 // Not static, unlike the real one: the sanitizers need the loader.
-const SANITIZERS = [
-  '-fsanitize=address,undefined',
-  '-fno-sanitize-recover=all',
-  '-static-libasan',
-  '-static-libubsan',
-]
+const SANITIZERS = [...SANITIZE, '-static-libasan', '-static-libubsan']
 
 /**
  * The monitor is started with an empty environment and with its stderr on /dev/null, so what sanitizers would be told by variables is
@@ -31,15 +29,19 @@ function options(reports: string): string {
     .join('')
 }
 
+function sourcesOf(folder: string): string[] {
+  return readdirSync(join(REPOSITORY, 'native', folder))
+    .filter((name) => name.endsWith('.cc'))
+    .map((name) => basename(name, '.cc'))
+}
+
 function build(name: string, folders: readonly string[]): string {
   // As deep as build/Release: the front finds its package from there.
   const directory = join(REPOSITORY, 'build/Sanitized')
   mkdirSync(directory, { recursive: true })
   writeFileSync(join(directory, 'options.cc'), options(reports))
   const sources = folders.flatMap((folder) =>
-    readdirSync(join(REPOSITORY, 'native', folder))
-      .filter((name) => name.endsWith('.cc'))
-      .map((name) => join(REPOSITORY, 'native', folder, name)),
+    sourcesOf(folder).map((name) => join(REPOSITORY, 'native', folder, `${name}.cc`)),
   )
   const program = join(directory, name)
   const args = [...FLAGS, ...SANITIZERS, ...sources, join(directory, 'options.cc'), '-o', program]
@@ -47,12 +49,70 @@ function build(name: string, folders: readonly string[]): string {
   return program
 }
 
+/** What of the addon meets an archive's bytes; the rest of it comes from build/Release, since all would take a minute to compile. */
+const OF_LAYERS = ['addon/ahead', 'addon/decoder', 'addon/file', 'addon/work', 'addon/xattr']
+
+/** The addon with OF_LAYERS and native/layer/ instrumented, and what has Node load it in place of its own: the environment of the tests. */
+async function buildAddon(): Promise<Record<string, string>> {
+  const directory = join(REPOSITORY, 'build/Sanitized')
+  mkdirSync(directory, { recursive: true })
+  const sources = sourcesOf('layer')
+    .map((name) => `layer/${name}`)
+    .concat(OF_LAYERS)
+  // Its first line is a comment.
+  const gyp = readFileSync(join(REPOSITORY, 'build/config.gypi'), 'utf8').replace(/^#.*\n/, '')
+  const { nodedir } = JSON.parse(gyp).variables as { nodedir: string }
+  const flags = [
+    ...['-std=c++20', '-g1', '-O1', '-fno-omit-frame-pointer', '-fPIC', ...SANITIZE],
+    ...['-DNAPI_VERSION=8', '-DNODE_ADDON_API_CPP_EXCEPTIONS'],
+    '-DNODE_ADDON_API_REQUIRE_BASIC_FINALIZERS',
+    ...['-I', join(nodedir, 'include/node'), '-I', join(REPOSITORY, 'node_modules/node-addon-api')],
+  ]
+  const object = (source: string): string => join(directory, `${basename(source)}.o`)
+  await Promise.all(
+    sources.map((source) => {
+      const file = join(REPOSITORY, 'native', `${source}.cc`)
+      return promisify(execFile)('g++', [...flags, '-c', file, '-o', object(source)])
+    }),
+  )
+  const others = sourcesOf('addon')
+    .filter((name) => !OF_LAYERS.includes(`addon/${name}`))
+    .map((name) => join(REPOSITORY, 'build/Release/obj.target/berth/native/addon', `${name}.o`))
+  const addon = join(directory, 'berth.node')
+  const objects = [...sources.map(object), ...others]
+  execFileSync('g++', ['-shared', ...SANITIZE, ...objects, '-o', addon], { stdio: 'inherit' })
+  const preload = join(directory, 'addon.cjs')
+  writeFileSync(
+    preload,
+    `const { dlopen } = process
+process.dlopen = (module, file) => dlopen(module, file.endsWith('/build/Release/berth.node') ? ${JSON.stringify(addon)} : file)
+`,
+  )
+  const library = (name: string): string =>
+    execFileSync('g++', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim()
+  const options = `detect_leaks=0:exitcode=99:log_path=${reports}/report`
+  return {
+    // Node itself is not instrumented, so nothing else would have it loaded first.
+    LD_PRELOAD: `${library('libasan.so')}:${library('libubsan.so')}`,
+    NODE_OPTIONS: `--require=${preload}`,
+    ASAN_OPTIONS: options,
+    UBSAN_OPTIONS: options,
+  }
+}
+
+function buildPrograms(): Record<string, string> {
+  const monitor = build('berth-monitor', ['common', 'init', 'monitor'])
+  const front = build('berth-front', ['front'])
+  return { BERTH_MONITOR: monitor, BERTH_ONCE: monitor, BERTH_TEST_PROGRAM: front }
+}
+
 const reports = mkdtempSync(join(tmpdir(), 'berth-sanitize-'))
-const monitor = build('berth-monitor', ['common', 'init', 'monitor'])
-const front = build('berth-front', ['front'])
-const names = process.argv.length > 2 ? process.argv.slice(2) : ['kernel']
+const given = process.argv.slice(2)
+const isAddon = given[0] === '--addon'
+const names = isAddon ? given.slice(1) : given.length > 0 ? given : ['kernel']
+const environment = isAddon ? await buildAddon() : buildPrograms()
 const tests = spawnSync(process.execPath, [join(REPOSITORY, 'dist/scripts/test.js'), ...names], {
-  env: { ...process.env, BERTH_MONITOR: monitor, BERTH_ONCE: monitor, BERTH_TEST_PROGRAM: front },
+  env: { ...process.env, ...environment },
   encoding: 'utf8',
   stdio: ['ignore', 'pipe', 'inherit'],
   maxBuffer: 256 * 1024 * 1024,

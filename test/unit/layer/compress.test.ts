@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { gzipSync } from 'node:zlib'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -213,23 +213,6 @@ for (const c of bad.flatMap((c) => MODES.map((mode) => ({ ...c, mode })))) {
     assert.match(message, c.text)
   })
 }
-
-test('ahead, more comes out whole than is made at a time, and may be left at any chunk', async () => {
-  use('yes, ahead')
-  const some = Buffer.concat([randomBytes(700_000), Buffer.alloc(9_000_000, 'some text, ')])
-  const packed = gzipSync(some)
-  assert.is(await all(packed, { chunk: 300_000 }), some.toString('latin1'))
-  assert.is(await all(packed), some.toString('latin1'))
-  for (let wanted = 0; wanted < 7; wanted++) {
-    const hash = new PlainHash()
-    let taken = 0
-    for await (const _chunk of decompress(chunked(packed, 100_000), LAYER_LIMITS, hash)) {
-      if (taken++ === wanted) break
-    }
-    // Nobody takes the digest of a part for the whole's.
-    assert.throws(() => hash.digest(), /could not be hashed/)
-  }
-})
 
 test('an error of the source is the error of the stream', async () => {
   const source = async function* (): AsyncGenerator<Buffer> {
