@@ -3,11 +3,12 @@
  *
  *   sudo npm run bench -- [--quick] [--suites run,cri,…] [--peer NAME=SOCKET[,HANDLER]]… [--image REF] [--record] [--json FILE]
  *
- * Peers that are missing are installed from Debian where apt-get is there. `--quick` takes fewer rounds: under ten minutes. `--record` adds the run to
- * bench/history.json and draws it into docs/performance.svg, which docs/performance.md shows with the machine. With `--peer` the suites of the CRI run beside
- * these runtimes, such as a CRI-O that runs already, and not beside a containerd of the bench's own. The exit status is 1 where a suite failed or a wanted figure was missed.
+ * Peers that are missing are installed from Debian where apt-get is there. `--quick` takes fewer rounds and smaller images: under ten minutes. `--record` adds
+ * the run to bench/history.json and draws it into docs/performance.svg, which docs/performance.md shows with the figures and the machine. With `--peer` the
+ * suites of the CRI run beside these runtimes, such as a CRI-O that runs already, and not beside a containerd of the bench's own. Where it is goes to stderr, the
+ * tables to stdout. The exit status is 1 where a suite failed or a wanted figure was missed.
  */
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,26 +16,62 @@ import { parseArgs } from 'node:util'
 import { REPOSITORY } from '../test/lib/images.ts'
 import { has } from './engines.ts'
 import { record } from './history.ts'
-import { aligned, number, type Row } from './report.ts'
+import { aligned, number, progress, type Report, type Row, summaryOf } from './report.ts'
 import { type Judged, judge } from './required.ts'
 
-interface Suite {
+interface Program {
   readonly name: string
+  readonly suites: readonly string[]
   readonly quick: readonly string[]
   readonly whole: readonly string[]
+  /** Whether it takes `--suites`. */
+  readonly chooses?: boolean
+  readonly isOfTheCri?: boolean
 }
 
-const SUITES: readonly Suite[] = [
-  { name: 'run', quick: ['--rounds', '5', '--lines', '1'], whole: ['--rounds', '20'] },
-  { name: 'oci', quick: ['--rounds', '10'], whole: ['--rounds', '40'] },
-  { name: 'cri', quick: ['--rounds', '5', '--pods', '0'], whole: ['--rounds', '20'] },
-  { name: 'scale', quick: ['--pods', '1,10,100,300', '--rounds', '5'], whole: ['--rounds', '10'] },
+const PROGRAMS: readonly Program[] = [
+  {
+    name: 'run',
+    suites: ['run', 'exec', 'logs', 'memory'],
+    chooses: true,
+    quick: ['--rounds', '10', '--seconds', '20', '--lines', '1'],
+    whole: ['--rounds', '20', '--seconds', '120'],
+  },
+  {
+    name: 'oci',
+    suites: ['oci'],
+    quick: ['--rounds', '20', '--seconds', '15'],
+    whole: ['--rounds', '40', '--seconds', '120'],
+  },
+  {
+    name: 'cri',
+    suites: ['cri'],
+    isOfTheCri: true,
+    quick: ['--rounds', '10', '--seconds', '40'],
+    whole: ['--rounds', '20', '--seconds', '240'],
+  },
+  {
+    name: 'scale',
+    suites: ['scale', 'stats', 'memory', 'start-up'],
+    chooses: true,
+    isOfTheCri: true,
+    quick: ['--pods', '1,100,300', '--rounds', '5'],
+    whole: ['--rounds', '15'],
+  },
   {
     name: 'images',
-    quick: ['--scale', '0.1', '--rounds', '2', '--compressions', 'gzip', '--states', 'cold'],
-    whole: ['--rounds', '3'],
+    suites: ['images'],
+    quick: [
+      ...['--scale', '0.1', '--rounds', '3', '--seconds', '30'],
+      ...['--kinds', 'nine,tiny', '--compressions', 'gzip', '--states', 'cold'],
+    ],
+    whole: ['--rounds', '3', '--seconds', '400', '--kinds', 'nine,tiny', '--compressions', 'gzip'],
   },
 ]
+const SUITES = [...new Set(PROGRAMS.flatMap(({ suites }) => suites))]
+
+/** Of a program; one that takes longer hangs. */
+const LIMIT_MS = 45 * 60_000
 
 /** Program, Debian package. */
 const PEERS: readonly (readonly [string, string])[] = [
@@ -77,25 +114,44 @@ function installPeers(): void {
     process.stdout.write('not all could be installed: the suites say what they leave out\n')
 }
 
-const OF_THE_CRI = ['cri', 'scale']
-
-function peers(suite: string): string[] {
-  if (!OF_THE_CRI.includes(suite)) return []
+function peers(): string[] {
   return [
     ...values.peer.flatMap((peer) => ['--peer', peer]),
     ...(values.image === undefined ? [] : ['--image', values.image]),
   ]
 }
 
-/** The rows of a suite, which prints them, too; undefined where it failed. */
-function run({ name, quick, whole }: Suite, directory: string): Row[] | undefined {
+/** By a signal: the suite that runs ends and cleans up, what was measured is told. */
+const interrupt = new AbortController()
+const interruption = interrupt.signal
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupt.abort())
+
+/** What its suites have measured, which it prints, too; undefined where it failed. */
+async function run(
+  program: Program,
+  suites: readonly string[],
+  directory: string,
+): Promise<Report | undefined> {
+  const { name, quick, whole, chooses = false, isOfTheCri = false } = program
   const file = join(directory, `${name}.json`)
-  const program = join(REPOSITORY, 'dist/bench', `${name}.js`)
-  process.stdout.write(`\n# ${name}\n`)
-  const args = [program, ...(values.quick ? quick : whole), ...peers(name), '--json', file]
-  const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' })
-  if (status === 0) return JSON.parse(readFileSync(file, 'utf8')) as Row[]
-  process.stdout.write(`${name}: failed\n`)
+  process.stdout.write(`\n# ${suites.join(', ')}\n`)
+  const args = [
+    join(REPOSITORY, 'dist/bench', `${name}.js`),
+    ...(values.quick ? quick : whole),
+    ...(chooses ? ['--suites', suites.join(',')] : []),
+    ...(isOfTheCri ? peers() : []),
+    ...['--json', file],
+  ]
+  const begin = performance.now()
+  const child = spawn(process.execPath, args, { stdio: 'inherit', timeout: LIMIT_MS })
+  const stop = (): void => void child.kill('SIGTERM')
+  interruption.addEventListener('abort', stop)
+  const status = await new Promise((resolve) => child.once('exit', resolve))
+  interruption.removeEventListener('abort', stop)
+  const seconds = Math.round((performance.now() - begin) / 1000)
+  progress(`${name}: ${status === 0 ? 'done' : 'failed'} after ${seconds} s`)
+  if (status === 0) return JSON.parse(readFileSync(file, 'utf8')) as Report
+  process.stdout.write(`${suites.join(', ')}: failed\n`)
   return undefined
 }
 
@@ -115,6 +171,18 @@ function machine(): string {
   ].join(', ')
 }
 
+/** Each work in a line, with berth's place among all. */
+function placesOf(rows: readonly Row[]): string {
+  const lines = rows.flatMap((row) =>
+    summaryOf(row).map(({ subject, is, best, ratio, place, floor }) => [
+      `${row.work} (${row.unit})`,
+      ...[subject, is, best, ratio, place, floor],
+    ]),
+  )
+  const head = ['work', 'ours', 'is', 'best peer', 'ratio', 'place', 'of the floor']
+  return aligned([head, ...lines], 2)
+}
+
 function verdict(judged: readonly Judged[]): string {
   const lines = judged.map(({ what, unit, most, least, value, isMet }) => [
     what,
@@ -122,34 +190,42 @@ function verdict(judged: readonly Judged[]): string {
     `${most === undefined ? 'at least' : 'at most'} ${most ?? least}${unit === 'x' ? 'x' : ` ${unit}`}`,
     isMet === undefined ? 'not measured' : isMet ? 'met' : 'MISSED',
   ])
-  return aligned([['wanted, to the best peer', 'is', 'wanted', ''], ...lines])
+  return aligned([['wanted, ratios to the best peer', 'is', 'wanted', ''], ...lines])
 }
 
-function main(): void {
-  const wanted = values.suites?.split(',')
-  const unknown = wanted?.find((name) => !SUITES.some((suite) => suite.name === name))
-  if (unknown !== undefined) {
-    const names = SUITES.map(({ name }) => name).join(', ')
-    throw new Error(`--suites ${unknown}: must be of ${names}`)
-  }
+async function main(): Promise<void> {
+  const wanted = values.suites?.split(',') ?? SUITES
+  const unknown = wanted.find((name) => !SUITES.includes(name))
+  if (unknown !== undefined) throw new Error(`--suites ${unknown}: must be of ${SUITES.join(', ')}`)
   installPeers()
   const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
   try {
-    const results = SUITES.filter(({ name }) => wanted?.includes(name) ?? true).map((suite) =>
-      run(suite, directory),
-    )
-    const rows = results.flatMap((result) => result ?? [])
+    const results: (Report | undefined)[] = []
+    for (const program of PROGRAMS) {
+      const suites = program.suites.filter((name) => wanted.includes(name))
+      if (suites.length === 0 || interruption.aborted) continue
+      results.push(await run(program, suites, directory))
+    }
+    const rows = results.flatMap((result) => result?.rows ?? [])
+    const notes = results.flatMap((result) => result?.notes ?? [])
     const judged = judge(rows)
     const text = machine()
-    process.stdout.write(`\n# ${text}\n\n${verdict(judged)}\n`)
-    if (values.json !== undefined)
-      writeFileSync(values.json, JSON.stringify({ machine: text, judged, rows }, undefined, 2))
-    if (values.record) record({ machine: text, quick: values.quick, judged })
-    if (results.includes(undefined) || judged.some(({ isMet }) => isMet === false))
+    process.stdout.write(`\n# ${text}\n\n${placesOf(rows)}\n\n${verdict(judged)}\n`)
+    if (notes.length > 0) process.stdout.write(`\n${notes.join('\n')}\n`)
+    if (values.json !== undefined) {
+      const all = { machine: text, judged, rows, notes }
+      writeFileSync(values.json, JSON.stringify(all, undefined, 2))
+    }
+    if (values.record) record({ machine: text, quick: values.quick, judged, rows, notes })
+    if (
+      interruption.aborted ||
+      results.includes(undefined) ||
+      judged.some(({ isMet }) => isMet === false)
+    )
       process.exitCode = 1
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
 }
 
-main()
+await main()

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ENVIRONMENT } from './world.ts'
 
-const COMMAND_LIMIT_MS = 120_000
+/** One that takes longer hangs. */
+export const COMMAND_LIMIT_MS = 120_000
 
 /** Milliseconds of all the commands together. */
 export function timeOf(
@@ -22,6 +23,7 @@ export function timeOf(
         stdio: ['ignore', 'ignore', errors],
         env: { ...ENVIRONMENT, ...env },
         timeout: COMMAND_LIMIT_MS,
+        killSignal: 'SIGKILL',
       })
       if (status !== 0) {
         const text = error?.message ?? readFileSync(`/proc/self/fd/${errors}`, 'utf8').trim()

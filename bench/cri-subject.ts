@@ -1,6 +1,6 @@
 /** A runtime behind a socket, and the life of one pod of it as the kubelet asks for it. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -9,6 +9,7 @@ import type { Given } from '../test/lib/cri.ts'
 import { REPOSITORY } from '../test/lib/images.ts'
 import { BenchClient } from './cri-client.ts'
 import { ended } from './engines.ts'
+import { leftOut } from './report.ts'
 import { ENVIRONMENT, TMPFS } from './world.ts'
 
 const READY_MS = 60_000
@@ -33,6 +34,9 @@ const MASKED = [
 ]
 const READONLY = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
+/** Of each container. */
+export const PROGRAM = ['sleep', '100000']
+
 export interface StartedPod {
   readonly podId: string
   readonly containerId: string
@@ -55,7 +59,6 @@ export class CriSubject {
   readonly #image: string
   readonly #logs = mkdtempSync(join(tmpdir(), 'bench-logs-'))
   readonly #daemon: (() => ChildProcess) | undefined
-  readonly #after: () => void
   #child: ChildProcess | undefined
   #count = 0
 
@@ -66,7 +69,6 @@ export class CriSubject {
     readonly image: string
     /** Starts it, where it is the bench's own. */
     readonly daemon?: () => ChildProcess
-    readonly after?: () => void
   }) {
     this.name = options.name
     this.socket = options.socket
@@ -74,7 +76,6 @@ export class CriSubject {
     this.#image = options.image
     this.#client = new BenchClient(options.socket)
     this.#daemon = options.daemon
-    this.#after = options.after ?? (() => {})
   }
 
   /** Starts the daemon, and waits until it answers a list. One that does not in time is ended. */
@@ -138,7 +139,7 @@ export class CriSubject {
         metadata: { name: 'main', attempt: 0 },
         // CRI-O takes none without the name that the pod's author wrote.
         image: { image: this.#image, userSpecifiedImage: this.#image },
-        command: ['sleep', '100000'],
+        command: [...PROGRAM],
         labels: { 'io.kubernetes.container.name': 'main' },
         logPath: 'main/0.log',
         linux: {
@@ -173,8 +174,8 @@ export class CriSubject {
     await this.#client.ask(call)
   }
 
-  /** The lists that can be measured, each of which tells of so many pods with a container; statistics of pods without a cgroup of their own not all have. */
-  async lists(count: number): Promise<List[]> {
+  /** Those of the lists that can be measured, each of which tells of so many pods with a container; statistics of pods without a cgroup of their own not all have. */
+  async lists(count: number, wanted: readonly List[]): Promise<List[]> {
     const numbers: Record<List, () => Promise<number>> = {
       ListContainers: async () => (await this.#client.call('ListContainers')).containers.length,
       ListPodSandbox: async () => (await this.#client.call('ListPodSandbox')).items.length,
@@ -183,32 +184,35 @@ export class CriSubject {
         (await this.#client.call('ListPodSandboxStats')).stats.length,
     }
     const known: List[] = []
-    for (const call of LISTS) {
+    for (const call of wanted) {
       try {
         const found = await numbers[call]()
         if (found < count) throw new Error(`it tells of ${found} of ${count}`)
         known.push(call)
       } catch (error) {
-        process.stdout.write(`${this.name}: ${call}: left out: ${String(error).slice(0, 200)}\n`)
+        leftOut(`${this.name}, ${call}`, String(error).replace(/"[0-9a-f]{64}"/g, ''))
       }
     }
     return known
   }
 
-  /** Removes what is left of this run, also by a work that has failed. */
+  /** Also what a work that has failed has left. */
+  async removeAll(): Promise<void> {
+    const { items } = await this.#client.call('ListPodSandbox')
+    for (const { id, metadata } of items) {
+      if (metadata?.namespace !== NAMESPACE) continue
+      await this.#client.call('StopPodSandbox', { podSandboxId: id })
+      await this.#client.call('RemovePodSandbox', { podSandboxId: id })
+    }
+  }
+
+  /** Pods of a daemon of the bench's own end with its world. */
   async end(): Promise<void> {
     try {
-      const { items } = await this.#client.call('ListPodSandbox')
-      for (const { id, metadata } of items) {
-        if (metadata?.namespace !== NAMESPACE) continue
-        await this.#client.call('StopPodSandbox', { podSandboxId: id })
-        await this.#client.call('RemovePodSandbox', { podSandboxId: id })
-      }
+      if (!this.isOwn) await this.removeAll()
     } finally {
       this.#client.close()
       await this.stop()
-      this.#after()
-      rmSync(this.#logs, { recursive: true, force: true })
     }
   }
 }
@@ -241,7 +245,6 @@ export async function startBerth(options: {
     image: options.image,
     daemon: () =>
       spawn(process.execPath, command, { stdio: ['ignore', log, log], env: ENVIRONMENT }),
-    after: () => rmSync(state, { recursive: true, force: true, maxRetries: 3 }),
   })
   try {
     await subject.start()

@@ -1,20 +1,13 @@
 /** The programs that people type: how each is set up, with its files below a directory of the bench. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import {
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { eventually } from '../test/lib/eventually.ts'
 import { REPOSITORY } from '../test/lib/images.ts'
 import { lacks } from '../test/lib/needs.ts'
+import { COMMAND_LIMIT_MS } from './commands.ts'
 import { linkFront, startDaemon } from './daemon.ts'
-import { ENVIRONMENT } from './world.ts'
+import { ENVIRONMENT, TMPFS } from './world.ts'
 
 /** An engine whose `run`, `create`, `start`, `wait`, `exec`, `rm` and `load` are docker's. */
 export interface Engine {
@@ -81,7 +74,7 @@ function podman(runtime: string, directory: string, image: string): Engine {
     missing: missing && `${missing} is not installed`,
     command: [
       'podman',
-      ...['--root', join(own, 'root'), '--runroot', join(own, 'run')],
+      ...['--root', join(own, 'root'), '--runroot', join(TMPFS, `podman-${runtime}`)],
       ...[
         '--runtime',
         join(own, runtime),
@@ -111,17 +104,12 @@ function podman(runtime: string, directory: string, image: string): Engine {
       const script = `#!/bin/sh\n${settings.join('')}exec ${runtime} "$@"\n`
       writeFileSync(join(own, runtime), script, { mode: 0o755 })
     },
-    stop: async () => {
-      unmountBelow(own)
-      removeGroup('/sys/fs/cgroup/libpod_parent')
-    },
   }
 }
 
 function docker(directory: string, image: string): Engine {
   const own = join(directory, 'docker')
   const at = (name: string) => join(own, name)
-  const group = `berth-bench-docker-${process.pid}`
   // The whole path: another `docker` in PATH may be podman's.
   const client = '/usr/bin/docker'
   const missing =
@@ -143,7 +131,6 @@ function docker(directory: string, image: string): Engine {
         pidfile: at('pid'),
         hosts: [`unix://${at('socket')}`],
         ...{ iptables: false, ip6tables: false, bridge: 'none' },
-        'cgroup-parent': `/${group}`,
         'exec-opts': ['native.cgroupdriver=cgroupfs'],
       }
       writeFileSync(at('daemon.json'), JSON.stringify(config))
@@ -163,8 +150,6 @@ function docker(directory: string, image: string): Engine {
     },
     stop: async () => {
       if (daemon) await ended(daemon)
-      unmountBelow(own)
-      removeGroup(`/sys/fs/cgroup/${group}`)
     },
   }
 }
@@ -187,8 +172,9 @@ function ownLimits(): string[] {
   return files ? ['--ulimit', `nofile=${files}:${files}`, '--ulimit', 'nproc=1024:1024'] : []
 }
 
-/** Whether a program of the name is in PATH. */
+/** Whether a program of the name is in PATH, or a file at the path. */
 export function has(program: string): boolean {
+  if (program.includes('/')) return existsSync(program)
   return (process.env['PATH'] ?? '').split(delimiter).some((d) => existsSync(join(d, program)))
 }
 
@@ -199,6 +185,8 @@ export function quiet(command: readonly string[], ...args: string[]): string {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'pipe'],
     env: ENVIRONMENT,
+    timeout: COMMAND_LIMIT_MS,
+    killSignal: 'SIGKILL',
   })
 }
 
@@ -215,27 +203,4 @@ export function ended(child: ChildProcess): Promise<void> {
     })
     child.kill('SIGTERM')
   })
-}
-
-/** podman leaves its parent group, and those of containers whose start failed; one that is in use stays. */
-function removeGroup(directory: string): void {
-  if (!existsSync(directory)) return
-  for (const entry of readdirSync(directory, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeGroup(join(directory, entry.name))
-  }
-  try {
-    rmdirSync(directory)
-  } catch {
-    // Not empty: someone else's podman uses it.
-  }
-}
-
-/** podman leaves its storage mounted, more than once with several runtimes. */
-function unmountBelow(directory: string): void {
-  const points = readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .flatMap((line) => line.split(' ')[4] ?? [])
-  for (const point of points.reverse()) {
-    if (point.startsWith(`${directory}/`)) quiet(['umount', '--lazy'], point)
-  }
 }

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { REPOSITORY } from '../test/lib/images.ts'
-import { number } from './report.ts'
+import { number, type Row, summaryOf } from './report.ts'
 import type { Judged } from './required.ts'
 
 interface Run {
@@ -23,7 +23,13 @@ const PAGE = join(REPOSITORY, 'docs/performance.md')
 const BEGIN = '<!-- bench --record: what stands between these marks is written by it -->'
 const END = '<!-- end of bench --record -->'
 
-export function record(run: { machine: string; quick: boolean; judged: readonly Judged[] }): void {
+export function record(run: {
+  readonly machine: string
+  readonly quick: boolean
+  readonly judged: readonly Judged[]
+  readonly rows: readonly Row[]
+  readonly notes: readonly string[]
+}): void {
   const before = existsSync(HISTORY) ? (JSON.parse(readFileSync(HISTORY, 'utf8')) as Run[]) : []
   const git = ['-C', REPOSITORY, 'rev-parse', '--short', 'HEAD']
   const runs: Run[] = [
@@ -39,7 +45,8 @@ export function record(run: { machine: string; quick: boolean; judged: readonly 
   writeFileSync(HISTORY, `${JSON.stringify(runs, undefined, 2)}\n`)
   writeFileSync(PICTURE, picture(runs))
   const last = runs.at(-1)
-  if (last) writeFileSync(PAGE, withSection(readFileSync(PAGE, 'utf8'), section(last)))
+  if (last)
+    writeFileSync(PAGE, withSection(readFileSync(PAGE, 'utf8'), section(last, run.rows, run.notes)))
 }
 
 /** The page with the text between its marks. */
@@ -50,19 +57,31 @@ export function withSection(page: string, text: string): string {
   return `${page.slice(0, begin)}${BEGIN}\n\n${text}\n${page.slice(end)}`
 }
 
-function section(run: Run): string {
-  const rows = run.figures.map(
+function section(run: Run, rows: readonly Row[], notes: readonly string[]): string {
+  const wanted = run.figures.map(
     (figure) =>
       `| ${figure.what} | ${isOf(figure)} | ${wantedOf(figure)} | ${figure.isMet ? 'met' : 'missed'} |`,
   )
+  const works = rows.flatMap((row) =>
+    summaryOf(row).map(
+      ({ subject, is, best, ratio, place, floor }) =>
+        `| ${row.work} (${row.unit}) | ${subject} | ${is} | ${best} | ${ratio} | ${place} | ${floor} |`,
+    ),
+  )
   return `![each wanted figure, run by run](performance.svg)
 
-The last run: ${run.date.replace('T', ' ')}, ${run.quick ? 'quick, ' : ''}${run.commit}, ${run.machine}. Ratios are to the best peer.
+The last run: ${run.date.replace('T', ' ')}, ${run.quick ? 'quick, ' : ''}${run.commit}, ${run.machine}. Medians; ratios are to the best peer.
 
-| | is | wanted | |
+| wanted | is | | |
 | --- | ---: | ---: | --- |
-${rows.join('\n')}
-`
+${wanted.join('\n')}
+
+All works, and berth's place among all that did them:
+
+| work | ours | is | best peer | ratio | place | of the kernel's floor |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |
+${works.join('\n')}
+${notes.length > 0 ? `\n${notes.map((note) => `- ${note}`).join('\n')}\n` : ''}`
 }
 
 const unitOf = ({ unit }: Judged): string => (unit === 'x' ? 'x' : ` ${unit}`)

@@ -6,6 +6,10 @@ import { REPOSITORY } from '../test/lib/images.ts'
 import { has } from './engines.ts'
 import type { BenchImage } from './image-maker.ts'
 import { TOOLS } from './report.ts'
+import { TMPFS } from './world.ts'
+
+/** It takes none that is longer than 50 characters. */
+const PODMAN_RUN = join(TMPFS, 'podman')
 
 export interface PullSubject {
   readonly name: string
@@ -126,12 +130,13 @@ function podman(directory: string, registry: string): PullSubject {
     missing: has('podman') ? undefined : 'podman is not installed',
     pull: (images, which) =>
       images.map((image) => [
-        ...['podman', '--root', join(place.path, 'root'), '--runroot', join(place.path, 'run')],
+        ...['podman', '--root', join(place.path, 'root'), '--runroot', PODMAN_RUN],
         ...['--storage-driver', 'overlay', '--cgroup-manager', 'cgroupfs'],
         ...['pull', '--quiet', '--tls-verify=false', named(registry, image, which)],
       ]),
     reset: () => {
       spawnSync('umount', ['--lazy', join(place.path, 'root/overlay')], { stdio: 'ignore' })
+      rmSync(PODMAN_RUN, { recursive: true, force: true })
       place.renew()
     },
   }

@@ -1,19 +1,19 @@
 /**
  * How long it takes to pull images and unpack them: berth against containerd, podman, skopeo with umoci, and the system's own tools.
  *
- *   sudo node dist/bench/images.js [--scale 0.1] [--rounds 3] [--kinds nine,one,tiny] [--compressions gzip,zstd]
+ *   sudo node dist/bench/images.js [--scale 0.1] [--rounds 3] [--seconds N] [--kinds nine,one,tiny] [--compressions gzip,zstd]
  *        [--states cold,half] [--subjects berth,podman] [--containerd SOCKET] [--work DIR] [--json FILE]
  *
  * A docker-registry on 127.0.0.1 serves images made of this machine's /usr: `nine` layers (1.5 GB unpacked), `one` layer (500 MB packed),
  * and `tiny`, 20 images of 50 layers each. `--scale` shrinks them, `--work` keeps them for the next run. All subjects take turns within each
- * round. CPU seconds are of all processes of the subject, its daemon's too; memory is the most that they had resident at one time.
+ * round. `--seconds`: of each kind and state, no round begins after so many. CPU seconds are of all processes of the subject, its daemon's too; memory is the most that they had resident at one time.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import {
+  closeSync,
   mkdirSync,
   mkdtempSync,
   openSync,
-  readdirSync,
   readFileSync,
   rmdirSync,
   rmSync,
@@ -24,7 +24,8 @@ import { parseArgs } from 'node:util'
 import { dockerRegistry } from '../test/lib/docker-registry.ts'
 import { type BenchImage, type Compression, type Kind, makeImages } from './image-maker.ts'
 import { type PullSubject, pullSubjects } from './image-subjects.ts'
-import { Measured, report } from './report.ts'
+import { cpuSecondsOf } from './memory.ts'
+import { leftOut, Measured, progress, report, rounds as roundsOf, turned } from './report.ts'
 import { ENVIRONMENT, inWorld } from './world.ts'
 
 const ROUNDS = 3
@@ -37,21 +38,15 @@ interface Cost {
   readonly memoryBytes: number
 }
 
-/** cgroup v2, on a hybrid host too: it counts the time of all that ran in a group, whatever has ended since. */
-const GROUPS = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find((path) => {
-  try {
-    readFileSync(join(path, 'cgroup.procs'))
-    return readdirSync(path).includes('cgroup.controllers')
-  } catch {
-    return false
-  }
-})
+/** Counts the time of all that ran in it, whatever has ended since. */
+const GROUP = '/sys/fs/cgroup/measured'
+let measurements = 0
 
 async function measure(commands: (readonly string[])[], subject: PullSubject): Promise<Cost> {
-  if (GROUPS === undefined) throw new Error('there is no cgroup v2 hierarchy')
-  const group = join(GROUPS, `berth-bench-${process.pid}`)
-  mkdirSync(group, { recursive: true })
-  const errors = openSync(join(tmpdir(), `berth-bench-${process.pid}.errors`), 'w+')
+  const group = `${GROUP}-${measurements++}`
+  mkdirSync(group)
+  const errorsPath = join(tmpdir(), 'errors')
+  const errors = openSync(errorsPath, 'w+')
   let memoryBytes = 0
   const daemon = subject.daemon?.()
   const sample = (): void => {
@@ -72,6 +67,7 @@ async function measure(commands: (readonly string[])[], subject: PullSubject): P
         stdio: ['ignore', 'ignore', errors],
         env: ENVIRONMENT,
         timeout: COMMAND_LIMIT_MS,
+        killSignal: 'SIGKILL',
       })
       const status = await new Promise((resolve) => child.once('exit', resolve))
       if (status !== 0) {
@@ -85,7 +81,8 @@ async function measure(commands: (readonly string[])[], subject: PullSubject): P
     return { seconds, cpuSeconds: Number(usage) / 1e6 + daemonSeconds, memoryBytes }
   } finally {
     clearInterval(timer)
-    rmSync(join(tmpdir(), `berth-bench-${process.pid}.errors`), { force: true })
+    closeSync(errors)
+    rmSync(errorsPath, { force: true })
     for (let i = 0; i < 50; i++) {
       try {
         rmdirSync(group)
@@ -108,23 +105,18 @@ function residentBytes(pid: string): number {
   }
 }
 
-/** USER_HZ is 100 on every Linux that Node runs on. */
-function cpuSecondsOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
-  return (Number(fields[11]) + Number(fields[12])) / 100
-}
-
 async function compare(
   measured: Measured,
   title: string,
   state: string,
   images: readonly BenchImage[],
   subjects: readonly PullSubject[],
-  rounds: number,
+  limits: { readonly count: number; readonly seconds: number },
 ): Promise<void> {
   const left = [...subjects]
-  for (let i = 0; i < rounds; ++i) {
-    for (const subject of [...left]) {
+  for (const round of roundsOf(`images: ${title}`, { ...limits, warmUp: 0 })) {
+    for (const subject of turned(left, round)) {
+      progress(`images: ${title}: ${subject.name}`, { done: round, of: limits.count })
       try {
         subject.reset()
         if (state === 'half') await measure(subject.pull(images, 'half'), subject)
@@ -135,7 +127,8 @@ async function compare(
         measured.add(`${title}: CPU`, 's', subject.name, cost.cpuSeconds)
         measured.add(`${title}: memory`, 'MB', subject.name, cost.memoryBytes / 1e6)
       } catch (error) {
-        process.stdout.write(`${subject.name}: left out of ${title}: ${String(error)}\n`)
+        if (subject.name === 'berth') throw error
+        leftOut(`${subject.name}, ${title}`, error)
         for (const work of [title, `${title}: CPU`, `${title}: memory`])
           measured.drop(work, subject.name)
         left.splice(left.indexOf(subject), 1)
@@ -155,6 +148,7 @@ async function main(): Promise<void> {
     options: {
       scale: { type: 'string', default: '1' },
       rounds: { type: 'string', default: String(ROUNDS) },
+      seconds: { type: 'string', default: 'Infinity' },
       kinds: { type: 'string', default: 'nine,one,tiny' },
       compressions: { type: 'string', default: 'gzip,zstd' },
       states: { type: 'string', default: 'cold,half' },
@@ -165,8 +159,8 @@ async function main(): Promise<void> {
     },
   })
   const scale = Number(values.scale)
-  const rounds = Number(values.rounds)
-  const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
+  const limits = { count: Number(values.rounds), seconds: Number(values.seconds) }
+  const directory = mkdtempSync(join(tmpdir(), 'images-'))
   // What is made in it is spread over the disk, as ext4 does it with what is made in the root: a pull does not meet what another has left.
   spawnSync('chattr', ['+T', directory])
   const work = values.work ?? join(directory, 'work')
@@ -180,13 +174,14 @@ async function main(): Promise<void> {
         !values.subjects.split(',').some((s) => name.includes(s))
       )
         return false
-      if (missing !== undefined) process.stdout.write(`skipped ${name}: ${missing}\n`)
+      if (missing !== undefined) leftOut(name, missing)
       return missing === undefined
     },
   )
   try {
     for (const kind of values.kinds.split(',') as Kind[]) {
       for (const by of values.compressions.split(',') as Compression[]) {
+        progress(`images: ${kind} with ${by} is made`)
         const images = await makeImages(kind, by, {
           directory: join(work, 'layers'),
           registry: `http://${registry.host}`,
@@ -195,13 +190,13 @@ async function main(): Promise<void> {
         for (const state of values.states.split(',')) {
           if (kind === 'one' && state === 'half') continue
           const title = `${kind}, ${by}, ${state === 'half' ? 'half of the layers there' : 'cold'}`
-          await compare(measured, title, state, images, subjects, rounds)
+          await compare(measured, title, state, images, subjects, limits)
         }
       }
     }
     report(measured.rows, values.json)
   } finally {
-    for (const subject of subjects) subject.stop?.()
+    for (const subject of subjects) await subject.stop?.()
     await registry.stop()
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
   }

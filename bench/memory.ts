@@ -1,5 +1,6 @@
 /** Memory of a runtime and of its pods' processes, by PSS: what several processes share counts to each in part. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import type { StartedPod } from './cri-subject.ts'
 
 interface Process {
@@ -8,32 +9,50 @@ interface Process {
   readonly line: string
 }
 
+export interface Memory {
+  /** Of all processes that exist for the containers. */
+  readonly bytes: number
+  /** Without the containers' own program: what the runtime takes. */
+  readonly ownBytes: number
+}
+
 /** Of all processes that exist for the pods: those whose command line names one or its container, such as a shim, and their descendants. */
 export function memoryOf(
   socket: string,
   pods: readonly StartedPod[],
-): { daemonBytes: number; podBytes: number } {
-  const daemon = ownerOf(socket, allProcesses())
+  program: readonly string[],
+): { readonly daemonBytes: number; readonly pod: Memory } {
+  const daemon = ownerOf(socket)
   const names = pods.flatMap(({ podId, containerId }) => [podId, containerId])
-  const all = bytesOf(names, pods.length, daemon)
-  return { daemonBytes: pssBytes(daemon), podBytes: all / pods.length }
+  const { bytes, ownBytes } = memoryOfAll(names, pods.length, program, daemon)
+  const pod = { bytes: bytes / pods.length, ownBytes: ownBytes / pods.length }
+  return { daemonBytes: pssBytes(daemon), pod }
 }
 
-/** Of all processes whose command line names one of these, and their descendants; at least so many there are. */
-export function bytesOf(names: readonly string[], least: number, except?: number): number {
+/** Of all processes whose command line names one of these, and their descendants; at least so many there are, each with the program. */
+export function memoryOfAll(
+  names: readonly string[],
+  least: number,
+  program: readonly string[],
+  except?: number,
+): Memory {
   const processes = allProcesses()
-  const found = new Set(
-    processes
-      .filter(({ pid, line }) => pid !== except && names.some((name) => line.includes(name)))
-      .map(({ pid }) => pid),
-  )
+  const named = ({ pid, line }: Process) =>
+    pid !== except && names.some((name) => line.includes(name))
+  const found = new Set(processes.filter(named).map(({ pid }) => pid))
   for (let before = -1; before !== found.size; ) {
     before = found.size
     for (const { pid, parent } of processes) if (found.has(parent)) found.add(pid)
   }
-  // One without a process of its own would be counted as nothing: its sleep alone is one.
-  if (found.size < least) throw new Error(`only ${found.size} processes of ${least}`)
-  return [...found].reduce((sum, pid) => sum + pssBytes(pid), 0)
+  const line = `${program.join('\0')}\0`
+  const programs = new Set(processes.filter((one) => one.line === line).map(({ pid }) => pid))
+  const sum = (all: readonly number[]) => all.reduce((bytes, pid) => bytes + pssBytes(pid), 0)
+  const isProgram = (pid: number) => programs.has(pid)
+  // One without a process of its own would be counted as nothing: its program alone is one.
+  const running = [...found].filter(isProgram)
+  if (running.length < least) throw new Error(`only ${running.length} programs of ${least}`)
+  const ownBytes = sum([...found].filter((pid) => !isProgram(pid)))
+  return { bytes: ownBytes + sum(running), ownBytes }
 }
 
 function allProcesses(): Process[] {
@@ -52,13 +71,13 @@ function allProcesses(): Process[] {
 }
 
 /** Who listens on the socket. */
-function ownerOf(socket: string, processes: readonly Process[]): number {
+export function ownerOf(socket: string): number {
   const lines = readFileSync('/proc/net/unix', 'utf8').split('\n')
   const inodes = lines
     .filter((line) => line.endsWith(` ${socket}`))
     .map((line) => line.trim().split(/\s+/)[6])
   const links = new Set(inodes.map((inode) => `socket:[${inode}]`))
-  for (const { pid } of processes) {
+  for (const { pid } of allProcesses()) {
     if (descriptors(pid).some((link) => links.has(link))) return pid
   }
   throw new Error(`nobody listens on ${socket}`)
@@ -75,4 +94,24 @@ function descriptors(pid: number): string[] {
 function pssBytes(pid: number): number {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
   return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * 1024
+}
+
+/** USER_HZ is 100 on every Linux that Node runs on. */
+export function cpuSecondsOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
+
+/** Of its living threads, more exactly. */
+export function cpuMsOf(pid: number): number {
+  const threads = `/proc/${pid}/task`
+  return readdirSync(threads).reduce((sum, thread) => {
+    try {
+      const ns = readFileSync(join(threads, thread, 'schedstat'), 'utf8').split(' ')[0]
+      return sum + Number(ns) / 1e6
+    } catch {
+      // It has ended in this moment.
+      return sum
+    }
+  }, 0)
 }

@@ -2,12 +2,12 @@
  * OCI runtimes as an engine calls them: `run` of a program that ends at once, and create + start + delete; berth-oci with a daemon that does the command
  * lines and without, against runc and crun.
  *
- *   sudo node dist/bench/oci.js [--rounds N] [--json FILE]
+ *   sudo node dist/bench/oci.js [--rounds N] [--seconds N] [--json FILE]
  *
- * The state of each is on a tmpfs, as in /run, where engines have it. All take turns within each round, each time another one first, so that what else the machine does hits all alike.
+ * The state of each is on a tmpfs, as in /run, where engines have it. All take turns within each round, each time another one first. Of each work no round begins after so many seconds.
  */
 import type { ChildProcess } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -16,7 +16,7 @@ import { busyboxRoot } from '../test/lib/busybox.ts'
 import { timeOf } from './commands.ts'
 import { linkFront, startDaemon } from './daemon.ts'
 import { ended, has, preload } from './engines.ts'
-import { Measured, report } from './report.ts'
+import { isOurs, leftOut, Measured, report, rounds, turned } from './report.ts'
 import { inWorld, TMPFS } from './world.ts'
 
 const WARM_UP = 3
@@ -30,7 +30,7 @@ interface Subject {
 function subjects(directory: string): Subject[] {
   const program = linkFront(directory, 'berth-oci')
   const peers = ['crun', 'runc'].filter((name) => {
-    if (!has(name)) process.stdout.write(`${name}: left out: it is not installed\n`)
+    if (!has(name)) leftOut(name, 'it is not installed')
     return has(name)
   })
   return [
@@ -61,10 +61,14 @@ function makeBundle(directory: string): string {
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { rounds: { type: 'string', default: '20' }, json: { type: 'string' } },
+    options: {
+      rounds: { type: 'string', default: '20' },
+      seconds: { type: 'string', default: 'Infinity' },
+      json: { type: 'string' },
+    },
   })
-  const rounds = Number(values.rounds)
-  const directory = mkdtempSync(join(tmpdir(), 'berth-bench-oci-'))
+  const limits = { count: Number(values.rounds), seconds: Number(values.seconds), warmUp: WARM_UP }
+  const directory = mkdtempSync(join(tmpdir(), 'oci-'))
   let daemon: ChildProcess | undefined
   try {
     const bundle = makeBundle(directory)
@@ -80,20 +84,27 @@ async function main(): Promise<void> {
     }
     const measured = new Measured('oci')
     for (const [work, commands] of Object.entries(works)) {
-      for (let round = 0; round < WARM_UP + rounds; round++) {
-        for (const i of all.keys()) {
-          const { name, program, env } = all[(i + round) % all.length] as Subject
+      const left = [...all]
+      for (const round of rounds(`oci: ${work}`, limits)) {
+        for (const subject of turned(left, round)) {
+          const { name, program, env } = subject
           const state = join(TMPFS, `state of ${name}`)
-          const lines = commands.map((words) => [program, '--root', state, ...words])
-          const ms = timeOf(lines, env)
-          if (round >= WARM_UP) measured.add(work, 'ms', name, ms)
+          try {
+            const lines = commands.map((words) => [program, '--root', state, ...words])
+            const ms = timeOf(lines, env)
+            if (round >= 0) measured.add(work, 'ms', name, ms)
+          } catch (error) {
+            if (isOurs(name)) throw error
+            leftOut(`${name}, ${work}`, error)
+            measured.drop(work, name)
+            left.splice(left.indexOf(subject), 1)
+          }
         }
       }
     }
     report(measured.rows, values.json)
   } finally {
     if (daemon) await ended(daemon)
-    rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
   }
 }
 

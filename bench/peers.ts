@@ -7,6 +7,7 @@ import { REPOSITORY, writeOciArchive } from '../test/lib/images.ts'
 import { missingContainerd, startContainerd } from './containerd.ts'
 import { CriSubject, startBerth } from './cri-subject.ts'
 import { quiet } from './engines.ts'
+import { isOurs, leftOut, progress, turned } from './report.ts'
 
 /** The chain that most clusters' bridges have. */
 const NETWORK = {
@@ -37,56 +38,83 @@ export interface Peers {
   end(): Promise<void>
 }
 
-/** Does it with each; a peer that fails is left out from then on, for what it has measured so far says enough. */
+/** Does it with each, in the order of the round; a peer that fails is left out from then on, for what it has measured so far says enough. */
 export async function withEach<T extends { readonly subject: CriSubject }>(
   all: T[],
   act: (one: T) => Promise<void>,
-  by = 0,
+  round = 0,
 ): Promise<void> {
-  const turned = all.map((_, i) => all[(i + by) % all.length] as T)
-  for (const one of turned) {
+  for (const one of turned(all, round)) {
     try {
       await act(one)
     } catch (error) {
-      if (one.subject === all[0]?.subject) throw error
-      process.stdout.write(`${one.subject.name}: left out from here on: ${String(error)}\n`)
+      if (isOurs(one.subject.name)) throw error
+      leftOut(`${one.subject.name}, from here on`, error)
       all.splice(all.indexOf(one), 1)
+      // What it has running is not to slow down the others.
+      await one.subject.removeAll().catch((reason) => leftOut(one.subject.name, reason))
     }
   }
 }
 
 /** `given` are other runtimes by `NAME=SOCKET[,HANDLER]`, which use the networks of /etc/cni/net.d: then berth does, too. */
-export async function startPeers(
-  directory: string,
-  given: readonly string[],
-  image: string | undefined,
-): Promise<Peers> {
+export async function startPeers(options: {
+  readonly directory: string
+  readonly given: readonly string[]
+  readonly image: string | undefined
+  /** With each OCI runtime that is there below containerd, in place of the first. */
+  readonly allRuntimes?: boolean
+}): Promise<Peers> {
+  const { directory, given, image } = options
   const networks = given.length > 0 ? '/etc/cni/net.d' : join(directory, 'networks')
   if (given.length === 0) {
     mkdirSync(networks)
     writeFileSync(join(networks, '10-bench.conflist'), JSON.stringify(NETWORK))
   }
+  progress('registry and daemons are started')
   const registry = image === undefined ? await ownRegistry(directory) : undefined
   const used = image ?? `${registry?.host}/busybox:latest`
   const subjects: CriSubject[] = []
   const end = async (): Promise<void> => {
-    for (const subject of subjects) await subject.end()
+    // A daemon's own subject is before others of it.
+    for (const subject of subjects.reverse())
+      await subject.end().catch((error) => leftOut(`the end of ${subject.name}`, error))
     await registry?.stop()
   }
   try {
-    subjects.push(await startBerth({ directory, networks, image: used }))
-    for (const text of given) subjects.push(parsePeer(text, used))
-    if (given.length === 0) {
-      const missing = missingContainerd()
-      if (missing === undefined)
-        subjects.push(await startContainerd({ directory, networks, image: used, pause: used }))
-      else process.stdout.write(`containerd: left out: ${missing}\n`)
+    const berth = await startBerth({ directory, networks, image: used })
+    subjects.push(berth)
+    await berth.pull()
+    for (const subject of await others(options, { networks, image: used })) {
+      subjects.push(subject)
+      try {
+        await subject.pull()
+      } catch (error) {
+        leftOut(subject.name, error)
+        subjects.splice(subjects.indexOf(subject), 1)
+        await subject.end().catch((reason) => leftOut(`the end of ${subject.name}`, reason))
+      }
     }
-    for (const subject of subjects) await subject.pull()
-    return { subjects, end }
+    return { subjects: [...subjects], end }
   } catch (error) {
     await end()
     throw error
+  }
+}
+
+async function others(
+  { directory, given, allRuntimes = false }: Parameters<typeof startPeers>[0],
+  { networks, image }: { readonly networks: string; readonly image: string },
+): Promise<CriSubject[]> {
+  if (given.length > 0) return given.map((text) => parsePeer(text, image))
+  try {
+    const missing = missingContainerd()
+    if (missing !== undefined) throw new Error(missing)
+    const all = await startContainerd({ directory, networks, image, pause: image })
+    return allRuntimes ? all : all.slice(0, 1)
+  } catch (error) {
+    leftOut('containerd', error)
+    return []
   }
 }
 

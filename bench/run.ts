@@ -1,22 +1,33 @@
 /**
  * The command line, from the call of the program to its end: berth against podman, docker, and the kernel's own floor.
  *
- *   sudo node dist/bench/run.js [--rounds N] [--lines MILLIONS] [--works run,stages,exec,logs,memory] [--json FILE]
+ *   sudo node dist/bench/run.js [--rounds N] [--seconds N] [--lines MILLIONS] [--suites run,exec,logs,memory] [--json FILE]
  *
- * All take turns within each round, so that what else the machine does hits all alike; medians and ratios are printed. A peer that is not installed is
- * left out by name. For `logs` a container writes so many millions of lines of 100 bytes; `memory` is that of a container that sleeps, with all processes that
- * exist for it.
+ * All take turns within each round, so that what else the machine does hits all alike; medians and ratios are printed. Of each work no round begins after so
+ * many seconds. A peer that is not installed or fails is left out by name. For `logs` a container writes so many millions of lines of 100 bytes; `memory` is
+ * that of a container that sleeps, with all processes that exist for it.
  */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { busyboxImage, busyboxRoot } from '../test/lib/busybox.ts'
-import { REPOSITORY, writeDockerArchive } from '../test/lib/images.ts'
+import { busyboxImage } from '../test/lib/busybox.ts'
+import { writeDockerArchive } from '../test/lib/images.ts'
 import { timeOf } from './commands.ts'
-import { type Engine, engines, has, quiet } from './engines.ts'
-import { bytesOf } from './memory.ts'
-import { FLOOR, Measured, type Row, report } from './report.ts'
+import { type Engine, engines, quiet } from './engines.ts'
+import { kernelFloor } from './floor.ts'
+import { memoryOfAll } from './memory.ts'
+import {
+  FLOOR,
+  isOurs,
+  leftOut,
+  Measured,
+  progress,
+  type Row,
+  report,
+  rounds,
+  turned,
+} from './report.ts'
 import { inWorld } from './world.ts'
 
 const IMAGE = 'localhost/bench:latest'
@@ -25,6 +36,7 @@ const LINE_BYTES = 100
 const IDLE = 5
 /** Of the file in the image; the container writes it again and again. */
 const LINES = 100_000
+const SLEEP = ['sleep', '1000']
 
 /** Commands, one after the other; those of `timed` together are one measurement. */
 interface Work {
@@ -44,7 +56,7 @@ const create = (e: Engine, ...program: string[]) => [
 const remove = (e: Engine) => [...e.command, 'rm', '--force', 'bench']
 const start = (e: Engine) => [...e.command, 'start', 'bench']
 
-function works(times: number): Record<string, Work> {
+function works(times: number): Record<'run' | 'stages' | 'exec' | 'logs', Work> {
   const megabytes = (times * LINES * LINE_BYTES) / 1e6
   const writer = `for i in $(seq ${times}); do cat /lines; done`
   return {
@@ -63,7 +75,7 @@ function works(times: number): Record<string, Work> {
     exec: {
       title: 'exec of `true` in a running container',
       unit: 'ms',
-      before: (e) => [create(e, 'sleep', '1000'), start(e)],
+      before: (e) => [create(e, ...SLEEP), start(e)],
       timed: (e) => [[...e.command, 'exec', 'bench', 'true']],
       // podman's rm waits ten seconds for a sleep that is PID 1 and knows no SIGTERM.
       after: (e) => [[...e.command, 'kill', 'bench'], remove(e)],
@@ -87,23 +99,30 @@ function once(engine: Engine, work: Omit<Work, 'title' | 'unit'>): number {
   return value
 }
 
+interface Limits {
+  readonly count: number
+  readonly seconds: number
+}
+
 function compare(
   measured: Measured,
   { title, unit, ...work }: Work,
-  all: Engine[],
-  rounds: number,
+  engines: readonly Engine[],
+  limits: Limits,
   floor?: () => number,
 ): void {
+  const left = [...engines]
   // The first of each finds nothing in its place yet: not measured.
-  for (let round = -1; round < rounds; round++) {
-    for (const engine of [...all]) {
+  for (const round of rounds(title, { ...limits, warmUp: 1 })) {
+    for (const engine of turned(left, round)) {
       try {
         const value = once(engine, work)
         if (round >= 0) measured.add(title, unit, engine.name, value)
       } catch (error) {
-        process.stdout.write(`${engine.name}: left out: ${String(error)}\n`)
+        if (isOurs(engine.name)) throw error
+        leftOut(`${engine.name}, ${title}`, error)
         measured.drop(title, engine.name)
-        all.splice(all.indexOf(engine), 1)
+        left.splice(left.indexOf(engine), 1)
       }
     }
     const value = floor?.()
@@ -113,97 +132,84 @@ function compare(
 
 /** Of each of some idle containers. */
 function measureMemory(measured: Measured, all: readonly Engine[]): void {
-  const title = 'memory of an idle container, all its processes (PSS)'
+  progress('memory of idle containers')
   for (const engine of all) {
+    const run = [...engine.command, 'run', '--detach', ...engine.options, engine.image, ...SLEEP]
     try {
-      const ids = Array.from({ length: IDLE }, () =>
-        quiet(
-          [...engine.command, 'run', '--detach'],
-          ...engine.options,
-          engine.image,
-          'sleep',
-          '1000',
-        ).trim(),
-      )
-      measured.add(title, 'KiB', engine.name, bytesOf(ids, IDLE) / IDLE / 1024)
+      const ids = Array.from({ length: IDLE }, () => quiet(run).trim())
+      const { bytes, ownBytes } = memoryOfAll(ids, IDLE, SLEEP)
+      const add = (title: string, sum: number) =>
+        measured.add(title, 'KiB', engine.name, sum / IDLE / 1024)
+      add('an idle container, all its processes (PSS)', bytes)
+      add('an idle container, without its program (PSS)', ownBytes)
       timeOf([
         [...engine.command, 'kill', ...ids],
         [...engine.command, 'rm', '--force', ...ids],
       ])
     } catch (error) {
-      process.stdout.write(`${engine.name}: memory: left out: ${String(error)}\n`)
+      if (isOurs(engine.name)) throw error
+      leftOut(`${engine.name}, memory`, error)
     }
   }
 }
 
-/** clone, overlay, pivot_root, exec, wait and unmount, in a program of a page. */
-function kernelFloor(directory: string): (() => number) | undefined {
-  if (!has('g++')) {
-    process.stdout.write(`${FLOOR}: left out: g++ is not installed\n`)
-    return undefined
+/** Those that are there and start. */
+async function started(directory: string, archive: string): Promise<Engine[]> {
+  const ready: Engine[] = []
+  for (const engine of engines(directory, IMAGE)) {
+    progress(`${engine.name} is started`)
+    try {
+      if (engine.missing !== undefined) throw new Error(engine.missing)
+      await engine.start?.()
+      quiet(engine.command, 'load', '--quiet', '--input', archive)
+      ready.push(engine)
+    } catch (error) {
+      if (engine.missing === undefined) await engine.stop?.()
+      if (isOurs(engine.name)) throw error
+      leftOut(engine.name, error)
+    }
   }
-  const at = (name: string) => join(directory, 'floor', name)
-  for (const name of ['upper', 'work', 'target']) mkdirSync(at(name), { recursive: true })
-  busyboxRoot(at('root'))
-  for (const name of ['proc', 'sys', 'dev']) mkdirSync(join(at('root'), name))
-  quiet(
-    ['g++', '-O2', '-static', '-std=c++20'],
-    join(REPOSITORY, 'bench/floor.cc'),
-    '-o',
-    at('floor'),
-  )
-  const command = [at('floor'), at('root'), at('upper'), at('work'), at('target'), '/bin/true']
-  return () => timeOf([command])
+  return ready
 }
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       rounds: { type: 'string', default: '20' },
+      seconds: { type: 'string', default: 'Infinity' },
       lines: { type: 'string', default: '2' },
-      works: { type: 'string', default: 'run,stages,exec,logs,memory' },
+      suites: { type: 'string', default: 'run,exec,logs,memory' },
       json: { type: 'string' },
     },
   })
-  const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
-  const ready: Engine[] = []
+  const directory = mkdtempSync(join(tmpdir(), 'run-'))
+  const archive = join(directory, 'image.tar')
+  const lines = Buffer.alloc(LINES * LINE_BYTES, `${'x'.repeat(LINE_BYTES - 1)}\n`)
+  writeDockerArchive(archive, [busyboxImage(IMAGE, undefined, [{ name: 'lines', content: lines }])])
+  const all = await started(directory, archive)
   try {
-    const archive = join(directory, 'image.tar')
-    const lines = Buffer.alloc(LINES * LINE_BYTES, `${'x'.repeat(LINE_BYTES - 1)}\n`)
-    writeDockerArchive(archive, [
-      busyboxImage(IMAGE, undefined, [{ name: 'lines', content: lines }]),
-    ])
-    for (const engine of engines(directory, IMAGE)) {
-      try {
-        if (engine.missing !== undefined) throw new Error(engine.missing)
-        ready.push(engine)
-        await engine.start?.()
-        quiet(engine.command, 'load', '--quiet', '--input', archive)
-      } catch (error) {
-        process.stdout.write(
-          `${engine.name}: left out: ${error instanceof Error ? error.message.trim() : error}\n`,
-        )
-        if (engine.missing === undefined) await ready.pop()?.stop?.()
-      }
-    }
+    const limits = { count: Number(values.rounds), seconds: Number(values.seconds) }
+    const known = works(Math.max(1, Math.round((Number(values.lines) * 1e6) / LINES)))
     const floor = kernelFloor(directory)
-    const all = works(Math.max(1, Math.round((Number(values.lines) * 1e6) / LINES)))
-    const measured = new Measured('run')
-    for (const name of values.works.split(',')) {
-      if (name === 'memory') {
-        measureMemory(measured, ready)
-        continue
-      }
-      const work = all[name]
-      if (!work)
-        throw new Error(`--works ${name}: must be of ${Object.keys(all).join(', ')}, memory`)
-      const rounds = Number(values.rounds)
-      compare(measured, work, [...ready], rounds, name === 'run' ? floor : undefined)
+    const suites: Record<string, (measured: Measured) => void> = {
+      run: (measured) => {
+        compare(measured, known.run, all, limits, floor?.run)
+        compare(measured, known.stages, all, limits)
+      },
+      exec: (measured) => compare(measured, known.exec, all, limits),
+      logs: (measured) => compare(measured, known.logs, all, limits),
+      memory: (measured) => measureMemory(measured, all),
     }
-    report(measured.rows, values.json)
+    const rows = values.suites.split(',').flatMap((name) => {
+      const suite = suites[name]
+      if (!suite) throw new Error(`--suites ${name}: must be of ${Object.keys(suites).join(', ')}`)
+      const measured = new Measured(name)
+      suite(measured)
+      return measured.rows
+    })
+    report(rows, values.json)
   } finally {
-    for (const engine of ready) await engine.stop?.()
-    rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
+    for (const engine of all) await engine.stop?.()
   }
 }
 

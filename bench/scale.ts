@@ -1,102 +1,167 @@
 /**
- * What many pods cost: the next pod, the lists and statistics, memory, and the daemon's start, at growing numbers of them.
+ * What many pods cost: the next pod, the lists, statistics, memory, and the daemon's start, at growing numbers of them.
  *
- *   sudo node dist/bench/scale.js [--pods 1,10,50,100,200,300] [--rounds N] [--peer NAME=SOCKET[,HANDLER]]… [--image REF] [--json FILE]
+ *   sudo node dist/bench/scale.js [--pods 1,50,100,200,300] [--rounds N] [--suites scale,stats,memory,start-up] [--peer NAME=SOCKET[,HANDLER]]…
+ *        [--image REF] [--json FILE]
  *
- * Each pod has one container that sleeps, on the host's network. `--rounds` are measurements at each number. Peers as in cri.ts; those
- * that run already are not started again.
+ * Each pod has one container that sleeps, on the host's network. `--rounds` are measurements at each number, in which the runtimes take turns. Statistics
+ * are measured at 10, 100 and the most pods. Peers as in cri.ts; those that run already are not started again.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { CriSubject, StartedPod } from './cri-subject.ts'
-import { memoryOf } from './memory.ts'
+import { type CriSubject, LISTS, type List, PROGRAM, type StartedPod } from './cri-subject.ts'
+import { cpuMsOf, memoryOf, ownerOf } from './memory.ts'
 import { startPeers, withEach } from './peers.ts'
-import { elapsed, Measured, report } from './report.ts'
+import { elapsed, Measured, progress, report, rounds } from './report.ts'
 import { inWorld } from './world.ts'
 
 const AT_ONCE = 10
 const RESTARTS = 3
-const LISTS_A_ROUND = 3
+const CALLS_A_ROUND = 3
+/** Pods that come and go before the first measurement: a program that compiles while it runs is slow with its first ones, and would have a curve that falls. */
+const WARM_UP = 30
+const STATS_AT = [10, 100]
+const SUITES = ['scale', 'stats', 'memory', 'start-up'] as const
+type Suite = (typeof SUITES)[number]
 
 const { values } = parseArgs({
   options: {
-    pods: { type: 'string', default: '1,10,50,100,200,300' },
+    pods: { type: 'string', default: '1,50,100,200,300' },
     rounds: { type: 'string', default: '10' },
+    suites: { type: 'string', default: SUITES.join(',') },
     peer: { type: 'string', multiple: true, default: [] },
     image: { type: 'string' },
     json: { type: 'string' },
   },
 })
 
-/** So many pods, then one more and less each round. */
-async function atCount(
-  subject: CriSubject,
-  pods: StartedPod[],
-  count: number,
-  measured: Measured,
-): Promise<void> {
-  const add = (work: string, ms: number) =>
-    measured.add(`${work} at ${count} pods`, 'ms', subject.name, ms)
+interface Scaled {
+  readonly subject: CriSubject
+  readonly pods: StartedPod[]
+  calls: List[]
+}
+
+const measured: Record<Suite, Measured> = {
+  scale: new Measured('scale'),
+  stats: new Measured('stats'),
+  memory: new Measured('memory'),
+  'start-up': new Measured('start-up'),
+}
+
+const isStats = (call: List): boolean => call.endsWith('Stats')
+
+async function grow({ subject, pods }: Scaled, count: number): Promise<void> {
+  progress(`scale: ${subject.name}: to ${count} pods`)
   while (pods.length < count) {
     const some = Math.min(AT_ONCE, count - pods.length)
     pods.push(...(await Promise.all(Array.from({ length: some }, () => subject.startPod('host')))))
   }
-  const lists = await subject.lists(count)
-  for (let round = 0; round < Number(values.rounds); round++) {
-    let pod: StartedPod | undefined
-    const ms = await elapsed(async () => {
-      pod = await subject.startPod('host')
-    })
-    add('one more pod', ms)
-    if (pod) await subject.removePod(pod)
-    for (const call of lists) {
-      for (let i = 0; i < LISTS_A_ROUND; i++) add(call, await elapsed(() => subject.list(call)))
+}
+
+async function shrink({ subject, pods }: Scaled): Promise<void> {
+  while (pods.length > 0)
+    await Promise.all(pods.splice(0, AT_ONCE).map((pod) => subject.removePod(pod)))
+}
+
+/** One more and less each round, and each call some times. */
+async function atCount(all: Scaled[], count: number, suites: ReadonlySet<Suite>): Promise<void> {
+  const withScale = suites.has('scale')
+  const withStats = suites.has('stats') && (STATS_AT.includes(count) || count === most)
+  const isWanted = (call: List) => (isStats(call) ? withStats : withScale)
+  await withEach(all, async (one) => {
+    await grow(one, count)
+    one.calls = await one.subject.lists(count, LISTS.filter(isWanted))
+  })
+  const limits = { count: Number(values.rounds), warmUp: 1, seconds: Number.POSITIVE_INFINITY }
+  for (const round of rounds(`scale: ${count} pods`, limits))
+    await withEach(all, ({ subject, calls }) => once(subject, calls, round), round)
+
+  async function once(subject: CriSubject, calls: readonly List[], round: number): Promise<void> {
+    const add = (suite: Suite, work: string, ms: number) => {
+      if (round >= 0) measured[suite].add(`${work} at ${count} pods`, 'ms', subject.name, ms)
+    }
+    if (withScale) {
+      let pod: StartedPod | undefined
+      const ms = await elapsed(async () => {
+        pod = await subject.startPod('host')
+      })
+      add('scale', 'one more pod', ms)
+      if (pod) await subject.removePod(pod)
+    }
+    const daemon = ownerOf(subject.socket)
+    for (const call of calls) {
+      const suite = isStats(call) ? 'stats' : 'scale'
+      const before = cpuMsOf(daemon)
+      for (let i = 0; i < CALLS_A_ROUND; i++)
+        add(suite, call, await elapsed(() => subject.list(call)))
+      // What is left of a pod's end may be among it: the same for all.
+      const cpuMs = (cpuMsOf(daemon) - before) / CALLS_A_ROUND
+      if (isStats(call)) add(suite, `${call}: CPU of the daemon`, cpuMs)
     }
   }
 }
 
 /** From the start of the program to its first answer, all pods still running. */
-async function restart(subject: CriSubject, count: number, measured: Measured): Promise<void> {
-  if (!subject.isOwn) return
-  for (let i = 0; i < RESTARTS; i++) {
-    await subject.stop()
-    const ms = await elapsed(() => subject.start())
-    measured.add(`start of the daemon with ${count} pods`, 'ms', subject.name, ms)
+async function restart(all: Scaled[], count: number): Promise<void> {
+  const own = all.filter(({ subject }) => subject.isOwn)
+  const limits = { count: RESTARTS, warmUp: 0, seconds: Number.POSITIVE_INFINITY }
+  for (const round of rounds(`start-up: ${count} pods`, limits)) {
+    await withEach(
+      own,
+      async ({ subject }) => {
+        await subject.stop()
+        const ms = await elapsed(() => subject.start())
+        const work = `start of the daemon with ${count} pods`
+        measured['start-up'].add(work, 'ms', subject.name, ms)
+      },
+      round,
+    )
   }
 }
 
+async function memory(all: Scaled[]): Promise<void> {
+  progress('memory')
+  await withEach(all, async ({ subject, pods }) => {
+    const { daemonBytes, pod } = memoryOf(subject.socket, pods, PROGRAM)
+    const add = (work: string, unit: 'KiB' | 'MB', value: number) =>
+      measured.memory.add(work, unit, subject.name, value)
+    add(`each of ${most} idle pods (PSS)`, 'KiB', pod.bytes / 1024)
+    add(`each of ${most} idle pods, without its program (PSS)`, 'KiB', pod.ownBytes / 1024)
+    add(`the daemon at ${most} pods (PSS)`, 'MB', daemonBytes / 1e6)
+  })
+}
+
+const most = Math.max(...values.pods.split(',').map(Number))
+
 async function main(): Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
-  const counts = values.pods.split(',').map(Number)
-  const most = Math.max(...counts)
-  const measured = new Measured('scale')
+  const suites = new Set(values.suites.split(',') as Suite[])
+  for (const name of suites)
+    if (!SUITES.includes(name)) throw new Error(`--suites ${name}: must be of ${SUITES.join(', ')}`)
+  const given = values.pods.split(',').map(Number)
+  const withStats = suites.has('stats') ? STATS_AT.filter((count) => count <= most) : []
+  const growing = suites.has('scale') ? [...given, ...withStats] : [...withStats, most]
+  const counts = [...new Set(growing)].sort((a, b) => a - b)
+  const directory = mkdtempSync(join(tmpdir(), 'scale-'))
+  const { subjects, end } = await startPeers({ directory, given: values.peer, image: values.image })
   try {
-    const { subjects, end } = await startPeers(directory, values.peer, values.image)
-    try {
-      const all = subjects.map((subject) => ({ subject, pods: [] as StartedPod[] }))
-      await withEach(all, ({ subject }) => restart(subject, 0, measured))
-      for (const count of counts)
-        await withEach(all, ({ subject, pods }) => atCount(subject, pods, count, measured))
-      await withEach(all, async ({ subject, pods }) => {
-        const { daemonBytes, podBytes } = memoryOf(subject.socket, pods)
-        measured.add(`each of ${most} idle pods (PSS)`, 'KiB', subject.name, podBytes / 1024)
-        const daemon = `the daemon at ${most} pods (PSS)`
-        measured.add(daemon, 'MB', subject.name, daemonBytes / 1e6)
-        await restart(subject, most, measured)
-      })
-      await withEach(all, async ({ subject, pods }) => {
-        while (pods.length > 0)
-          await Promise.all(pods.splice(0, AT_ONCE).map((pod) => subject.removePod(pod)))
-      })
-    } finally {
-      await end()
-    }
-    report(measured.rows, values.json)
+    const all = subjects.map((subject): Scaled => ({ subject, pods: [], calls: [] }))
+    if (suites.has('start-up')) await restart(all, 0)
+    await withEach(all, async (one) => {
+      await grow(one, WARM_UP)
+      await shrink(one)
+    })
+    for (const count of counts) await atCount(all, count, suites)
+    if (suites.has('memory')) await memory(all)
+    if (suites.has('start-up')) await restart(all, most)
   } finally {
-    rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
+    await end()
   }
+  report(
+    SUITES.flatMap((name) => measured[name].rows),
+    values.json,
+  )
 }
 
 await inWorld(import.meta.url, main, values.peer.length === 0)

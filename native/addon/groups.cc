@@ -4,7 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
@@ -13,6 +15,8 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -30,7 +34,7 @@ namespace {
 constexpr const char* kFiles[] = {
     "cgroup.controllers", "cpu.stat",    "cpu.pressure",   "memory.pressure",     "io.pressure",
     "memory.current",     "memory.stat", "memory.max",     "memory.swap.current", "memory.swap.max",
-    "pids.current",
+    "pids.current",       "cgroup.procs",
 };
 enum File : size_t {
   kControllers,
@@ -44,6 +48,7 @@ enum File : size_t {
   kSwapCurrent,
   kSwapMax,
   kPidsCurrent,
+  kProcesses,
   kFileCount,
 };
 static_assert(std::size(kFiles) == kFileCount);
@@ -73,6 +78,9 @@ enum Column : size_t {
 constexpr size_t kKeptMax = 4096;
 // Of the limit of open files, so that all else finds room.
 constexpr size_t kKeptPart = 4;
+// The daemon is not to take a large machine's processors, and a thread for a few groups costs more than it gives.
+constexpr size_t kThreadsMax = 4;
+constexpr size_t kGroupsOfThread = 32;
 // memory.stat has some 60 lines.
 constexpr size_t kFileBytes = 8 * 1024;
 // As in src/engine/processes.ts: a container must not keep the daemon busy with its processes.
@@ -130,6 +138,7 @@ bool IsMissing(int error) {
 }
 
 struct Group {
+  Fd directory;
   std::array<Fd, kFileCount> files;
   // What its files were opened for.
   std::string controllers;
@@ -155,15 +164,19 @@ class Reading {
   }
 
  private:
-  bool IsCurrent(const Group& group) { return Text(group.files[kControllers]) && view_ == group.controllers; }
+  bool IsCurrent(const Group& group) {
+    const bool has_all = !processes_ || group.files[kProcesses];
+    return has_all && Text(group.files[kControllers]) && view_ == group.controllers;
+  }
 
   void Open(Group& group) {
     group = Group();
     has_gone_ = false;
-    const Fd directory(open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!directory) return Fail();
+    group.directory = Fd(open(path_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!group.directory) return Fail();
     for (size_t i = 0; i < kFileCount; i++) {
-      group.files[i] = Fd(openat(directory.get(), kFiles[i], O_RDONLY | O_CLOEXEC));
+      if (i == kProcesses && !processes_) continue;
+      group.files[i] = Fd(openat(group.directory.get(), kFiles[i], O_RDONLY | O_CLOEXEC));
       if (!group.files[i] && !IsMissing(errno)) return Fail();
     }
     if (!Text(group.files[kControllers])) return;
@@ -188,24 +201,22 @@ class Reading {
     if (Text(group.files[kSwapCurrent])) to[kSwap] = NumberOf(view_);
     if (Text(group.files[kSwapMax])) to[kSwapLimit] = NumberOf(view_);
     if (Text(group.files[kPidsCurrent])) to[kPids] = NumberOf(view_);
-    if (processes_ && (std::isnan(to[kMemory]) || std::isnan(to[kPids]))) AskProcesses();
+    if (processes_ && (std::isnan(to[kMemory]) || std::isnan(to[kPids]))) AskProcesses(group);
   }
 
   // What the host's missing controllers would tell.
-  void AskProcesses() {
+  void AskProcesses(const Group& group) {
     auto& to = look_.values;
     struct stat status;
-    const Fd directory(open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!directory || fstat(directory.get(), &status) != 0) return Fail();
+    if (fstat(group.directory.get(), &status) != 0) return Fail();
     // A name of its own, its entry above, and one of each directory below.
     if (status.st_nlink > 2) {
       to[kNested] = 1;
       return;
     }
-    const Fd file(openat(directory.get(), "cgroup.procs", O_RDONLY | O_CLOEXEC));
-    if (!file) return Fail();
+    const Fd& file = group.files[kProcesses];
     std::vector<int> pids;
-    if (!Pids(file, &pids)) return;
+    if (!file || !Pids(file, &pids)) return;
     if (std::isnan(to[kPids])) to[kPids] = static_cast<double>(pids.size());
     if (!std::isnan(to[kMemory])) return;
     double pages = 0;
@@ -215,11 +226,15 @@ class Reading {
 
   bool Pids(const Fd& file, std::vector<int>* pids) {
     int pid = 0;
-    for (;;) {
-      const ssize_t size = read(file.get(), text_.data(), text_.size());
+    for (off_t at = 0;;) {
+      const ssize_t size = pread(file.get(), text_.data(), text_.size(), at);
       if (size < 0 && errno == EINTR) continue;
-      if (size < 0) return Fail(), false;
+      if (size < 0) {
+        if (errno == ENODEV) has_gone_ = true;
+        return Fail(), false;
+      }
       if (size == 0) return true;
+      at += size;
       for (ssize_t i = 0; i < size; i++) {
         const char c = text_[static_cast<size_t>(i)];
         if (c >= '0' && c <= '9') {
@@ -275,8 +290,14 @@ class Reading {
   Look look_;
 };
 
+// The kernel makes the text of each file anew, some 40 µs for a group: several processors do it.
+size_t ThreadsFor(size_t groups) {
+  const size_t processors = std::max(1u, std::thread::hardware_concurrency());
+  return std::min({kThreadsMax, processors, 1 + groups / kGroupsOfThread});
+}
+
 size_t OpenFiles(const Group& group) {
-  size_t count = 0;
+  size_t count = group.directory ? 1 : 0;
   for (const Fd& file : group.files) count += file ? 1 : 0;
   return count;
 }
@@ -341,8 +362,15 @@ Napi::Value ReadGroups(const Napi::CallbackInfo& info) {
     std::vector<std::string> paths;
     bool processes;
     std::vector<double> rows;
+    std::mutex mutex;
     std::string failed;
     int error = 0;
+
+    void Fail(size_t at, int number) {
+      const std::lock_guard lock(mutex);
+      error = number;
+      failed = paths[at];
+    }
   };
   auto call = std::make_shared<Call>();
   call->groups = Environment::Of(info.Env()).groups;
@@ -351,17 +379,24 @@ Napi::Value ReadGroups(const Napi::CallbackInfo& info) {
   return Work(
       info.Env(),
       [call] {
+        call->rows.resize(call->paths.size() * kColumnCount);
         const size_t most = KeptMax();
-        call->rows.reserve(call->paths.size() * kColumnCount);
-        for (const std::string& path : call->paths) {
-          const Look look = call->groups->Take(path, call->processes, most);
-          if (look.error != 0) {
-            call->error = look.error;
-            call->failed = path;
-            return;
+        std::atomic<size_t> next = 0;
+        const auto read = [&] {
+          for (size_t i = next++; i < call->paths.size(); i = next++) {
+            const Look look = call->groups->Take(call->paths[i], call->processes, most);
+            if (look.error != 0) return call->Fail(i, look.error);
+            std::copy(look.values.begin(), look.values.end(), &call->rows[i * kColumnCount]);
           }
-          call->rows.insert(call->rows.end(), look.values.begin(), look.values.end());
+        };
+        std::vector<std::thread> others;
+        try {
+          while (others.size() + 1 < ThreadsFor(call->paths.size())) others.emplace_back(read);
+        } catch (const std::system_error&) {
+          // No thread is to be had: fewer do it.
         }
+        read();
+        for (std::thread& other : others) other.join();
       },
       [call](Napi::Env env) -> Napi::Value {
         if (call->error != 0) throw SystemError(env, call->error, "read", call->failed.c_str());

@@ -69,15 +69,20 @@ function ofItems(
   field: string,
 ): (reply: unknown) => Buffer {
   const known = new WeakMap<object, Buffer>()
+  let last: readonly object[] = []
+  let lastBytes = Buffer.alloc(0)
   return (reply) => {
     const items = (reply as Record<string, readonly object[] | undefined>)[field] ?? []
-    return Buffer.concat(
+    if (items.length === last.length && items.every((item, i) => item === last[i])) return lastBytes
+    last = items
+    lastBytes = Buffer.concat(
       items.map((item) => {
         const bytes = known.get(item) ?? copyOf(responseSerialize({ [field]: [item] }))
         known.set(item, bytes)
         return bytes
       }),
     )
+    return lastBytes
   }
 }
 

@@ -1,4 +1,4 @@
-// Runs crun with SETTING in its environment; before it makes a container, the resources "cpu" of its configuration are blanked out, for a host whose v2 hierarchy has no cpu controller.
+// Runs RUNTIME with SETTING in its environment; before it makes a container, the resources "cpu" of its configuration are blanked out, for a host whose v2 hierarchy has no cpu controller.
 #include <fcntl.h>
 #include <string_view>
 #include <sys/mman.h>
@@ -42,6 +42,6 @@ int main(int argc, char** argv) {
   }
   static char setting[] = SETTING;
   if (setting[0] != '\0') putenv(setting);
-  execvp("crun", argv);
+  execvp(RUNTIME, argv);
   return 127;
 }
