@@ -41,9 +41,12 @@ async function inside(act: (child: ChildProcess) => Promise<void>): Promise<void
 test('it is what the files say, also from those that stay open', () =>
   inside(async () => {
     for (let look = 0; look < 3; look++) {
+      const before = groupStats(group)
       const now = await usage()
       const files = groupStats(group)
-      assert.is(now.cpuUs, Number(files.cpu?.usageUs))
+      // It may still be at its start.
+      const cpuUs = Number(now.cpuUs)
+      assert.ok(Number(before.cpu?.usageUs) <= cpuUs && cpuUs <= Number(files.cpu?.usageUs))
       assert.is(now.pids, files.pids && Number(files.pids.current))
       assert.is(now.memoryBytes, files.memory && Number(files.memory.currentBytes))
       assert.is(now.memoryLimitBytes, files.memory?.maxBytes && Number(files.memory.maxBytes))
@@ -53,6 +56,32 @@ test('it is what the files say, also from those that stay open', () =>
         assert.is(now.some(of)?.avg300, some?.avg300)
         assert.is(now.full(of)?.avg60, full?.avg60)
         assert.ok((now.some(of)?.totalUs ?? 0) <= Number(some?.totalUs ?? 0))
+      }
+    }
+  }))
+
+test('many groups, read by several threads, are each told in their place', () =>
+  inside(async () => {
+    const others = Array.from({ length: 100 }, (_, i) => join(group, `other${i}`))
+    const directories = [...others.slice(0, 70), group, ...others.slice(70)]
+    for (const path of others) mkdirSync(path)
+    try {
+      for (let look = 0; look < 3; look++) {
+        const all = await readGroups(directories, true)
+        const nested = all.flatMap(({ isNested }, i) => (isNested ? [i] : []))
+        assert.equal(nested, [70], 'the one with groups below it')
+        assert.ok(all.every(({ cpuUs }, i) => i === 70 || cpuUs === 0))
+      }
+      const missing = await readGroups([...others, join(group, 'gone'), ...others], true)
+      assert.equal(
+        missing.flatMap(({ cpuUs }, i) => (cpuUs === undefined ? [i] : [])),
+        [100],
+        'one that is gone',
+      )
+    } finally {
+      for (const path of others) {
+        forgetGroup(path)
+        rmdirSync(path)
       }
     }
   }))
