@@ -16,17 +16,21 @@ export interface PushOptions extends RegistryOptions {
   signal?: AbortSignal | undefined
 }
 
-/** What the blobs of one push share. */
-export interface PushWork {
+/** Where an image's blobs that are not kept here can be had. */
+export interface Origin {
   readonly store: ImageStore
-  readonly upload: Upload
-  /** Repositories of the same registry that are known to have a blob. */
-  readonly mounts: ReadonlyMap<Digest, readonly string[]>
   /** Names at registries from which the image came. */
   readonly sources: readonly string[]
   /** Those of them whose registry does not answer. */
   readonly silent: Set<string>
   readonly options: PushOptions
+}
+
+/** What the blobs of one push share. */
+export interface PushWork extends Origin {
+  readonly upload: Upload
+  /** Repositories of the same registry that are known to have a blob. */
+  readonly mounts: ReadonlyMap<Digest, readonly string[]>
 }
 
 /**
@@ -77,9 +81,9 @@ export async function sendBlob(
 }
 
 /** Brings a blob that is not kept here from where the image was pulled from, if it is still there. */
-async function fetchBack(work: PushWork, descriptor: Descriptor): Promise<void> {
-  const { store, options, silent } = work
-  for (const name of work.sources) {
+export async function fetchBack(origin: Origin, descriptor: Descriptor): Promise<void> {
+  const { store, options, silent } = origin
+  for (const name of origin.sources) {
     if (silent.has(name)) continue
     try {
       return await fetchFrom(store, name, descriptor, options)

@@ -223,7 +223,15 @@ async function refusal(answer: Answer, what: string): Promise<Retry> {
   if (status === 404) throw new Fault('NOT_FOUND', `${url.host} has no ${what}${text}`)
   if (status === 401) throw new Fault('UNAUTHENTICATED', `${url.host} refuses ${what}${text}`)
   if (status === 403) throw new Fault('PERMISSION_DENIED', `${url.host} denies ${what}${text}`)
-  throw new Fault('UNAVAILABLE', `${url.host} answers with status ${status} for ${what}${text}`)
+  // Go's servers say no more to who speaks HTTP where TLS is spoken.
+  const isPlain = status === 400 && url.protocol === 'http:' && text === ''
+  const hint = isPlain
+    ? ' (asked by plain HTTP: where it speaks TLS, its CA belongs in certs.d)'
+    : ''
+  throw new Fault(
+    'UNAVAILABLE',
+    `${url.host} answers with status ${status} for ${what}${text}${hint}`,
+  )
 }
 
 /** The registry's own words (distribution-spec, "Error Codes"), made harmless for a terminal; '' where it says nothing. */

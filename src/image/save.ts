@@ -2,9 +2,11 @@ import { Fault } from '../base/fault.ts'
 import { END_OF_ARCHIVE, encodeEntry, padding } from '../layer/tar-writer.ts'
 import { type Descriptor, type Digest, type Manifest, MEDIA_TYPES } from '../spec/image.ts'
 import type { Image } from './catalog.ts'
+import type { RegistryOptions } from './connect.ts'
 import { algorithmOf, digestOf, hexOf } from './digest.ts'
 import { readManifest } from './inspect.ts'
 import { type LayerBytes, layerBytes, withLayers } from './layer-bytes.ts'
+import { fetchBack, type Origin } from './push-blob.ts'
 import { DEFAULT_TAG, familiarName, parseReference } from './reference.ts'
 import { type ImageStore, type Progress, shortId } from './store.ts'
 
@@ -29,7 +31,8 @@ export interface SavedImages {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-export interface SaveOptions {
+/** The registries are those from which layers come whose archives are not kept here. */
+export interface SaveOptions extends RegistryOptions {
   readonly format: SaveFormat
   readonly progress?: Progress
   /** Ends the gathering, and the writing of the files with the next piece. */
@@ -130,13 +133,19 @@ async function gatherImage(
 ): Promise<{ manifest: Manifest; descriptor: Descriptor }> {
   const { files } = work
   const document = readManifest(store, digest)
+  const origin: Origin = {
+    store,
+    sources: image.repoDigests,
+    silent: new Set(),
+    options: work,
+  }
   const layers: LayerBytes[] = []
   for (const [i, descriptor] of document.manifest.layers.entries()) {
     const diffId = image.diffIds[i]
     if (diffId === undefined) {
       throw new Fault('DATA_LOSS', `image ${shortId(image.id)} has no diff id for layer ${i + 1}`)
     }
-    const layer = await layerBytes(store, { descriptor, diffId }, work.signal)
+    const layer = await layerOf(origin, { descriptor, diffId })
     work.layers.push(layer)
     layers.push(layer)
     addBlob(files, layer.descriptor, () => told(layer, work))
@@ -158,6 +167,24 @@ async function gatherImage(
   }
   addBlob(files, descriptor, () => chunksOf(manifestBytes))
   return { manifest, descriptor: { ...descriptor, platform: image.platform } }
+}
+
+/**
+ * Where nothing of a layer but its tree is left (another image's removal has taken its archive, a build's cache or a container has kept the tree),
+ * its archive comes back from the image's registry, as it does for a push.
+ */
+async function layerOf(
+  origin: Origin,
+  layer: { readonly descriptor: Descriptor; readonly diffId: Digest },
+): Promise<LayerBytes> {
+  const { store, options } = origin
+  try {
+    return await layerBytes(store, layer, options.signal)
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'FAILED_PRECONDITION') throw error
+    await fetchBack(origin, layer.descriptor)
+    return await layerBytes(store, layer, options.signal)
+  }
 }
 
 async function* told(

@@ -5,6 +5,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
   collect,
+  gatherImages,
   inspectImage,
   layerBytes,
   pullImage,
@@ -15,6 +16,7 @@ import { parseDocument } from '../../src/image/manifest.ts'
 import type { Manifest } from '../../src/spec/image.ts'
 import { type PrivateStore, privateStore } from '../lib/image-store.ts'
 import { needs } from '../lib/needs.ts'
+import { refused } from '../lib/refused.ts'
 import { TestRegistry } from '../lib/registry.ts'
 import { pushImage } from '../lib/registry-image.ts'
 
@@ -78,6 +80,27 @@ test('a blob that was never fetched, since its tree was here, is given as the bl
   assert.ok((await bytesOf(store, second.name)).layer.isExact)
   await collect(store, { roots: ROOTS, wait: true, partials: true })
   assert.not.ok([...store.blobs.digests()].includes(first.layers[0] as never))
+})
+
+test('what has only its tree left is saved with the archive of its registry, and refused where that is gone', async () => {
+  using store = privateStore()
+  const own = await TestRegistry.start()
+  const pushed = pushImage(own, 'only-tree', '1', { layers: [ENTRIES] })
+  await pullImage(store, pushed.name)
+  const { manifest } = manifestOf(store, pushed.name)
+  const [layer] = manifest.layers
+  if (!layer) throw new Error('no layer')
+  // As after the removal of an image whose layer a build's cache has kept.
+  store.blobs.remove(layer.digest)
+  const names = async (): Promise<string[]> => {
+    await using saved = await gatherImages(store, [pushed.name], { format: 'oci-archive' })
+    return saved.files.map(({ name }) => name)
+  }
+  assert.ok((await names()).includes(`blobs/${layer.digest.replace(':', '/')}`))
+  assert.is(store.blobs.size(layer.digest), layer.size)
+  store.blobs.remove(layer.digest)
+  await own.stop()
+  await refused(names(), 'FAILED_PRECONDITION', /not kept here/)
 })
 
 test('a flipped bit is told, not handed on', async () => {

@@ -17,6 +17,7 @@ import { dockerRegistry, freePort } from '../lib/docker-registry.ts'
 import { privateStore } from '../lib/image-store.ts'
 import { type TarEntry, tar, writeLayout } from '../lib/images.ts'
 import { needs } from '../lib/needs.ts'
+import { refused } from '../lib/refused.ts'
 import { TestRegistry } from '../lib/registry.ts'
 import { testDirectory, traces } from '../lib/traces.ts'
 
@@ -228,6 +229,12 @@ test('TLS with an own CA: refused without it, pulled with ca in hosts.toml', asy
     const write = (extra: string): void =>
       writeFileSync(join(folder, 'hosts.toml'), `server = "https://${registry.host}"\n${extra}\n`)
     const options = { certsDirectories: [certs] }
+    // This machine is spoken to by plain HTTP where no file says otherwise, and a status alone would tell nobody why that fails.
+    await refused(
+      pullImage(store, `${registry.host}/team/app:1`, options),
+      'UNAVAILABLE',
+      /by plain HTTP: .* certs\.d/,
+    )
     write('')
     try {
       await pullImage(store, `${registry.host}/team/app:1`, options)
