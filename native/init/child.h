@@ -32,6 +32,7 @@ struct Child {
   int* sources = nullptr;  // One for each MountPlan of kind bind; -1 for a missing optional one.
   int* devices = nullptr;  // One for each DevicePlan, where mknod will not be allowed inside.
   int host_sys = -1;       // Stands in where a sysfs cannot be mounted.
+  int closed_dev = -1;     // The mount of a new /dev that becomes read-only when all is made in it.
   int scratch = -1;        // A tmpfs in a private mount namespace.
   int scratch_used = 0;    // Directories in it.
 

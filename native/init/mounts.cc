@@ -120,10 +120,19 @@ void MountNew(Child* child, const MountPlan& mount, const Path& target) {
   if (old >= 0 && mount.copy_up) CopyTree(old, fd, target.text, !takes_mode);
   if (old >= 0 && !mount.copy_up) TakeMode(old, fd, target.text);
   if (old >= 0) ::close(old);
-  SetPlanned(mount, fd);
+  MountPlan open = mount;
+  // Mount points and nodes are made in it yet.
+  const bool closes = (mount.set_attributes & MOUNT_ATTR_RDONLY) && std::strcmp(target.text, "/dev") == 0;
+  if (closes) open.set_attributes &= ~static_cast<uint64_t>(MOUNT_ATTR_RDONLY);
+  SetPlanned(open, fd);
   Attach(fd, place, target.text);
   ::close(place);
-  ::close(fd);
+  if (!closes) {
+    ::close(fd);
+    return;
+  }
+  if (child->closed_dev >= 0) ::close(child->closed_dev);
+  child->closed_dev = fd;
 }
 
 // The table of mounts of newer kernels is sorted by when a mount was made, and sources are cloned before all others: a clone of the clone puts it where the

@@ -46,6 +46,10 @@ void EnterRoot(Child* child) {
   Must(Call(SYS_umount2, ".", kDetach), "root", "cannot leave the host's root");
   Must(Call(SYS_chdir, "/"), "root", "chdir");
   SetRootPropagation(child);
+  if (child->closed_dev >= 0) {
+    Must(SetAttributes(child->closed_dev, MOUNT_ATTR_RDONLY, 0, 0, -1, false), "mount", "read-only /dev");
+    ::close(child->closed_dev);
+  }
   if (child->plan->root_readonly) {
     Must(SetAttributes(child->root, MOUNT_ATTR_RDONLY, 0, 0, -1, false), "root", "read-only root");
   }

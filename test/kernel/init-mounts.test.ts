@@ -72,6 +72,25 @@ test('a directory of the host can be the root', () => {
   assert.is(place.run({ ...probe('cat', '/etc/from-layer'), root }).out, 'layer\n')
 })
 
+test('a read-only /dev has its mounts, nodes and links, and the program cannot add to it', () => {
+  const mounts = [
+    fresh('proc', '/proc'),
+    fresh('tmpfs', '/dev', { setAttributes: ATTRIBUTE.readonly, options: ['mode=755'] }),
+    fresh('devpts', '/dev/pts'),
+  ]
+  const node = { type: 'c' as const, major: 1, minor: 3, mode: 0o666, uid: 0, gid: 0 }
+  const more = {
+    mounts,
+    devices: [{ ...node, target: '/dev/null' }],
+    links: [{ target: '/dev/fd', to: '/proc/self/fd' }],
+  }
+  const shown = place.run({ ...more, ...probe('cat', '/proc/self/mountinfo', '/dev/null') })
+  assert.match(shown.out, / \/dev ro,[\s\S]* \/dev\/pts rw,/)
+  assert.is(shown.err, '')
+  assert.match(place.run({ ...more, ...probe('write-file', '/dev/x', 'x') }).err, /EROFS/)
+  place.reset()
+})
+
 test('the host mount table does not show a mount of a running container', async () => {
   const before = readFileSync('/proc/self/mountinfo', 'utf8')
   const running = await place.start(probe('trap'))
