@@ -1,21 +1,27 @@
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readFileSync, readSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
 
 /** A configuration with thousands of mounts has some hundred KiB. */
 const BYTES_MAX = 16 * 1024 * 1024
 
-/** A JSON document of a caller: a regular file, of a bounded size. */
+/** A descriptor of this process's own, as a shell's `<(…)` and `/dev/stdin` name it. */
+const OWN_FD = /^(\/dev\/stdin|\/dev\/fd\/\d+|\/proc\/self\/fd\/\d+)$/
+
+/** A JSON document of a caller: a regular file, or a pipe that the caller holds himself; of a bounded size. */
 export function readDocument(path: string): unknown {
   let fd: number
+  const isOwn = OWN_FD.test(path)
   try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    // A fifo that nobody writes to would hang.
+    fd = openSync(path, constants.O_RDONLY | (isOwn ? 0 : constants.O_NONBLOCK))
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw error
     throw new Fault('NOT_FOUND', `cannot open ${path}: no such file or directory`, { cause: error })
   }
   try {
     const stat = fstatSync(fd)
-    // A device or a pipe may have no end.
+    if (isOwn && stat.isFIFO()) return parseDocument(path, streamText(fd, path))
+    // A device may have no end.
     if (!stat.isFile()) throw new Fault('INVALID_ARGUMENT', `${path} is no regular file`)
     if (stat.size > BYTES_MAX) {
       throw new Fault('RESOURCE_EXHAUSTED', `${path} has more than ${BYTES_MAX} bytes`)
@@ -24,6 +30,21 @@ export function readDocument(path: string): unknown {
   } finally {
     closeSync(fd)
   }
+}
+
+/** All that a stream gives. */
+export function streamText(fd: number, name: string): string {
+  const buffer = Buffer.allocUnsafe(64 * 1024)
+  const pieces: Buffer[] = []
+  let size = 0
+  for (let got = readSync(fd, buffer); got > 0; got = readSync(fd, buffer)) {
+    size += got
+    if (size > BYTES_MAX) {
+      throw new Fault('RESOURCE_EXHAUSTED', `${name} has more than ${BYTES_MAX} bytes`)
+    }
+    pieces.push(Buffer.from(buffer.subarray(0, got)))
+  }
+  return Buffer.concat(pieces).toString('utf8')
 }
 
 export function parseDocument(name: string, text: string): unknown {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { Command, CommanderError } from 'commander'
@@ -7,7 +7,7 @@ import { packageVersion } from '../engine/version.ts'
 import { type Caller, CallerGone, NotHere, onlySelf } from '../kernel/caller.ts'
 import { activationOf } from './activation.ts'
 import type { CheckpointOptions } from './checkpoint.ts'
-import { parseDocument, readDocument } from './config.ts'
+import { parseDocument, readDocument, streamText } from './config.ts'
 import type { CreateRequest } from './create.ts'
 import type { CriuOptions } from './criu.ts'
 import { Log } from './output.ts'
@@ -474,7 +474,7 @@ function changing(root: Command, context: Context, place: (id: string) => Place)
           : asResources(
               file,
               file === '-'
-                ? parseDocument('stdin', readFileSync(0, 'utf8'))
+                ? parseDocument('stdin', streamText(0, 'stdin'))
                 : readDocument(context.caller.resolve(file)),
             )
       await updateContainer(place(id), changes, context.warn)

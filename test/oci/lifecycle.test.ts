@@ -146,6 +146,22 @@ test('exec runs beside the program, with its own settings', async () => {
   assert.match(stdout, /^1\n/)
   assert.match(stdout, /^X=y$/m)
   assert.not.match(stdout, /^A=/m)
+  // As a shell's `<(…)` gives it; one that never ends is no document.
+  const piped = (writer: string, ...args: string[]) =>
+    execFileSync('sh', ['-c', `${writer} | "$0" "$@" 2>&1 || true`, ...oci.command, ...args])
+  for (const name of ['/dev/stdin', '/dev/fd/0', '/proc/self/fd/0']) {
+    assert.match(String(piped(`cat ${file}`, 'exec', '--process', name, 'exec')), /^1\n/)
+  }
+  assert.match(
+    String(piped('yes', 'exec', '--process', '/dev/stdin', 'exec')),
+    /has more than \d+ bytes/,
+  )
+  assert.match(
+    String(piped('yes', 'update', '--resources', '-', 'exec')),
+    /has more than \d+ bytes/,
+  )
+  execFileSync('mkfifo', [join(bundle, 'fifo')])
+  assert.match((await inside('--process', join(bundle, 'fifo'), 'exec')).stderr, /no regular file/)
   const pidFile = join(bundle, 'exec.pid')
   const out = join(bundle, 'detached')
   execFileSync('sh', [
