@@ -228,11 +228,13 @@ export function programsOf(root: string): string {
   return join(root, '.seccomp')
 }
 
-/** HOME of the root's own passwd where the configuration has none: engines leave that to the runtime. */
+/** HOME of the root's own passwd where the configuration has none, or an empty one: engines leave that to the runtime. */
 export function withHome(process: Process, root: Fd): Process {
   const env = process.env ?? []
-  if (env.some((entry) => String(entry).startsWith('HOME='))) return process
-  return { ...process, env: [...env, `HOME=${homeOf(process.user?.uid, root)}`] }
+  const last = env.findLast((entry) => String(entry).startsWith('HOME='))
+  if (last !== undefined && last !== 'HOME=') return process
+  const others = env.filter((entry) => !String(entry).startsWith('HOME='))
+  return { ...process, env: [...others, `HOME=${homeOf(process.user?.uid ?? 0, root)}`] }
 }
 
 function homeOf(uid: unknown, root: Fd): string {

@@ -41,8 +41,13 @@ function withCapabilities(own: Capabilities | undefined, more: readonly string[]
   const add = (set: readonly string[] | undefined): string[] => [
     ...new Set([...(set ?? []), ...more]),
   ]
+  // What the configuration has as inheritable already, a program of another user gets too, as with runc.
+  const inherited = more.filter((name) => own?.inheritable?.includes(name))
   return {
     ...own,
+    ...(inherited.length === 0
+      ? {}
+      : { ambient: [...new Set([...(own?.ambient ?? []), ...inherited])] }),
     bounding: add(own?.bounding),
     effective: add(own?.effective),
     permitted: add(own?.permitted),

@@ -59,7 +59,31 @@ test('a further process of another user has its own HOME', async () => {
   const homeOf = (...user: string[]) => oci.ok(['exec', ...user, 'home', 'sh', '-c', 'echo $HOME'])
   assert.is(await homeOf(), '/root\n')
   assert.is(await homeOf('--user', '7:7'), '/home/u\n')
+  // Who leaves the user out is root, and an empty HOME is none.
+  const file = join(bundle, 'process.json')
+  const args = ['sh', '-c', 'echo $HOME']
+  for (const env of [undefined, ['HOME='], ['HOME=/x', 'HOME=']]) {
+    writeFileSync(file, JSON.stringify({ args, cwd: '/', ...(env ? { env } : {}) }))
+    assert.is(await oci.ok(['exec', '--process', file, 'home']), '/root\n')
+  }
+  writeFileSync(file, JSON.stringify({ args, cwd: '/', env: ['HOME=/x'] }))
+  assert.is(await oci.ok(['exec', '--process', file, 'home']), '/x\n')
   await oci.ok(['delete', '--force', 'home'])
+})
+
+test('a capability added to a further process is ambient where the configuration has it as inheritable', async () => {
+  oci.bundle('ambient', 'exec sleep 1000', (spec) => {
+    const own = ['CAP_CHOWN', 'CAP_KILL']
+    Object.assign(spec.process, {
+      capabilities: { bounding: own, permitted: [], effective: [], inheritable: ['CAP_CHOWN'] },
+    })
+  })
+  await oci.create('ambient')
+  await oci.ok(['start', 'ambient'])
+  const added = ['--cap', 'CAP_CHOWN', '--cap', 'CAP_KILL', '--user', '7:7']
+  const status = await oci.ok(['exec', ...added, 'ambient', 'cat', '/proc/self/status'])
+  assert.match(status, /CapEff:\t0{15}1\n[\s\S]*CapAmb:\t0{15}1\n/)
+  await oci.ok(['delete', '--force', 'ambient'])
 })
 
 test('ps of processes with long arguments; --debug tells more', async () => {
