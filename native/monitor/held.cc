@@ -1,6 +1,7 @@
 #include "held.h"
 
 #include <errno.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@ constexpr uint64_t kEndMs = 10000;
 
 HeldNamespaces g_held;
 bool g_any = false;
+bool g_aside = false;
 bool g_ending = false;
 char* g_cgroup = nullptr;
 // How PID 1 has ended; -1 where there is none, or it lives.
@@ -39,6 +41,57 @@ void Forget() {
 
 void OnPatience(void*) { Forget(); }
 
+struct Place {
+  int flag;
+  Fd HeldNamespaces::* fd;
+};
+
+// What can be made beside what is held already.
+constexpr Place kPlaces[] = {
+    {CLONE_NEWNET, &HeldNamespaces::network},
+    {CLONE_NEWIPC, &HeldNamespaces::ipc},
+    {CLONE_NEWUTS, &HeldNamespaces::uts},
+};
+
+// Those that a plan has and that are not held; false where there is another one that is not.
+bool Missing(const ContainerPlan& plan, NamespacePlan (&missing)[3], size_t* count) {
+  for (const NamespacePlan& ns : plan.namespaces) {
+    const Place* place = nullptr;
+    for (const Place& each : kPlaces) {
+      if (each.flag == ns.flag) place = &each;
+    }
+    if (place == nullptr) return false;
+    if (g_held.*place->fd) continue;
+    if (*count == 3) return false;
+    missing[(*count)++] = ns;
+  }
+  return true;
+}
+
+bool MakeMore(const ContainerPlan& plan, HoldOptions options, Failure* failure) {
+  NamespacePlan missing[3];
+  size_t count = 0;
+  if (g_held.user || g_held.pause_pid > 0 || !Missing(plan, missing, &count)) {
+    failure->Set("namespace", EINVAL, "a user or PID namespace can only be held from the first on");
+    return false;
+  }
+  if (g_held.shared_memory) options.shared_memory_bytes = 0;
+  if (count == 0 && options.shared_memory_bytes == 0) return true;
+  ContainerPlan rest = plan;
+  rest.namespaces = {missing, count};
+  HeldNamespaces made;
+  if (!HoldNamespaces(rest, options, &made, failure->stage, failure->text)) {
+    failure->error = errno;
+    return false;
+  }
+  for (const Place& place : kPlaces) {
+    if (made.*place.fd) g_held.*place.fd = static_cast<Fd&&>(made.*place.fd);
+  }
+  if (made.shared_memory) g_held.shared_memory = static_cast<Fd&&>(made.shared_memory);
+  StatusChanged();
+  return true;
+}
+
 void WritePath(JsonWriter* json, const char* name, const Fd& fd) {
   if (!fd) return;
   char path[64];
@@ -48,8 +101,9 @@ void WritePath(JsonWriter* json, const char* name, const Fd& fd) {
 
 }  // namespace
 
-bool HeldMake(const ContainerPlan& plan, const HoldOptions& options, Failure* failure) {
-  if (g_any) return true;
+bool HeldMake(const ContainerPlan& plan, const HoldOptions& options, bool more, bool aside, Failure* failure) {
+  if (!aside) g_aside = false;
+  if (g_any) return !more || MakeMore(plan, options, failure);
   g_cgroup = strdup(plan.cgroup);
   if (g_cgroup == nullptr) {
     failure->Set("namespace", ENOMEM);
@@ -62,11 +116,12 @@ bool HeldMake(const ContainerPlan& plan, const HoldOptions& options, Failure* fa
     return false;
   }
   g_any = true;
+  g_aside = aside;
   StatusChanged();
   return true;
 }
 
-bool HeldAny() { return g_any; }
+bool HeldAny() { return g_any && !g_aside; }
 
 bool HeldAlive() { return g_held.pause_pid > 0; }
 

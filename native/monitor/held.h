@@ -11,8 +11,10 @@
 
 namespace berth {
 
-// Makes what the containers here share, once: where something is held already that is a success.
-bool HeldMake(const ContainerPlan& plan, const HoldOptions& options, Failure* failure);
+// Makes what the containers here share, once: where something is held already that is a success. With `more`, what of the plan is not held yet is made
+// beside it: no user and no PID namespace, which would have to be there first. With `aside` it is nobody's yet, and HeldAny() does not count it, until
+// somebody asks without.
+bool HeldMake(const ContainerPlan& plan, const HoldOptions& options, bool more, bool aside, Failure* failure);
 bool HeldAny();
 // Whether PID 1 lives that is held.
 bool HeldAlive();

@@ -194,7 +194,7 @@ void Namespaces(Connection* connection, const Request& request) {
   options.pause_program = request.pause_program;
   options.shared_memory_bytes = static_cast<uint64_t>(request.shared_memory_bytes);
   Failure failure;
-  if (!HeldMake(*plan, options, &failure)) return connection->ReplyFailure(failure);
+  if (!HeldMake(*plan, options, request.all, request.stop, &failure)) return connection->ReplyFailure(failure);
   JsonWriter json;
   json.BeginObject();
   json.Flag("ok", true);

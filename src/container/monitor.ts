@@ -343,9 +343,13 @@ export class Monitor {
 
   /**
    * Has the monitor make what the containers of a pod share, and hold it until `quit`: once, whatever later calls ask for, so that a call may be
-   * repeated. All is owned by the user namespace where there is one.
+   * repeated. All is owned by the user namespace where there is one. With `more`, what it does not hold yet is made beside the rest. With `aside`
+   * the monitor ends with its last connection all the same, until somebody asks without.
    */
-  async holdNamespaces(plan: NamespacesPlan): Promise<HeldNamespaces> {
+  async holdNamespaces(
+    plan: NamespacesPlan,
+    { more = false, aside = false }: { more?: boolean; aside?: boolean } = {},
+  ): Promise<HeldNamespaces> {
     const { namespaces, cgroup, sharedMemoryBytes } = plan
     const reply = await this.#request('namespaces', 'make the namespaces', (m) => {
       m.group(TAG.requestNamespaces, (g) => {
@@ -355,6 +359,7 @@ export class Monitor {
       if (namespaces.some(({ type }) => type === 'pid'))
         m.text(TAG.requestPauseProgram, PAUSE_PROGRAM)
       if (sharedMemoryBytes !== undefined) m.number(TAG.requestSharedMemoryBytes, sharedMemoryBytes)
+      m.flag(TAG.requestAll, more).flag(TAG.requestStop, aside)
     })
     return reply['namespaces'] as HeldNamespaces
   }

@@ -11,6 +11,7 @@ import { newId } from '../engine/record.ts'
 import type { Roots } from '../engine/types.ts'
 import type { Fd } from '../kernel/fd.ts'
 import { killMonitor, MONITOR_ANSWER_MS } from './hung.ts'
+import { HELD_AHEAD } from './namespaces.ts'
 import { type PodPaths, podPaths } from './paths.ts'
 import { makePodDirectories, prepareFiles } from './prepared.ts'
 
@@ -23,12 +24,20 @@ const SPARES_MAX = 10
 /** Without a pod for so long, one waits again. */
 const QUIET_MS = 60_000
 
+/** What a monitor has that waits: what most pods share (HELD_AHEAD), or nothing, for a pod that needs something else before that. */
+export type SpareKind = 'holding' | 'bare'
+
 interface Spare {
   readonly id: string
+  readonly kind: SpareKind
   readonly monitor: Monitor
   /** The pod's first container will be this one: its files are made, too. */
   readonly container: string
 }
+
+const KINDS: readonly SpareKind[] = ['holding', 'bare']
+const NONE: Readonly<Record<SpareKind, number>> = { holding: 0, bare: 0 }
+const ONE: Readonly<Record<SpareKind, number>> = { holding: 1, bare: 0 }
 
 /** What a pod begins with. */
 export interface Taken {
@@ -40,7 +49,8 @@ export interface Taken {
 
 /**
  * Starts the monitors of pods. The program is opened once, since a mount costs about as much as the start, and a monitor waits for the next pod, with what that
- * needs on the disk; more of them where pods came faster than that. A spare holds nothing but its connection: with the daemon it ends by itself.
+ * needs on the disk; more of them where pods came faster than that, and of both kinds where pods of both have come lately. A spare lives by its connection: with the
+ * daemon it ends by itself.
  */
 export class Monitors {
   readonly #at: PodPaths
@@ -51,7 +61,7 @@ export class Monitors {
   readonly #spares: Spare[] = []
   #preparing: Promise<void> | undefined
   /** How many wait; 0 while the daemon starts and ends. */
-  #wanted = 0
+  #wanted: Record<SpareKind, number> = { ...NONE }
   #timer: NodeJS.Timeout | undefined
   /** By performance.now(): since when the timer is put off. */
   #askedMs = 0
@@ -68,27 +78,29 @@ export class Monitors {
   }
 
   /** Of a pod that is about to take() its monitor: that of one that waits, where one does. */
-  nextId(): string {
-    return this.#spares[0]?.id ?? newId()
+  nextId(kind: SpareKind): string {
+    return this.#spares.find((spare) => spare.kind === kind)?.id ?? newId()
   }
 
-  /** Whether the one that comes next has this id. */
+  /** Whether one waits that has this id. */
   isSpare(id: string): boolean {
-    return this.#spares[0]?.id === id
+    return this.#spares.some((spare) => spare.id === id)
   }
 
   /** Makes the directories of a pod, on the disk and of its monitor's state, where none waits with them. */
-  take(id: string): Taken {
+  take(id: string, kind: SpareKind): Taken {
     const directory = this.#at.monitor(id)
-    const spare = this.isSpare(id) ? this.#spares[0] : undefined
+    const spare = this.#spares.find((each) => each.id === id)
     // It has come before another one could wait.
     const isBurst = this.#timer !== undefined || this.#preparing !== undefined
-    if (!spare && isBurst && this.#wanted > 0) this.#wanted = Math.min(this.#wanted + 1, SPARES_MAX)
+    const wanted = this.#wanted[kind]
+    if (!spare && this.#isOn && (isBurst || wanted === 0))
+      this.#wanted[kind] = Math.min(wanted + 1, SPARES_MAX)
     this.#prepareSoon()
     if (spare && isMonitorAlive(this.#at.spare(id))) {
       const container = this.#takeFiles(spare)
       renameSync(this.#at.spare(id), directory)
-      this.#spares.shift()
+      this.#spares.splice(this.#spares.indexOf(spare), 1)
       return { monitor: Promise.resolve(spare.monitor), container }
     }
     // Its connection has not told yet; or somebody has removed its directory.
@@ -123,18 +135,18 @@ export class Monitors {
 
   /** From now on one monitor waits, or more. */
   keepSpare(): void {
-    this.#wanted = 1
+    this.#wanted = { ...ONE }
     this.#prepareSoon()
   }
 
   /** Those that wait end. */
   async end(): Promise<void> {
-    this.#wanted = 0
+    this.#wanted = { ...NONE }
     clearTimeout(this.#timer)
     this.#timer = undefined
     clearTimeout(this.#quiet)
     await this.#preparing
-    await this.#discardAbove(0)
+    await this.#discardAbove(NONE)
     this.#program?.close()
     this.#program = undefined
   }
@@ -169,13 +181,13 @@ export class Monitors {
   }
 
   #prepareSoon(): void {
-    if (this.#wanted === 0) return
+    if (!this.#isOn) return
     this.#askedMs = performance.now()
     this.#wake()
     clearTimeout(this.#quiet)
     this.#quiet = setTimeout(() => {
-      this.#wanted = 1
-      void this.#discardAbove(1)
+      this.#wanted = { ...ONE }
+      void this.#discardAbove(ONE)
     }, QUIET_MS).unref()
   }
 
@@ -197,13 +209,22 @@ export class Monitors {
 
   /** Until enough wait, or a pod comes: that goes first. */
   async #prepare(): Promise<void> {
-    while (this.#spares.length < this.#wanted && this.#timer === undefined) {
-      if (!(await this.#prepareOne())) return
+    while (this.#timer === undefined) {
+      const kind = KINDS.find((each) => this.#count(each) < this.#wanted[each])
+      if (kind === undefined || !(await this.#prepareOne(kind))) return
     }
   }
 
+  get #isOn(): boolean {
+    return KINDS.some((kind) => this.#wanted[kind] > 0)
+  }
+
+  #count(kind: SpareKind): number {
+    return this.#spares.filter((spare) => spare.kind === kind).length
+  }
+
   /** Whether one more waits. */
-  async #prepareOne(): Promise<boolean> {
+  async #prepareOne(kind: SpareKind): Promise<boolean> {
     const id = newId()
     const directory = this.#at.spare(id)
     try {
@@ -213,7 +234,11 @@ export class Monitors {
       const container = newId()
       // First: a monitor that is started is known to nobody until it waits.
       await prepareFiles(this.#files, id, container)
-      const spare = { id, monitor: await this.#start(directory), container }
+      const monitor = await this.#start(directory)
+      // A kernel that cannot is told of by the pod.
+      if (kind === 'holding')
+        await monitor.holdNamespaces(HELD_AHEAD, { aside: true }).catch(() => {})
+      const spare = { id, kind, monitor, container }
       this.#spares.push(spare)
       this.#hasFailed = false
       void spare.monitor.lost.then(() => {
@@ -248,8 +273,12 @@ export class Monitors {
     }
   }
 
-  async #discardAbove(count: number): Promise<void> {
-    await Promise.all(this.#spares.splice(count).map((spare) => this.#discard(spare)))
+  async #discardAbove(counts: Readonly<Record<SpareKind, number>>): Promise<void> {
+    const above = KINDS.flatMap((kind) =>
+      this.#spares.filter((spare) => spare.kind === kind).slice(counts[kind]),
+    )
+    for (const spare of above) this.#spares.splice(this.#spares.indexOf(spare), 1)
+    await Promise.all(above.map((spare) => this.#discard(spare)))
   }
 
   async #discard({ id, monitor }: Spare): Promise<void> {

@@ -9,6 +9,7 @@ import type {
   PodSandboxConfig,
   UserNamespace,
 } from '../spec/cri.ts'
+import { SHM_SIZE } from '../spec/defaults.ts'
 import type { IdMappings, NamespacePlan, NamespacesPlan, NamespaceType } from '../spec/plan.ts'
 import { idMapping } from './check.ts'
 import type { Mappings } from './types.ts'
@@ -42,6 +43,28 @@ const NOTHING_SAID: NamespaceOption = {
 
 export function podOptions(config: PodSandboxConfig): NamespaceOption {
   return config.linux?.securityContext?.namespaceOptions ?? NOTHING_SAID
+}
+
+/**
+ * What a monitor may hold before it is known whose it will be: a pod that has this can have it from there, and the rest beside it. A user namespace would have to
+ * own it, and the first process of a PID namespace live in it.
+ */
+export const HELD_AHEAD: NamespacesPlan = {
+  namespaces: [{ type: 'ipc' }],
+  sysctls: [],
+  loopback: false,
+  sharedMemoryBytes: SHM_SIZE,
+}
+
+/** Whether a pod can have what is held ahead; its sysctls are then set in what is made beside it. */
+export function takesHeldAhead(config: PodSandboxConfig): boolean {
+  const { ipc, pid, usernsOptions } = podOptions(config)
+  return (
+    ipc === 'POD' &&
+    pid !== 'POD' &&
+    (usernsOptions === null || usernsOptions.mode === 'NODE') &&
+    Object.keys(config.linux?.sysctls ?? {}).every((name) => /^net[./]/.test(name))
+  )
 }
 
 /** The namespaces of a pod, which live as long as it, whatever becomes of its containers. `id` names a pod that is given no name. */

@@ -18,7 +18,7 @@ import { containersParent, holdPodScope, podPlace } from './cgroup.ts'
 import { killMonitor, unlessHung } from './hung.ts'
 import { Pod } from './model.ts'
 import { invalid, isSame, podName } from './names.ts'
-import { podNamespaces } from './namespaces.ts'
+import { podNamespaces, takesHeldAhead } from './namespaces.ts'
 import { writePodEtc } from './network-etc.ts'
 import type { Node } from './node.ts'
 import { cgroupOf } from './records.ts'
@@ -81,7 +81,8 @@ async function makePod(
   stage: Stage,
 ): Promise<string> {
   const { at } = node
-  const id = node.monitors.nextId()
+  const kind = takesHeldAhead(config) ? 'holding' : 'bare'
+  const id = node.monitors.nextId(kind)
   const hasWaited = node.monitors.isSpare(id)
   const place = podPlace(node.settings.cgroupDriver, config.linux?.cgroupParent ?? '', id)
   checkPodUser(config.linux?.securityContext ?? null)
@@ -102,7 +103,7 @@ async function makePod(
   undo.push('the pod', () => removeTree(at.pod(id)))
   undo.push('the state directory', () => rmSync(at.monitor(id), { recursive: true, force: true }))
   stage('monitor')
-  const { monitor: starting, container } = node.monitors.take(id)
+  const { monitor: starting, container } = node.monitors.take(id, kind)
   pod.preparedContainer = container
   undo.push('the monitor', async () => {
     pod.monitor ??= await starting.catch(() => undefined)
@@ -115,7 +116,10 @@ async function makePod(
   if (holds(plan, 'pid')) undo.push('the cgroup', () => destroyCgroup(cgroupOf(parent, id)))
   const hold = async (monitor: Monitor, held: NamespacesPlan): Promise<HeldNamespaces> => {
     try {
-      return await unlessHung(at.monitor(id), monitor.holdNamespaces(held))
+      return await unlessHung(
+        at.monitor(id),
+        monitor.holdNamespaces(held, { more: kind === 'holding' }),
+      )
     } catch (error) {
       if (!hasWaited || !(error instanceof Fault) || error.code !== 'UNAVAILABLE') throw error
       if (isMonitorAlive(at.monitor(id))) killMonitor(at.monitor(id), id, node.engine.warn)

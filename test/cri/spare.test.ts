@@ -69,9 +69,7 @@ test('where somebody has killed it, the next pod is made all the same', async ()
 test('one that hangs costs the next pod some time: it is killed, and the pod has another', async () => {
   const spare = await waiting()
   process.kill(spare.pid, 'SIGSTOP')
-  const pod = await runPod(daemon, {
-    linux: { securityContext: { namespaceOptions: { network: 'NODE', pid: 'POD', ipc: 'POD' } } },
-  })
+  const pod = await runPod(daemon)
   assert.is.not(pod.id, spare.id)
   assert.is(monitorOf(spare.id), undefined)
   const container = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
@@ -79,6 +77,27 @@ test('one that hangs costs the next pod some time: it is killed, and the pod has
   await daemon.call('RemovePodSandbox', { podSandboxId: pod.id })
   assert.equal(readdirSync(join(daemon.berth.state, 'pods')), [])
   assert.equal(readdirSync(join(daemon.berth.root, 'pods')), [])
+})
+
+test('a pod that needs what must be there first has its own, and the next such pod one that waits; the other waits on', async () => {
+  const spare = await waiting()
+  const linux = {
+    securityContext: { namespaceOptions: { network: 'NODE', pid: 'POD', ipc: 'POD' } },
+  } as const
+  const pods = [await runPod(daemon, { linux })]
+  assert.is.not(pods[0]?.id, spare.id)
+  const both = await eventually('both wait', () => {
+    const names = readdirSync(files)
+    return names.length === 2 && names.every(monitorOf) && names
+  })
+  assert.ok(both.includes(spare.id))
+  pods.push(await runPod(daemon, { linux }))
+  assert.ok(both.includes(pods[1]?.id ?? ''))
+  pods.push(await runPod(daemon))
+  assert.is(pods[2]?.id, spare.id)
+  for (const { id } of pods) await daemon.call('RemovePodSandbox', { podSandboxId: id })
+  await daemon.end()
+  await daemon.start()
 })
 
 test('without its daemon it ends, and the next daemon removes what it has left', async () => {

@@ -125,6 +125,56 @@ test('asked again, also by another client, it gives the same', async () => {
   assert.throws(() => statSync(held.network as string))
 })
 
+const EARLY: NamespacesPlan = {
+  namespaces: [{ type: 'ipc' }],
+  sysctls: [],
+  loopback: false,
+  sharedMemoryBytes: 1 << 20,
+}
+
+test('what is missing is made beside what is held already', async () => {
+  const monitor = await bench.monitor()
+  const early = await monitor.holdNamespaces(EARLY)
+  assert.equal(Object.keys(early).sort(), ['ipc', 'sharedMemory'])
+  const names = Object.values(early).map(nameOf)
+  const plan = pod({ sharedMemoryBytes: 1 << 20 })
+  const held = await monitor.holdNamespaces(plan, { more: true })
+  assert.equal(Object.keys(held).sort(), ['ipc', 'network', 'sharedMemory', 'uts'])
+  assert.equal([held.ipc, held.sharedMemory].map(String).map(nameOf), names)
+  assert.equal(await monitor.holdNamespaces(plan, { more: true }), held)
+  const { sharedMemory, ...joined } = held
+  const look = 'cat /proc/sys/kernel/hostname /proc/sys/net/ipv4/ip_unprivileged_port_start'
+  assert.is(await inside(monitor, 'more', joined, look), 'pod\n7')
+})
+
+test('what would have to be there first is refused beside it, and what is held stays', async () => {
+  for (const [first, then] of [
+    [EARLY, withUsers],
+    [EARLY, pod({ namespaces: [{ type: 'ipc' }, { type: 'pid' }] })],
+    [withUsers, pod({ sharedMemoryBytes: 1 << 20 })],
+  ] as const) {
+    const monitor = await bench.monitor()
+    const held = await monitor.holdNamespaces(first)
+    await assertRejects(monitor.holdNamespaces(then, { more: true }), /from the first on/)
+    assert.equal((await monitor.status()).namespaces, held)
+  }
+})
+
+test('what is held aside ends with the last connection, unless somebody has asked for it', async () => {
+  const unused = await bench.monitor()
+  await unused.holdNamespaces(EARLY, { aside: true })
+  unused.close()
+  await monitorEnd(unused.directory)
+  const used = await bench.monitor()
+  const held = await used.holdNamespaces(EARLY, { aside: true })
+  assert.equal(await used.holdNamespaces(EARLY, { more: true }), held)
+  used.close()
+  using other = await connectMonitor(used.directory)
+  assert.equal((await other.status()).namespaces, held)
+  await other.quit()
+  await monitorEnd(used.directory)
+})
+
 for (const [what, plan, error] of [
   [
     'a mount namespace',

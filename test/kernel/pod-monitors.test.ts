@@ -34,7 +34,7 @@ const monitors = new Monitors(roots, (text) => warnings.push(text))
 /** The id of the one that comes next. */
 const waiting = (): Promise<string> =>
   eventually('a monitor waits', () => {
-    const id = monitors.nextId()
+    const id = monitors.nextId('holding')
     return existsSync(at.spare(id)) && id
   })
 
@@ -56,7 +56,7 @@ function withMount<T>(place: string, act: () => T | Promise<T>): Promise<T> {
 
 /** Has a pod come and go; its monitor's pid. */
 async function ended(id: string): Promise<number> {
-  using monitor = await monitors.take(id).monitor
+  using monitor = await monitors.take(id, 'holding').monitor
   const { monitor: pid } = await monitor.status()
   await monitor.quit()
   await eventually('it ends', () => !isMonitorAlive(at.monitor(id)))
@@ -86,8 +86,8 @@ test('where its directory cannot become the pod’s, it waits on', async () => {
   const id = await waiting()
   const pid = pidOf(at.spare(id))
   rmSync(at.live, { recursive: true })
-  assert.throws(() => monitors.take(id), /ENOENT/)
-  assert.is(monitors.nextId(), id)
+  assert.throws(() => monitors.take(id, 'holding'), /ENOENT/)
+  assert.is(monitors.nextId('holding'), id)
   mkdirSync(at.live, { mode: 0o700 })
   assert.is(await ended(id), pid)
 })
@@ -97,7 +97,7 @@ test('one that was killed a moment ago is no pod’s: it has another', async () 
   process.kill(pidOf(at.spare(id)), 'SIGKILL')
   // Nothing else happens here meanwhile: its connection does not tell.
   while (isMonitorAlive(at.spare(id)));
-  assert.is(monitors.nextId(), id)
+  assert.is(monitors.nextId('holding'), id)
   await ended(id)
   assert.is.not(await waiting(), id)
 })
@@ -116,7 +116,7 @@ test('what a killed one leaves and cannot be removed is told, and ends nothing',
 test('where somebody has removed the directory of spares, the next pod has a monitor, and another waits again', async () => {
   const id = await waiting()
   rmSync(at.spares, { recursive: true })
-  await ended(monitors.nextId())
+  await ended(monitors.nextId('holding'))
   assert.is.not(await waiting(), id)
   assert.is(statSync(at.spares).mode & 0o777, 0o700)
   assert.equal(warnings, [])
@@ -127,13 +127,13 @@ test('where none can be started, that is told once, and pods have their own', as
   rmSync(at.spares, { recursive: true })
   writeFileSync(at.spares, '')
   const told = () => warnings.filter((text) => /no monitor waits/.test(text)).length
-  await ended(monitors.nextId())
+  await ended(monitors.nextId('holding'))
   await eventually('it is told', () => told() === 1)
-  await ended(monitors.nextId())
+  await ended(monitors.nextId('holding'))
   await delay(200)
   assert.equal(warnings.length, 1)
   rmSync(at.spares)
-  await ended(monitors.nextId())
+  await ended(monitors.nextId('holding'))
   await waiting()
 })
 
@@ -146,9 +146,9 @@ test('without room for its files none waits, nor runs, and pods make their own',
   await eventually('it is told', () => told() === 1)
   assert.equal(readdirSync(at.spares), [])
   assert.equal(processesOf([directory]), [])
-  await ended(monitors.nextId())
+  await ended(monitors.nextId('holding'))
   rmSync(at.spareRoot)
-  await ended(monitors.nextId())
+  await ended(monitors.nextId('holding'))
   await waiting()
   assert.is(told(), 1)
 })

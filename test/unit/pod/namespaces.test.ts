@@ -1,6 +1,11 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { containerNamespaces, type HeldPaths, podNamespaces } from '../../../src/pod/namespaces.ts'
+import {
+  containerNamespaces,
+  type HeldPaths,
+  podNamespaces,
+  takesHeldAhead,
+} from '../../../src/pod/namespaces.ts'
 import type { NamespaceOption, PodSandboxConfig } from '../../../src/spec/cri.ts'
 import { MAPPINGS, options, podConfig, refused, security, userns } from './config.ts'
 
@@ -243,6 +248,16 @@ test('a user namespace is the pod’s, with the same ids', () => {
 test('a privileged container sees the machine’s cgroups', () => {
   assert.ok(container({}).all.includes('cgroup=new'))
   assert.not(container({}, { privileged: true }).all.includes('cgroup=new'))
+})
+
+test('what a pod can have of a monitor that holds something already', () => {
+  const takes = (change: Partial<NamespaceOption>, sysctls: Record<string, string> = {}) =>
+    takesHeldAhead(podConfig({ namespaceOptions: options(change) }, { sysctls }))
+  assert.ok(takes({}))
+  assert.ok(takes({ usernsOptions: null }, { 'net.ipv4.tcp_syncookies': '1' }))
+  for (const change of [{ ipc: 'NODE' }, { pid: 'POD' }, { usernsOptions: userns() }] as const)
+    assert.not(takes(change), JSON.stringify(change))
+  assert.not(takes({}, { 'kernel.shmmax': '1' }))
 })
 
 test.run()
