@@ -48,6 +48,8 @@ export interface CreateRequest {
   readonly start?: boolean
   /** Called when all is judged and nothing is made: with the directory that the cgroup will have. */
   readonly beforeCreate: (cgroup: string) => void
+  /** Called when the monitor is at work. */
+  readonly afterAsked?: () => void
 }
 
 export interface Created {
@@ -131,11 +133,15 @@ async function createMapped(
 }
 
 /** Both requests at once: the monitor does them in order, and refuses to start what it could not create. */
-async function create(monitor: Monitor, { id, planPath, start }: CreateRequest): Promise<Created> {
+async function create(
+  monitor: Monitor,
+  { id, planPath, start, afterAsked }: CreateRequest,
+): Promise<Created> {
   const creating = monitor.create(planPath)
   const started = start ? monitor.start(id) : Promise.resolve()
   // Where the creation fails, that is what is told.
   started.catch(() => {})
+  afterAsked?.()
   const { pid } = await creating
   return { pid, started }
 }

@@ -5,7 +5,13 @@
  * `Monitor.start`. The monitor outlives the caller; `connectMonitor` finds it again by its directory. What is alive is asked of the monitor, what
  * has ended is in the exit record.
  */
-export { type CreateRequest, createProcess, destroyCgroup, judgeProcess } from './create.ts'
+export {
+  type Created,
+  type CreateRequest,
+  createProcess,
+  destroyCgroup,
+  judgeProcess,
+} from './create.ts'
 export { freezeCgroup, thawCgroup, updateCgroup } from './limits.ts'
 export { connectMonitor, isMonitorAlive, Monitor, startMonitor } from './monitor.ts'
 export { compiledSeccomp, seccompSection } from './seccomp.ts'

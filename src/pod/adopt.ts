@@ -8,6 +8,7 @@ import {
   isMonitorAlive,
   type Monitor,
 } from '../container/monitor.ts'
+import { takeBack } from './ahead.ts'
 import { containersParent } from './cgroup.ts'
 import { askMonitor } from './hung.ts'
 import type { Container, Pod } from './model.ts'
@@ -36,12 +37,11 @@ function guard(node: Node, pod: Pod, monitor: Monitor): void {
     })
 }
 
-/** Is told of a running container's end by its monitor. */
-export function watch(node: Node, container: Container): void {
-  const { monitor } = container.pod
-  monitor
-    ?.wait(container.id)
-    .then(
+/** Is told of a running container's end by its monitor, which has been asked for it already where there is `asked`. */
+export function watch(node: Node, container: Container, asked?: Promise<ContainerExit>): void {
+  const ended = asked ?? container.pod.monitor?.wait(container.id)
+  ended
+    ?.then(
       (exit) => containerEnded(node, container, exit),
       async (error) => {
         // Of a monitor that is lost adopt() knows; one that was asked while it hung may not have heard of the container.
@@ -122,6 +122,8 @@ export async function endRemains(node: Node, pod: Pod): Promise<void> {
 /** Ends a container whose monitor is gone, and writes the exit record that the monitor could not write. */
 export async function endLost(node: Node, container: Container): Promise<void> {
   const { pod, id, status } = container
+  // It was never started, and is created as before.
+  if (container.ahead) return void (await takeBack(node, container))
   const mark = readRunMark(node, container)
   if (!mark && status.state !== 'running') return
   const cgroup = mark?.cgroup ?? cgroupOf(containersParent(pod.record), id)

@@ -13,6 +13,7 @@ import { copyFromImage } from '../engine/volume-fill.ts'
 import { prepareUpper } from '../layer/chain.ts'
 import { hostFacts } from '../plan/index.ts'
 import type { ContainerConfig } from '../spec/cri.ts'
+import { isMadeAhead, makeAhead, takeBack } from './ahead.ts'
 import { containersParent } from './cgroup.ts'
 import { within } from './check.ts'
 import type { UsableImage } from './image-use.ts'
@@ -125,7 +126,10 @@ async function makeOfImage(
       lower: each.lower.map((path) => join(engine.root, path)),
     })),
     volumes,
-    mountinfo: readFileSync('/proc/self/mountinfo', 'utf8'),
+    // Of a machine with many mounts it takes the kernel a while, and few containers need it.
+    get mountinfo() {
+      return readFileSync('/proc/self/mountinfo', 'utf8')
+    },
     selinux: facts.selinux,
     warn: node.warnOnce,
   })
@@ -155,7 +159,10 @@ async function makeOfImage(
   if (node.settings.missingControllers === 'refuse') {
     within('linux.resources', () => requireControllers(cgroupHost(), spec.linux?.resources ?? {}))
   }
-  await judgeProcess(spec, { id, root: { kind: 'directory', path: '/' }, programs: at.programs })
+  const hasAhead = isMadeAhead(node, { spec, sharedMemory })
+  // What makes it ahead judges it as well.
+  if (!hasAhead)
+    await judgeProcess(spec, { id, root: { kind: 'directory', path: '/' }, programs: at.programs })
 
   makeContainerDirectories(at, pod.id, id)
   ownUpper(at.upper(pod.id, id), absolute, pod)
@@ -179,13 +186,17 @@ async function makeOfImage(
     sharedMemory,
     imageMounts,
   }
+  const container = new Container(pod, record, CREATED)
+  container.spec = spec
+  if (hasAhead) {
+    undo.push('its first process', () => takeBack(node, container))
+    await makeAhead(node, container)
+  }
   writeFileAtomic(at.config(pod.id, id), JSON.stringify(spec), { prepared: true })
   // A pod that stopped meanwhile takes no more containers: nobody would stop this one.
   mustBeReady(pod)
   writeFileAtomic(at.record(pod.id, id), JSON.stringify(record), { prepared: true })
   undo.keep()
-  const container = new Container(pod, record, CREATED)
-  container.spec = spec
   pod.containers.set(id, container)
   node.containers.set(id, container)
   node.emit('created', pod, id)

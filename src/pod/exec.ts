@@ -6,10 +6,10 @@ import { connectMonitor, type Monitor } from '../container/monitor.ts'
 import type { MonitorSession } from '../container/session.ts'
 import { hostFacts, planProcess } from '../plan/index.ts'
 import type { ProcessPlan } from '../spec/plan.ts'
+import { specOf } from './first-process.ts'
 import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
-import { specOf } from './start-container.ts'
 
 const ARGUMENTS_MAX = 32768
 

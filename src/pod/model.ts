@@ -2,6 +2,7 @@ import { nowNs } from '../base/clock.ts'
 import type { Monitor } from '../container/index.ts'
 import type { HeldNamespaces } from '../container/monitor.ts'
 import type { Spec } from '../spec/runtime.ts'
+import type { Ahead } from './ahead.ts'
 import { podOptions } from './namespaces.ts'
 import type { ContainerRecord, ContainerStatus, PodRecord } from './types.ts'
 
@@ -60,6 +61,8 @@ export class Container {
   removing = false
   /** It is killed because it has more memory than its limit allows (memory-watch.ts): its monitor sees no more than a SIGKILL. */
   outOfMemory = false
+  /** Its first process, made before anybody has asked for its start. */
+  ahead: Ahead | undefined
   readonly #waiting: (() => void)[] = []
 
   constructor(pod: Pod, record: ContainerRecord, status: ContainerStatus) {

@@ -114,7 +114,6 @@ export function checkPropagation(
   source: string,
   mountinfo: string,
 ): void {
-  if (propagation === 'PROPAGATION_PRIVATE') return
   const mount = mountOf(source, mountinfo)
   if (mount?.shared) return
   if (propagation === 'PROPAGATION_HOST_TO_CONTAINER' && mount?.slave) return

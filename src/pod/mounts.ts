@@ -130,7 +130,8 @@ function judged(field: string, mount: CriMount, index: number, input: MountInput
     target,
     make: () => {
       const source = hostSource(`${field}.host_path`, host)
-      checkPropagation(`${field}.propagation`, mount.propagation, source, input.mountinfo)
+      if (mount.propagation !== 'PROPAGATION_PRIVATE')
+        checkPropagation(`${field}.propagation`, mount.propagation, source, input.mountinfo)
       return {
         destination: target,
         type: 'bind',

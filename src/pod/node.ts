@@ -62,6 +62,8 @@ export class Node {
   readonly creations = new Joins<string>()
   /** Files of removed containers that are on their way out. */
   readonly removals = new Set<Promise<void>>()
+  /** Containers whose first process was made before their start. */
+  readonly ahead = new Map<string, Container>()
   /** What was found damaged at the start, in sentences for Status. */
   readonly damage: string[] = []
 

@@ -41,6 +41,8 @@ export function podPaths({ root, state }: Roots) {
     config: (pod: string, id: string) => container(pod, id, 'config.json'),
     /** A mark: the container was started, in which boot and into which cgroup. */
     run: (pod: string, id: string) => container(pod, id, 'run.json'),
+    /** The same of a container whose first process was made before anybody asked for its start; becomes the other one then. */
+    ahead: (pod: string, id: string) => container(pod, id, 'ahead.json'),
     exit: (pod: string, id: string) => container(pod, id, 'exit.json'),
     upper: (pod: string, id: string) => container(pod, id, 'upper'),
     work: (pod: string, id: string) => container(pod, id, 'work'),

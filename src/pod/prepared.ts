@@ -11,7 +11,7 @@ const { S_IFDIR, S_IFREG } = constants
  * lately before it gives a number to something new, which makes this half of a start's work there.
  */
 export function prepareFiles(at: PodPaths, pod: string, container: string): Promise<void> {
-  const files = [at.config, at.record, at.run].map((path) => path(pod, container))
+  const files = [at.config, at.record, at.ahead].map((path) => path(pod, container))
   const nodes: readonly Node[] = [
     ...podDirectories(at, pod),
     ...containerDirectories(at, pod, container),

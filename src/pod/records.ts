@@ -198,9 +198,16 @@ export function readRunMark(
 }
 
 /** The same, but DATA_LOSS where it is damaged: a path that is no cgroup of the container would be somebody else's. */
-export function mustReadRunMark(node: Placed, pod: string, id: string): RunMark | undefined {
+export const mustReadRunMark = (node: Placed, pod: string, id: string): RunMark | undefined =>
+  mustReadMark(node.at.run(pod, id), id)
+
+/** Also of a container whose start nobody has asked for. */
+export const mustReadAnyMark = (node: Placed, pod: string, id: string): RunMark | undefined =>
+  mustReadRunMark(node, pod, id) ?? mustReadMark(node.at.ahead(pod, id), id)
+
+function mustReadMark(path: string, id: string): RunMark | undefined {
   const { root } = cgroupHost()
-  return read<RunMark>(node.at.run(pod, id), (value) => {
+  return read<RunMark>(path, (value) => {
     if (!RUN_MARK(value)) return false
     const { cgroup } = value as RunMark
     return cgroup.startsWith(`${root}/`) && cgroup.endsWith(`/${id}`) && !/\/\.\.?\//.test(cgroup)

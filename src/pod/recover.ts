@@ -8,6 +8,7 @@ import { isId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { type FileLock, tryLockFile } from '../kernel/lock.ts'
 import { adopt, endLost, endRemains, watch, writeExit } from './adopt.ts'
+import { foundAhead, takeBack } from './ahead.ts'
 import { containersParent } from './cgroup.ts'
 import { isCutOff } from './cut-off.ts'
 import { askMonitor, killMonitor, killStranded, MONITOR_ANSWER_MS, reachMonitor } from './hung.ts'
@@ -15,6 +16,7 @@ import { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
 import {
   cgroupOf,
+  mustReadAnyMark,
   mustReadExit,
   mustReadRunMark,
   type RunMark,
@@ -199,6 +201,12 @@ async function recoverContainer(
   pod.containers.set(id, container)
   node.containers.set(id, container)
   undamaged(node, node.at.config(pod.id, id), () => readSpec(node, pod.id, id))
+  if (!existsSync(node.at.run(pod.id, id)) && existsSync(node.at.ahead(pod.id, id))) {
+    foundAhead(node, container)
+    // One that hangs is asked by whoever comes next.
+    if (!said?.isOld) await takeBack(node, container)
+    return
+  }
   const exit = undamaged(node, node.at.exit(pod.id, id), () =>
     mustReadExit(node.at.exit(pod.id, id)),
   )
@@ -330,7 +338,7 @@ async function endAbandoned(node: Node, id: string): Promise<void> {
 async function destroyMarked(node: Node, pod: string): Promise<void> {
   const at = node.at.containers(pod)
   for (const id of existsSync(at) ? readdirSync(at).filter(isId) : []) {
-    const mark = ignoreDamage(() => mustReadRunMark(node, pod, id))
+    const mark = ignoreDamage(() => mustReadAnyMark(node, pod, id))
     if (mark) await destroyCgroup(mark.cgroup)
   }
 }
@@ -341,7 +349,7 @@ async function removeContainerDebris(
   id: string,
   path: string,
 ): Promise<void> {
-  const mark = ignoreDamage(() => mustReadRunMark(node, pod.id, id))
+  const mark = ignoreDamage(() => mustReadAnyMark(node, pod.id, id))
   await forget(pod, id)
   if (mark) await destroyCgroup(mark.cgroup)
   await removeTree(path)

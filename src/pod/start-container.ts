@@ -1,23 +1,19 @@
-import { mkdirSync, rmSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { renameSync, rmSync } from 'node:fs'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
-import { writeFileAtomic } from '../base/file.ts'
-import { cgroupHost } from '../cgroup/index.ts'
-import { createProcess, type Monitor } from '../container/index.ts'
+import { removeFile, writeFileAtomic } from '../base/file.ts'
+import type { Monitor } from '../container/index.ts'
 import type { ContainerExit } from '../container/monitor.ts'
 import { bootId } from '../engine/status.ts'
-import { renewWork } from '../engine/trees.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { lookForPids, watch } from './adopt.ts'
-import { containersParent, holdPodScope } from './cgroup.ts'
+import { startAhead } from './ahead.ts'
 import { mustBeReady } from './create-container.ts'
+import { type MadeProcess, makeFirstProcess, specOf } from './first-process.ts'
 import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
-import { withPlaces } from './places.ts'
-import { type RunMark, readExit, readSpec } from './records.ts'
-import { ociResources } from './resources.ts'
+import { type RunMark, readExit } from './records.ts'
 import { exitedStatus } from './status.ts'
 
 /** Runs a created container's program. Only once in its life. */
@@ -45,85 +41,19 @@ function mustBeCreated({ id, status, removing }: Container): void {
   )
 }
 
-/** The path for the monitor, which follows no link below the pod's log directory: a volume may give containers the host's directory of logs to write to. */
-function openedBelow(directory: string, path: string): string {
-  if (path === '') return ''
-  mkdirSync(directory, { recursive: true, mode: 0o755 })
-  return `${join(directory)}/./${relative(directory, path)}`
-}
-
 async function startInTurn(node: Node, container: Container): Promise<void> {
-  const { pod, record } = container
-  const { id } = container
+  const { pod, id } = container
   const { monitor } = pod
   if (!monitor) throw new Fault('FAILED_PRECONDITION', `pod ${pod.id.slice(0, 12)} is not ready`)
-  const { at } = node
   const spec = specOf(node, container)
-  // As changed by UpdateContainerResources since the creation.
-  if (spec.linux) {
-    spec.linux.resources = {
-      ...ociResources('linux.resources', record.resources, cgroupHost().controllers),
-      ...(spec.linux.resources?.devices ? { devices: spec.linux.resources.devices } : {}),
-    }
-  }
   await mustHaveTarget(monitor, container, spec)
-  await renewWork(at.work(pod.id, id))
-  await holdPodScope(node, pod)
-  const creating = createProcess({
-    monitor,
-    id,
-    spec,
-    root: {
-      kind: 'overlay',
-      lower: withPlaces(
-        at,
-        record.lower.map((path) => join(at.root, path)),
-        spec,
-      ),
-      upper: at.upper(pod.id, id),
-      work: at.work(pod.id, id),
-      // At its unmount an overlay else writes the whole file system below it to the disk: not for files that go with the container.
-      options: ['volatile'],
-    },
-    planPath: at.plan(pod.id, id),
-    programs: at.programs,
-    sharedMemory: sharedMemoryOf(node, container),
-    cgroupParent: containersParent(pod.record),
-    missingControllers: node.settings.missingControllers,
-    io: {
-      stdin: record.config.stdin,
-      stdinOnce: record.config.stdinOnce,
-      log: record.logPath === '' ? 'none' : 'cri',
-      logPath: openedBelow(pod.record.config.logDirectory, record.logPath),
-    },
-    exit: { recordPath: at.exit(pod.id, id), command: [] },
-    restart: { policy: 'no', maximumRetries: 0 },
-    reaper: false,
-    start: true,
-    warn: (text) => node.warn(`container ${id.slice(0, 12)}: ${text}`),
-    warnOfHost: node.warnOnce,
-    beforeCreate: (cgroup) => {
-      const mark: RunMark = { bootId: bootId(), cgroup, startNs: String(nowNs()) }
-      writeFileAtomic(at.run(pod.id, id), JSON.stringify(mark), { prepared: true })
-      container.cgroup = cgroup
-    },
-  })
-  const made = await unlessHung(at.monitor(pod.id), creating).catch((error) => {
-    // One that is made all the same, when its monitor goes on: nobody waits for it any more.
-    creating.then((late) => late.undo()).catch(() => {})
-    throw error
-  })
-  try {
-    await mustHaveTarget(monitor, container, spec)
-  } catch (error) {
-    await made.undo().catch((failure) => node.warn(describe(failure)))
-    throw error
-  }
+  const made =
+    (await startAhead(node, container)) ?? (await startNow(node, container, { monitor, spec }))
   // Asked before the start is answered: the monitor answers in order.
   const said = monitor.status()
   said.catch(() => {})
   try {
-    await unlessHung(at.monitor(pod.id), made.started)
+    await unlessHung(node.at.monitor(pod.id), made.started)
   } catch (error) {
     await made.undo().catch((failure) => node.warn(describe(failure)))
     throw error
@@ -140,7 +70,39 @@ async function startInTurn(node: Node, container: Container): Promise<void> {
     container.status = { ...container.status, startedNs: own.startedNs }
   node.emit('started', pod, id)
   // Its end is told after its start.
-  watch(node, container)
+  watch(node, container, made.ended)
+}
+
+/** Makes its first process, and has it run its program at once. */
+async function startNow(
+  node: Node,
+  container: Container,
+  { monitor, spec }: { readonly monitor: Monitor; readonly spec: Spec },
+): Promise<MadeProcess> {
+  const { pod, id } = container
+  const creating = makeFirstProcess(node, container, {
+    monitor,
+    start: true,
+    beforeCreate: (cgroup) => {
+      const mark: RunMark = { bootId: bootId(), cgroup, startNs: String(nowNs()) }
+      const path = node.at.ahead(pod.id, id)
+      writeFileAtomic(path, JSON.stringify(mark), { prepared: true })
+      renameSync(path, node.at.run(pod.id, id))
+      container.cgroup = cgroup
+    },
+  })
+  const made = await unlessHung(node.at.monitor(pod.id), creating).catch((error) => {
+    // One that is made all the same, when its monitor goes on: nobody waits for it any more.
+    creating.then((late) => late.undo()).catch(() => {})
+    throw error
+  })
+  try {
+    await mustHaveTarget(monitor, container, spec)
+  } catch (error) {
+    await made.undo().catch((failure) => node.warn(describe(failure)))
+    throw error
+  }
+  return made
 }
 
 /**
@@ -166,26 +128,6 @@ async function mustHaveTarget(
   )
 }
 
-/** The mount namespace whose /dev/shm it sees; undefined for one of its own, and where a mount of the configuration brings the host's. */
-function sharedMemoryOf(node: Node, { pod, record }: Container): string | undefined {
-  if (record.sharedMemory === 'pod') return pod.held.sharedMemory
-  if (record.sharedMemory !== 'target') return
-  const target = record.config.linux?.securityContext?.namespaceOptions?.targetId ?? ''
-  return `/proc/${node.mustContainer(target).status.pid}/ns/mnt`
-}
-
-/** Its OCI configuration, as it was made at the creation. */
-export function specOf(node: Node, container: Container): Spec {
-  const { pod, id } = container
-  container.spec ??= readSpec(node, pod.id, id)
-  if (!container.spec)
-    throw new Fault(
-      'DATA_LOSS',
-      `the configuration of container ${id} is missing: it can only be stopped and removed`,
-    )
-  return container.spec
-}
-
 /** It has exited without having run; by the monitor's record, where that has one. */
 function failStart(node: Node, container: Container, error: unknown): void {
   if (container.status.state !== 'created') return
@@ -194,6 +136,8 @@ function failStart(node: Node, container: Container, error: unknown): void {
   const known = readExit(path)
   const exit = known ?? failedExit(container, error)
   try {
+    // What was made ahead by a monitor that hangs: its mark says that nobody has asked for a start.
+    removeFile(node.at.ahead(pod.id, id))
     if (!known) writeFileAtomic(path, JSON.stringify(exit))
     rmSync(node.at.plan(pod.id, id), { force: true })
   } catch (failure) {

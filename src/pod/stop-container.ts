@@ -1,6 +1,7 @@
 import { describe, Fault } from '../base/fault.ts'
 import { killGroup } from '../cgroup/index.ts'
 import { connectMonitor, type Monitor, thawCgroup } from '../container/index.ts'
+import { takeBack } from './ahead.ts'
 import { unlessHung } from './hung.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
@@ -51,9 +52,9 @@ async function askToStop(node: Node, container: Container): Promise<void> {
   }
 }
 
-/** A start that is under way is over first, or is ended; a stop itself takes no turn, for another one may be in a hurry. */
+/** A start that is under way is over first, or is ended, and what was made ahead of one is taken back; a stop itself takes no turn, for another one may be in a hurry. */
 async function startIsOver(node: Node, container: Container): Promise<void> {
-  const turn = node.turns.take(container.id, async () => {})
+  const turn = node.turns.take(container.id, () => takeBack(node, container))
   const until = performance.now() + KILLED_MS
   while (!(await within(turn, START_MS))) {
     if (container.status.state !== 'created') continue

@@ -37,7 +37,10 @@ export async function stopPodInTurn(node: Node, pod: Pod, stage: Stage): Promise
 }
 
 async function stopContainers(node: Node, pod: Pod): Promise<void> {
-  const stops = [...pod.containers.values()].map((each) => stopContainerNow(node, each))
+  // Of one that is just being created there is a process already, for which the monitor would stay.
+  const making = [...node.ahead.values()].filter((each) => each.pod === pod)
+  const all = new Set([...pod.containers.values(), ...making])
+  const stops = [...all].map((each) => stopContainerNow(node, each))
   const failed = (await Promise.allSettled(stops)).find(({ status }) => status === 'rejected')
   if (!failed) return
   const { monitor } = pod

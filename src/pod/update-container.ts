@@ -5,6 +5,7 @@ import { cgroupHost, requireControllers } from '../cgroup/index.ts'
 import { updateCgroup } from '../container/index.ts'
 import type { LinuxContainerResources } from '../spec/cri.ts'
 import type { Resources } from '../spec/runtime.ts'
+import { takeBack } from './ahead.ts'
 import { within } from './check.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
@@ -26,6 +27,8 @@ export async function updateContainer(
         `cannot update container ${container.id.slice(0, 12)}: it has exited`,
       )
     }
+    // It has the limits from before.
+    await takeBack(node, container)
     const before = record.resources
     const resources = mergedResources(before, checkedResources('linux', asked))
     const changed: ContainerRecord = { ...record, resources }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { describe } from '../../src/base/fault.ts'
+import { isMonitorAlive } from '../../src/container/monitor.ts'
 import type { FileLock } from '../../src/kernel/lock.ts'
 import { layersMeasured, writableLayerUsage } from '../../src/pod/image-usage.ts'
 import {
@@ -94,8 +95,23 @@ const container = containerConfig(
   },
   security({ namespaceOptions, seccomp: { profileType: 'RuntimeDefault', localhostRef: '' } }),
 )
-const makeContainer = (podId: string): Promise<string> =>
-  createContainer(node, podId, { ...container, envs: [] })
+/** With a PID namespace of its own its first process is made ahead. */
+const ownPids = {
+  ...container,
+  linux: {
+    ...container.linux,
+    securityContext: security({
+      namespaceOptions: options({ pid: 'CONTAINER', usernsOptions: null }),
+      seccomp: { profileType: 'RuntimeDefault', localhostRef: '' },
+    }),
+  },
+} as typeof container
+const KINDS = [
+  ['with the processes of the pod', container],
+  ['with a first process that is made ahead', ownPids],
+] as const
+const makeContainer = (podId: string, config = container): Promise<string> =>
+  createContainer(node, podId, { ...config, envs: [] })
 
 async function start(podId: string): Promise<string> {
   const id = await makeContainer(podId)
@@ -171,23 +187,57 @@ test('RunPodSandbox: the nth call fails, for every n', async () => {
   })
 })
 
-test('CreateContainer: the nth call fails, for every n', async () => {
-  const podId = await runPod(node, pod, '')
-  const containers = node.at.containers(podId)
-  await sweep('CreateContainer', async (n) => {
-    const { result, ...rest } = await faulty(n, () => makeContainer(podId))
-    if (rest.error !== undefined) {
-      assert.is(node.containers.size, 0, rest.said)
+for (const [kind, config] of KINDS) {
+  test(`CreateContainer ${kind}: the nth call fails, for every n`, async () => {
+    const podId = await runPod(node, pod, '')
+    const containers = node.at.containers(podId)
+    await sweep('CreateContainer', async (n) => {
+      const { result, ...rest } = await faulty(n, () => makeContainer(podId, config))
+      if (rest.error !== undefined) {
+        assert.is(node.containers.size, 0, rest.said)
+        assert.equal(readdirSync(containers), [], rest.said)
+        assert.is(node.ahead.size, 0, rest.said)
+        assert.equal((await node.mustPod(podId).monitor?.status())?.containers, {}, rest.said)
+      }
+      const id = await makeContainer(podId, config)
+      if (result !== undefined) assert.is(id, result, rest.said)
+      await removeContainer(node, id)
+      // Its files go in the background.
+      await Promise.all(node.mustPod(podId).removals)
       assert.equal(readdirSync(containers), [], rest.said)
-    }
-    const id = await makeContainer(podId)
-    if (result !== undefined) assert.is(id, result, rest.said)
-    await removeContainer(node, id)
-    // Its files go in the background.
-    await Promise.all(node.mustPod(podId).removals)
-    assert.equal(readdirSync(containers), [], rest.said)
-    return rest
+      return rest
+    })
+    await removePod(node, podId)
+    isEmpty('at the end')
   })
+}
+
+test('a pod that stops while a container is being created takes its first process along', async () => {
+  for (let turns = 0; turns < 12; turns++) {
+    const podId = await runPod(node, pod, '')
+    const made = makeContainer(podId, ownPids).catch(() => undefined)
+    for (let i = 0; i < turns; i++) await new Promise(setImmediate)
+    await stopPod(node, podId)
+    await made
+    await eventually('its monitor ends', () => !isMonitorAlive(node.at.monitor(podId)))
+    assert.is(node.ahead.size, 0, `after ${turns}`)
+    await removePod(node, podId)
+    isEmpty(`after ${turns}`)
+  }
+})
+
+test('StartContainer of what was made ahead: the nth call fails, for every n, and it starts all the same', async () => {
+  const podId = await runPod(node, pod, '')
+  for (let n = 1; ; n++) {
+    const id = await makeContainer(podId, ownPids)
+    const { failed, error, said } = await faulty(n, () => startContainer(node, id))
+    assert.is(error, undefined, said)
+    assert.is(node.mustContainer(id).status.state, 'running', said)
+    assert.is(node.ahead.size, 0, said)
+    await removeContainer(node, id)
+    assert.equal((await node.mustPod(podId).monitor?.status())?.containers, {}, said)
+    if (failed === undefined) break
+  }
   await removePod(node, podId)
   isEmpty('at the end')
 })
