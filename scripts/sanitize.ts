@@ -35,7 +35,7 @@ function sourcesOf(folder: string): string[] {
     .map((name) => basename(name, '.cc'))
 }
 
-function build(name: string, folders: readonly string[]): string {
+async function build(name: string, folders: readonly string[]): Promise<string> {
   // As deep as build/Release: the front finds its package from there.
   const directory = join(REPOSITORY, 'build/Sanitized')
   mkdirSync(directory, { recursive: true })
@@ -45,7 +45,7 @@ function build(name: string, folders: readonly string[]): string {
   )
   const program = join(directory, name)
   const args = [...FLAGS, ...SANITIZERS, ...sources, join(directory, 'options.cc'), '-o', program]
-  execFileSync('g++', args, { stdio: 'inherit' })
+  await promisify(execFile)('g++', args)
   return program
 }
 
@@ -100,9 +100,11 @@ process.dlopen = (module, file) => dlopen(module, file.endsWith('/build/Release/
   }
 }
 
-function buildPrograms(): Record<string, string> {
-  const monitor = build('berth-monitor', ['common', 'init', 'monitor'])
-  const front = build('berth-front', ['front'])
+async function buildPrograms(): Promise<Record<string, string>> {
+  const [monitor, front] = await Promise.all([
+    build('berth-monitor', ['common', 'init', 'monitor']),
+    build('berth-front', ['front']),
+  ])
   return { BERTH_MONITOR: monitor, BERTH_ONCE: monitor, BERTH_TEST_PROGRAM: front }
 }
 
@@ -110,7 +112,7 @@ const reports = mkdtempSync(join(tmpdir(), 'berth-sanitize-'))
 const given = process.argv.slice(2)
 const isAddon = given[0] === '--addon'
 const names = isAddon ? given.slice(1) : given.length > 0 ? given : ['kernel']
-const environment = isAddon ? await buildAddon() : buildPrograms()
+const environment = isAddon ? await buildAddon() : await buildPrograms()
 const tests = spawnSync(process.execPath, [join(REPOSITORY, 'dist/scripts/test.js'), ...names], {
   env: { ...process.env, ...environment },
   encoding: 'utf8',

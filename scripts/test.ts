@@ -1,7 +1,7 @@
 /**
  * Runs test files, each in its own process with a time limit, and ends with the line `N passed, N failed, N skipped`.
  *
- *   node dist/scripts/test.js [KIND | FILE]…      kinds: tidy, unit, kernel, hostile, cli, cri, oci, vm; all without any
+ *   node dist/scripts/test.js [KIND | FILE]…      kinds: tidy, unit, oci, kernel, hostile, cli, cri, vm; all without any
  *
  * Files of kind vm need cgroup v2 with all controllers and root: where this machine has no such thing they run inside
  * User Mode Linux (scripts/vm.ts).
@@ -35,6 +35,8 @@ const OLDEST_KERNEL = [
 ]
 /** What needs systemd as PID 1, and root on cgroup v2: on a machine that has it not, in one that has. */
 const SYSTEMD_FILES = /^test\/vm\/systemd[^/]*$/
+/** Boots machines of its own, which see nothing of what runs beside them. */
+const HAS_MACHINES = 'test/kernel/power-cut.test.ts'
 /** For all files in the machine together: it is booted once. */
 const VM_LIMIT_MS = 20 * 60_000
 
@@ -108,13 +110,24 @@ function killGroup(pid: number | undefined): void {
 }
 
 /** At most `parallel` of the kind at once, kinds one after the other. */
-async function runAll(files: readonly TestFile[]): Promise<void> {
+async function runKinds(files: readonly TestFile[]): Promise<void> {
   for (const kind of new Set(files.map((file) => file.kind))) {
     const queue = files.filter((file) => file.kind === kind)
     const worker = async () => {
       for (let file = queue.shift(); file; file = queue.shift()) await runFile(file)
     }
     await Promise.all(Array.from({ length: kind.parallel }, worker))
+  }
+}
+
+async function runInMachines(files: readonly TestFile[], inVm: readonly TestFile[]): Promise<void> {
+  const sourcesOf = (needSystemd: boolean): string[] =>
+    inVm.map(({ source }) => source).filter((path) => SYSTEMD_FILES.test(path) === needSystemd)
+  if (sourcesOf(false).length > 0) await runInVm(sourcesOf(false))
+  if (sourcesOf(true).length > 0) await runInVm(sourcesOf(true), findMachine(), 'systemd')
+  const isGuest = existsSync('/run/exchange/command')
+  if (!isGuest && files.some((file) => file.source === OLDEST_KERNEL[0])) {
+    await runInVm(OLDEST_KERNEL, findMachine('package'))
   }
 }
 
@@ -167,15 +180,23 @@ try {
     ({ kind, source }) =>
       kind.name === 'vm' && !(SYSTEMD_FILES.test(source) ? withSystemd : isNative),
   )
-  const sourcesOf = (needSystemd: boolean): string[] =>
-    inVm.map(({ source }) => source).filter((path) => SYSTEMD_FILES.test(path) === needSystemd)
-  await runAll(files.filter((file) => !inVm.includes(file)))
-  if (sourcesOf(false).length > 0) await runInVm(sourcesOf(false))
-  if (sourcesOf(true).length > 0) await runInVm(sourcesOf(true), findMachine(), 'systemd')
-  const isGuest = existsSync('/run/exchange/command')
-  if (!isGuest && files.some((file) => file.source === OLDEST_KERNEL[0])) {
-    await runInVm(OLDEST_KERNEL, findMachine('package'))
-  }
+  const here = files.filter((file) => !inVm.includes(file))
+  const only = (wanted: (file: TestFile) => boolean) => runKinds(here.filter(wanted))
+  const hasMachines = ({ source }: TestFile) => source === HAS_MACHINES
+  const isAlone = ({ kind }: TestFile) => kind.name === 'vm'
+  // Most tests wait most of the time: one after the other they would leave half of the machine idle.
+  const first = only((file) => file.kind.first === true)
+  const lanes = await Promise.allSettled([
+    first.then(() =>
+      only((file) => !file.kind.first && !file.kind.beside && !hasMachines(file) && !isAlone(file)),
+    ),
+    runInMachines(files, inVm)
+      .then(() => only(hasMachines))
+      .then(() => first)
+      .then(() => only(({ kind }) => kind.beside === true)),
+  ])
+  await only(isAlone)
+  for (const lane of lanes) if (lane.status === 'rejected') throw lane.reason
 } catch (error) {
   process.stdout.write(`${error instanceof Error ? error.message : String(error)}\n`)
   totals.failed += 1

@@ -19,7 +19,8 @@ const AT_ONCE = 20
 /** Until here caches fill and code is compiled. */
 const WARM = Math.ceil(PODS / 4)
 const OWN_NETWORK_EACH = 10
-const IDLE_MS = 3000
+const IDLE_MS = 2000
+const COLLECTED_MS = 1000
 const MIB = 1024 * 1024
 /** What the figures of one daemon that does nothing differ by, and some hundred bytes a pod would be beyond it at 2,000. */
 const HEAP_NOISE_BYTES = 3 * MIB
@@ -57,7 +58,7 @@ async function size(): Promise<Size> {
   // Twice: what a finalizer lets go of is garbage of the next time.
   for (let i = 0; i < 2; i++) {
     daemon.signal('SIGUSR2')
-    await delay(IDLE_MS)
+    await delay(COLLECTED_MS)
   }
   const { heapUsedBytes, residentBytes } = (await report()).memory
   const { directory, root, state } = daemon.berth

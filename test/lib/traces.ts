@@ -167,7 +167,9 @@ function hasForeign(directory: string, roots: readonly string[]): boolean {
     const path = join(directory, name)
     if (!isDirectory(path)) return false
     const pids = lines(join(path, 'cgroup.procs')).map(Number)
-    return (pids.length > 0 && !pids.some((p) => belongs(p, roots))) || hasForeign(path, roots)
+    const isForeign =
+      pids.length > 0 ? !pids.some((p) => belongs(p, roots)) : isOfOthers(name, roots)
+    return isForeign || hasForeign(path, roots)
   })
 }
 
