@@ -146,10 +146,12 @@ async function run(
   const child = spawn(process.execPath, args, { stdio: 'inherit', timeout: LIMIT_MS })
   const stop = (): void => void child.kill('SIGTERM')
   interruption.addEventListener('abort', stop)
-  const status = await new Promise((resolve) => child.once('exit', resolve))
+  const status = await new Promise((resolve) =>
+    child.once('exit', (code, signal) => resolve(code ?? signal)),
+  )
   interruption.removeEventListener('abort', stop)
   const seconds = Math.round((performance.now() - begin) / 1000)
-  progress(`${name}: ${status === 0 ? 'done' : 'failed'} after ${seconds} s`)
+  progress(`${name}: ${status === 0 ? 'done' : `failed (${status})`} after ${seconds} s`)
   if (status === 0) return JSON.parse(readFileSync(file, 'utf8')) as Report
   process.stdout.write(`${suites.join(', ')}: failed\n`)
   return undefined
