@@ -13,6 +13,12 @@ inline constexpr unsigned kRecursive = 0x8000;
 // MNT_DETACH of sys/mount.h, which cannot be included beside linux/mount.h.
 inline constexpr int kDetach = 2;
 
+// What a mount shows.
+struct Source {
+  int fd = -1;
+  bool is_attached = false;  // Still where the host has it, and to be cloned when its turn comes; else a detached mount.
+};
+
 struct Child {
   const ContainerPlan* plan = nullptr;  // Null in an exec.
   const ProcessPlan* process = nullptr;
@@ -29,7 +35,7 @@ struct Child {
 
   // Made while still privileged on the host, each a detached mount.
   int root = -1;
-  int* sources = nullptr;  // One for each MountPlan of kind bind; -1 for a missing optional one.
+  Source* sources = nullptr;  // One for each MountPlan of kind bind; -1 for a missing optional one.
   int* devices = nullptr;  // One for each DevicePlan, where mknod will not be allowed inside.
   int host_sys = -1;       // Stands in where a sysfs cannot be mounted.
   int closed_dev = -1;     // The mount of a new /dev that becomes read-only when all is made in it.
@@ -85,6 +91,8 @@ void MakeScratch(Child* child);
 int ScratchDirectory(Child* child);
 void DropScratch(Child* child);
 void MakeRoot(Child* child);
+// A detached mount of a source that is still attached, as its plan wants it.
+int CloneSource(Child* child, const MountPlan& mount, int place);
 // The sources that are views of layers.
 void MakeViews(Child* child);
 void MakeDevices(Child* child);

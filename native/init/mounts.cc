@@ -135,10 +135,15 @@ void MountNew(Child* child, const MountPlan& mount, const Path& target) {
   child->closed_dev = fd;
 }
 
-// The table of mounts of newer kernels is sorted by when a mount was made, and sources are cloned before all others: a clone of the clone puts it where the
+// The table of mounts of newer kernels is sorted by when a mount was made: a source that was cloned before all others is cloned once more, which puts it where the
 // configuration has it. Kernels before 6.15 cannot, and show mounts as they were attached.
-int InOrder(const Child& child, const MountPlan& mount, int source) {
-  const int again = child.in_user_namespace ? -1 : CloneTree(source, "", mount.recursive);
+int InOrder(Child* child, const MountPlan& mount, const Source& opened) {
+  int source = opened.is_attached ? CloneSource(child, mount, opened.fd) : opened.fd;
+  if (opened.is_attached) {
+    ::close(opened.fd);
+    return source;
+  }
+  const int again = child->in_user_namespace ? -1 : CloneTree(source, "", mount.recursive);
   if (again >= 0) {
     ::close(source);
     source = again;
@@ -150,7 +155,8 @@ int InOrder(const Child& child, const MountPlan& mount, int source) {
   return source;
 }
 
-void MountOne(Child* child, const MountPlan& mount, int source) {
+void MountOne(Child* child, const MountPlan& mount, const Source& opened) {
+  int source = opened.fd;
   Path target;
   if (!CleanPath(mount.target, &target)) Die(errno, "mount", "target %s", mount.target);
   if (target.text[1] == '\0' && mount.kind != MountKind::kRemount) Die(EINVAL, "mount", "a mount at / hides the root");
@@ -174,7 +180,7 @@ void MountOne(Child* child, const MountPlan& mount, int source) {
       Die(ENOTDIR, "mount", "cannot mount %s, a %s, at %s, a %s", mount.source, is_directory ? "directory" : "file",
           target.text, is_directory ? "file" : "directory");
     }
-    source = InOrder(*child, mount, source);
+    source = InOrder(child, mount, opened);
     Attach(source, place, target.text);
     ::close(place);
     ::close(source);

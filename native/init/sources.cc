@@ -55,11 +55,18 @@ int CloneElsewhere(Child* child, const MountPlan& mount) {
   return fd;
 }
 
-int OpenSource(Child* child, const MountPlan& mount) {
-  int fd = mount.source_namespace[0] ? CloneElsewhere(child, mount)
-                                     : CloneTree(AT_FDCWD, mount.source, mount.recursive);
-  if (fd < 0 && errno == ENOENT && mount.optional) return -1;
-  Must(fd, "mount", "source %s of the mount at %s", mount.source, mount.target);
+// Whether all that is to be cloned is there when the container's mounts are made as well: in the mount namespace that we have
+// then, without the propagation that is ours no more, and without the container's root, which is put over `/`.
+bool MayWait(const Child& child, const MountPlan& mount, int place) {
+  if (child.user_namespace >= 0 || mount.idmap_container || mount.idmap) return false;
+  if (mount.propagation & ~static_cast<uint64_t>(MS_PRIVATE | MS_REC)) return false;
+  struct stat st = {};
+  struct stat root = {};
+  if (::fstat(place, &st) != 0 || ::stat("/", &root) != 0) return false;
+  return !mount.recursive || st.st_dev != root.st_dev || st.st_ino != root.st_ino;
+}
+
+void Plan(Child* child, const MountPlan& mount, int fd) {
   // Without a wish nothing flows between the host and the container.
   uint64_t propagation = mount.propagation ? mount.propagation : MS_PRIVATE | MS_REC;
   // That cannot be cloned once more: it is set last (mounts.cc).
@@ -74,10 +81,35 @@ int OpenSource(Child* child, const MountPlan& mount) {
     if (mount.idmap) ::close(ids);
   }
   SetPlanned(mount, fd);
-  return fd;
+}
+
+Source OpenSource(Child* child, const MountPlan& mount) {
+  Source source;
+  if (mount.source_namespace[0]) {
+    source.fd = CloneElsewhere(child, mount);
+  } else {
+    // The place itself, as its clone would find it. A clone that is not attached in the end would cost the kernel's wait for its dissolution.
+    const int place = static_cast<int>(Call(SYS_open_tree, AT_FDCWD, mount.source, OPEN_TREE_CLOEXEC));
+    source.is_attached = place >= 0 && MayWait(*child, mount, place);
+    source.fd = place < 0 || source.is_attached ? place : CloneTree(place, "", mount.recursive);
+    const int error = errno;
+    if (place >= 0 && !source.is_attached) ::close(place);
+    errno = error;
+  }
+  if (source.fd < 0 && errno == ENOENT && mount.optional) return {};
+  Must(source.fd, "mount", "source %s of the mount at %s", mount.source, mount.target);
+  if (!source.is_attached) Plan(child, mount, source.fd);
+  return source;
 }
 
 }  // namespace
+
+int CloneSource(Child* child, const MountPlan& mount, int place) {
+  const int fd = CloneTree(place, "", mount.recursive);
+  Must(fd, "mount", "source %s of the mount at %s", mount.source, mount.target);
+  Plan(child, mount, fd);
+  return fd;
+}
 
 long SetAttributes(int fd, uint64_t set, uint64_t clear, uint64_t propagation, int idmap, bool recursive) {
   mount_attr attributes = {};
@@ -98,12 +130,12 @@ int CloneTree(int fd, const char* path, bool recursive) {
 
 void OpenSources(Child* child) {
   const Array<MountPlan>& mounts = child->plan->mounts;
-  child->sources = static_cast<int*>(child->arena.Take((mounts.size + 1) * sizeof(int)));
+  child->sources = static_cast<Source*>(child->arena.Take((mounts.size + 1) * sizeof(Source)));
   if (!child->sources) Die(ENOMEM, "mount", "cannot hold %zu mounts", mounts.size);
   bool sysfs = false;
   for (size_t i = 0; i < mounts.size; i++) {
     const bool of_host = mounts[i].kind == MountKind::kBind && mounts[i].lower.empty();
-    child->sources[i] = of_host ? OpenSource(child, mounts[i]) : -1;
+    child->sources[i] = of_host ? OpenSource(child, mounts[i]) : Source{};
     sysfs |= mounts[i].kind == MountKind::kNew && std::strcmp(mounts[i].type, "sysfs") == 0;
   }
   if (child->user_namespace >= 0) {
@@ -184,7 +216,7 @@ void MakeViews(Child* child) {
     }
     Must(SetAttributes(fd, 0, 0, MS_PRIVATE, -1, false), "mount", "propagation of the mount at %s", mount.target);
     SetPlanned(mount, fd);
-    child->sources[i] = fd;
+    child->sources[i].fd = fd;
   }
 }
 

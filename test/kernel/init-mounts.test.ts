@@ -131,6 +131,28 @@ test('bind mounts: directories, single files, read-only, missing targets, missin
   assert.match(required.err, /^mount: source .*missing of the mount at \/x: No such file/)
 })
 
+test('the whole root of the host can be mounted, without the container in it; also read-only, and a part of it beside', () => {
+  const directory = place.make('of-the-host')
+  const mark = join(directory, 'mark')
+  writeFileSync(mark, 'host\n')
+  const { readonly } = ATTRIBUTE
+  const mounts = [
+    ...MOUNTS,
+    bind('/', '/all'),
+    bind('/', '/flat', { recursive: false, setAttributes: readonly }),
+    bind(directory, '/part', { setAttributesRecursive: readonly }),
+  ]
+  const files = [`/all${mark}`, `/flat${mark}`, '/part/mark']
+  const ran = place.run({ mounts, ...probe('cat', ...files) })
+  assert.equal(ran, { code: 0, out: 'host\nhost\nhost\n', err: '' })
+  for (const at of ['/flat', '/part']) {
+    assert.match(place.run({ mounts, ...probe('write-file', `${at}/new`, 'x') }).err, /EROFS/)
+  }
+  // That is the container's own.
+  assert.match(place.run({ mounts, ...probe('stat', '/all/etc/from-layer') }).err, /ENOENT/)
+  place.reset()
+})
+
 test('a directory over a file, and a file over a directory, are refused with both their kinds', () => {
   const file = place.path('one-file')
   writeFileSync(file, 'x')
