@@ -14,9 +14,10 @@ import {
 import { hostFacts, namespacesOfHost, type Place, planContainer } from '../plan/index.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { encodeContainer } from '../wire/plan.ts'
-import type { Monitor } from './monitor.ts'
+import type { ContainerExit, Monitor } from './monitor.ts'
 import { MonitorFault } from './monitor-fault.ts'
 import { compiledSeccomp } from './seccomp.ts'
+import type { MonitorSession } from './session.ts'
 
 /** For native/init, not for overlayfs: the fallback without idmapped mounts. */
 const CHANGE_OWNERS = 'berth.chown'
@@ -46,6 +47,8 @@ export interface CreateRequest {
   readonly warnOfHost?: (message: string) => void
   /** The program runs without a word in between: `started` tells when. */
   readonly start?: boolean
+  /** Its stdio is joined before the program runs. */
+  readonly attach?: { readonly stdin: boolean } | undefined
   /** Called when all is judged and nothing is made: with the directory that the cgroup will have. */
   readonly beforeCreate: (cgroup: string) => void
   /** Called when the monitor is at work. */
@@ -56,6 +59,8 @@ export interface Created {
   readonly pid: number
   /** Of a request with `start`: resolves when the program runs, rejects as Monitor.start does. */
   readonly started: Promise<void>
+  /** Of a request with `attach`. */
+  readonly session: MonitorSession<ContainerExit> | undefined
 }
 
 /**
@@ -132,18 +137,25 @@ async function createMapped(
   }
 }
 
-/** Both requests at once: the monitor does them in order, and refuses to start what it could not create. */
+/** All requests at once: the monitor does them in order, and refuses to join or start what it could not create. */
 async function create(
   monitor: Monitor,
-  { id, planPath, start, afterAsked }: CreateRequest,
+  { id, planPath, start, attach, afterAsked }: CreateRequest,
 ): Promise<Created> {
   const creating = monitor.create(planPath)
+  const attached = attach ? monitor.attach(id, attach) : Promise.resolve(undefined)
   const started = start ? monitor.start(id) : Promise.resolve()
   // Where the creation fails, that is what is told.
-  started.catch(() => {})
+  for (const later of [attached, started]) later.catch(() => {})
   afterAsked?.()
-  const { pid } = await creating
-  return { pid, started }
+  try {
+    const { pid } = await creating
+    return { pid, started, session: await attached }
+  } catch (error) {
+    // Before its answer another attempt could not attach.
+    await Promise.allSettled([attached])
+    throw error
+  }
 }
 
 /** Whether the kernel says that it cannot, and not that something went wrong this time. */

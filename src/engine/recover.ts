@@ -49,10 +49,11 @@ export async function recover(
     }
     const cgroup = readRunMark(engine, record.id)?.cgroup
     if (cgroup) await destroyCgroup(cgroup)
-    rmSync(live, { recursive: true, force: true })
+    if (!options.removing) rmSync(live, { recursive: true, force: true })
   }
-  // For nobody to read, and on a full disk it would keep from removing what fills it.
-  if (!options.removing) writeLostExit(engine, record.id)
+  // removeFiles takes the rest. An exit record nobody would read, and on a full disk it would keep from removing what fills it.
+  if (options.removing) return
+  writeLostExit(engine, record.id)
   await detachContainer(engine, record.id, { namespaceGone: true })
 }
 

@@ -125,11 +125,12 @@ async function startLocked(
       reaper: options.reaper,
       warn: engine.warn,
       beforeCreate: (cgroup) => writeRunMark(engine, id, cgroup),
+      attach: attach && { stdin: attach.stdin },
+      start: true,
     })
     undo.push('the container', made.undo)
-    const monitor = await starting
-    session = attach ? await monitor.attach(id, { stdin: attach.stdin }) : undefined
-    await monitor.start(id)
+    session = made.session
+    await made.started
   } catch (error) {
     // Marked as started, and without a process: this says why, where the monitor has not.
     writeFailedExit(engine, id, error)
