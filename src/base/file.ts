@@ -6,6 +6,7 @@ import {
   fsyncSync,
   ftruncateSync,
   lstatSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -88,6 +89,12 @@ export function syncDirectory(path: string): void {
   } finally {
     closeSync(fd)
   }
+}
+
+/** A directory for root alone, and what is missing above it. Most often it is there, and to look takes half of what to try does. */
+export function ensureDirectory(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return
+  mkdirSync(path, { recursive: true, mode: 0o700 })
 }
 
 /** Removes a file, where it is there. */

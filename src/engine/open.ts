@@ -1,7 +1,8 @@
-import { chmodSync, mkdirSync } from 'node:fs'
+import { chmodSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
+import { ensureDirectory } from '../base/file.ts'
 import { type Caller, ownCaller } from '../kernel/caller.ts'
 import { requireKernel } from '../kernel/release.ts'
 import { claimRoot } from './root-state.ts'
@@ -62,13 +63,13 @@ export function openEngine(
   const at = paths(options)
   try {
     for (const path of [options.root, options.state]) {
-      mkdirSync(path, { recursive: true, mode: 0o700 })
+      ensureDirectory(path)
       chmodSync(path, 0o700)
     }
     for (const path of [at.containers, at.names, at.volumes, at.layers, at.locks]) {
-      mkdirSync(path, { recursive: true, mode: 0o700 })
+      ensureDirectory(path)
     }
-    mkdirSync(join(options.state, 'containers'), { recursive: true, mode: 0o700 })
+    ensureDirectory(join(options.state, 'containers'))
     claimRoot(options)
   } catch (error) {
     if (isErrno(error, 'EACCES', 'EPERM', 'EROFS')) {

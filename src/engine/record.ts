@@ -1,15 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-  symlinkSync,
-  unlinkSync,
-} from 'node:fs'
+import { existsSync, readdirSync, readlinkSync, rmSync, symlinkSync, unlinkSync } from 'node:fs'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readJsonIfAny, writeFileAtomic } from '../base/file.ts'
+import { ensureDirectory, readJsonIfAny, writeFileAtomic } from '../base/file.ts'
 import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
 import type { Spec } from '../spec/runtime.ts'
 import type { Engine } from './open.ts'
@@ -157,7 +149,7 @@ export async function lockContainer(engine: Engine, id: string): Promise<FileLoc
 
 /** The same for a container that has no directory yet. */
 export function lockNewContainer(engine: Engine, id: string): Promise<FileLock> {
-  mkdirSync(engine.at.locks, { recursive: true, mode: 0o700 })
+  ensureDirectory(engine.at.locks)
   return lockFile(engine.at.lock(id), { exclusive: true })
 }
 
@@ -168,7 +160,7 @@ function dropIfGone(engine: Engine, id: string): void {
 
 /** The same without waiting: undefined where another command works on the container. */
 export function tryLockContainer(engine: Engine, id: string): FileLock | undefined {
-  mkdirSync(engine.at.locks, { recursive: true, mode: 0o700 })
+  ensureDirectory(engine.at.locks)
   const lock = tryLockFile(engine.at.lock(id), { exclusive: true })
   if (lock) dropIfGone(engine, id)
   return lock

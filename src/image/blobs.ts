@@ -5,7 +5,6 @@ import {
   fstatSync,
   fsync as fsyncCallback,
   ftruncateSync,
-  mkdirSync,
   openSync,
   read as readCallback,
   readdirSync,
@@ -19,6 +18,7 @@ import {
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Fault, isErrno } from '../base/fault.ts'
+import { ensureDirectory } from '../base/file.ts'
 import { type FileLock, lockFile, tryLockFile } from '../kernel/lock.ts'
 import { syncDirectoryTogether } from '../kernel/sync.ts'
 import type { Digest } from '../spec/image.ts'
@@ -59,9 +59,9 @@ export class BlobStore {
     this.#blobs = join(directory, 'blobs')
     this.#ingest = join(directory, 'ingest')
     for (const algorithm of ALGORITHMS) {
-      mkdirSync(join(this.#blobs, algorithm), { recursive: true, mode: 0o700 })
+      ensureDirectory(join(this.#blobs, algorithm))
     }
-    mkdirSync(this.#ingest, { recursive: true, mode: 0o700 })
+    ensureDirectory(this.#ingest)
   }
 
   path(digest: Digest): string {

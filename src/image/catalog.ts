@@ -1,8 +1,14 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Fault } from '../base/fault.ts'
-import { readJsonIfAny, syncDirectory, TEMPORARY, writeFileAtomic } from '../base/file.ts'
+import {
+  ensureDirectory,
+  readJsonIfAny,
+  syncDirectory,
+  TEMPORARY,
+  writeFileAtomic,
+} from '../base/file.ts'
 import { lockFile } from '../kernel/lock.ts'
 import type { Digest, Platform } from '../spec/image.ts'
 import { diskFault } from './blobs.ts'
@@ -90,8 +96,8 @@ export class Catalog {
     this.#names = join(directory, 'names')
     this.#records = join(directory, 'records')
     this.#lock = join(directory, 'catalog.lock')
-    mkdirSync(this.#names, { recursive: true, mode: 0o700 })
-    mkdirSync(this.#records, { recursive: true, mode: 0o700 })
+    ensureDirectory(this.#names)
+    ensureDirectory(this.#records)
   }
 
   /** Writes the image and points the names at it. Names that pointed elsewhere move. */

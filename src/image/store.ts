@@ -1,7 +1,7 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
-import { readFileIfAny } from '../base/file.ts'
+import { ensureDirectory, readFileIfAny } from '../base/file.ts'
 import { lockFile, tryLockFile } from '../kernel/lock.ts'
 import { syncTogether } from '../kernel/sync.ts'
 import { LayerStore, type ToDisk } from '../layer/store.ts'
@@ -55,7 +55,7 @@ export function openStore(
   } = {},
 ): ImageStore {
   const directory = join(root, 'images')
-  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  ensureDirectory(directory)
   return {
     root,
     blobs: new BlobStore(directory),

@@ -11,7 +11,14 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
-import { namesIn, readFileIfAny, readJsonIfAny, TEMPORARY, writeFileAtomic } from '../base/file.ts'
+import {
+  ensureDirectory,
+  namesIn,
+  readFileIfAny,
+  readJsonIfAny,
+  TEMPORARY,
+  writeFileAtomic,
+} from '../base/file.ts'
 import { binding } from '../kernel/binding.ts'
 import { lockFile, tryLockFile } from '../kernel/lock.ts'
 import { syncDirectoryTogether, syncTogether } from '../kernel/sync.ts'
@@ -72,7 +79,7 @@ export class LayerStore {
     this.directory = join(root, 'layers')
     this.durable = options.durable ?? true
     for (const name of ['sha256', 'fixup', 'tmp', 'locks']) {
-      mkdirSync(join(this.directory, name), { recursive: true, mode: 0o700 })
+      ensureDirectory(join(this.directory, name))
     }
   }
 
