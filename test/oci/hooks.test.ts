@@ -1,6 +1,13 @@
 /** Hooks: where they run, when, with what; and what a failure of each does. */
 import { spawn } from 'node:child_process'
-import { chmodSync, existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -155,6 +162,37 @@ test('a startContainer or poststart hook that fails ends the start and the conta
   await oci.refused(['start', 'post'], /poststart hook/)
   await eventually('it has stopped', async () => (await oci.status('post')) === 'stopped')
   await oci.ok(['delete', 'post'])
+})
+
+test('one of the host that enters the new mount namespace mounts below the root by its path on the host', async () => {
+  // As the hook that brings the libraries of a GPU does.
+  for (const users of [false, true]) {
+    const id = `enters-${users}`
+    const directory = join(oci.directory, id)
+    const enter = script(
+      `hook-${id}`,
+      `pid=$(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/' | tr -d '\\n')
+exec nsenter --mount --target "$pid" sh -c 'mount --bind "$0/given" "$0/rootfs/mnt"' ${directory}`,
+    )
+    oci.bundle(id, 'cat /mnt/word', (spec) => {
+      spec.hooks = { createRuntime: [{ path: enter }] }
+      if (users) {
+        spec.linux.namespaces = [...(spec.linux.namespaces ?? []), { type: 'user' }]
+        const mappings = [{ containerID: 0, hostID: 0, size: 1000 }]
+        spec.linux.uidMappings = mappings
+        spec.linux.gidMappings = mappings
+      }
+    })
+    mkdirSync(join(directory, 'rootfs/mnt'), { recursive: true })
+    mkdirSync(join(directory, 'given'))
+    writeFileSync(join(directory, 'given/word'), `seen ${users}\n`)
+    const { code, stderr } = await oci.create(id)
+    assert.is(code, 0, stderr)
+    await oci.ok(['start', id])
+    await eventually('it has ended', async () => (await oci.status(id)) === 'stopped')
+    assert.is(oci.output(id), `seen ${users}\n`)
+    await oci.ok(['delete', id])
+  }
 })
 
 test('they run where a mount namespace is joined, too', async () => {
