@@ -12,10 +12,11 @@ import { needs } from '../lib/needs.ts'
 needs('root', 'overlay', 'cgroup2', 'program:busybox', 'file:/usr/bin/busybox')
 
 const WRITERS = 20
-const RATE = 1000
+/** Each second of each writer; with LINES twelve seconds, for the clients to be killed in. */
+const RATE = 500
 const LINES = 6000
 /** Each has written so many when its client is killed. */
-const BEFORE = 500
+const BEFORE = 250
 
 const { berth, nothingIsLeft } = berthOfFile()
 const engine = engineOf(berth)

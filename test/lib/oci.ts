@@ -176,9 +176,14 @@ export function ociOfFile(): { oci: Oci; nothingIsLeft: () => Promise<void> } {
 /** These are done by a daemon; the others (docs/native.md) are left to Node. */
 const DONE_BY_DAEMON = /\b(create|run|start|state|kill|delete|exec|list|pause|resume|update) /
 
+/** Streams of the caller's own, which no other process can open: with these Node is asked (docs/oci.md). */
+const OF_THE_CALLER = / (\/dev\/(stdin|fd\/)|\/proc\/self\/fd\/|--resources - )/
+
 /** Fails where Node has done what the daemon should have; `apart` containers are those that an engine makes in a mount namespace of their own, `failed` those whose program cannot be executed: a start's refusal is read by Node. */
 export async function endFront(front: Front, { apart = 0, failed = 0 } = {}): Promise<void> {
-  const left = front.leftToNode().filter((line) => DONE_BY_DAEMON.test(`${line} `))
+  const left = front
+    .leftToNode()
+    .filter((line) => DONE_BY_DAEMON.test(`${line} `) && !OF_THE_CALLER.test(`${line} `))
   await front.destroy()
   if (frontMode() === 'alone') return
   const ids = new Set(left.map((line) => line.split(' ').at(-1)))

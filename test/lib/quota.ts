@@ -2,7 +2,7 @@ import { eventually } from './eventually.ts'
 
 const PERIOD_USEC = 100_000
 const PERIODS = 20
-const SPANS = 5
+const SPANS = 15
 
 /**
  * The share of a processor that a busy loop gets under its quota, by the kernel's own count of periods of 100 ms: a host that is slow makes them late, not
