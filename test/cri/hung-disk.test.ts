@@ -78,13 +78,21 @@ test('a container whose host_path hangs is not made, and other calls are answere
   }
 })
 
+/** The first process of such a container is made by its start, not before (src/pod/ahead.ts). */
+const sharesProcesses = {
+  linux: { securityContext: { namespaceOptions: { network: 'NODE', pid: 'POD', ipc: 'POD' } } },
+} as const
+
 test('a container that hangs while it is started can be stopped, with its pod', async () => {
-  const pod = await runPod(daemon)
+  const pod = await runPod(daemon, sharesProcesses)
   const running = await runContainer(daemon, pod, ['/bin/probe', 'sleep', '600'])
   mkdirSync(hung, { recursive: true })
   const { containerId } = await daemon.call('CreateContainer', {
     podSandboxId: pod.id,
-    config: containerConfig(['/bin/probe', 'true'], { mounts: [mounted(join(hung, 'x'))] }),
+    config: containerConfig(['/bin/probe', 'true'], {
+      mounts: [mounted(join(hung, 'x'))],
+      ...sharesProcesses,
+    }),
   })
   const child = await hang()
   try {

@@ -1,13 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   connectMonitor,
@@ -184,10 +176,13 @@ export class MonitorBench {
         () => !existsSync(place) || !isMonitorAlive(place),
       )
     }
-    spawnSync('find', [this.#cgroup, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';'], {
-      stdio: 'ignore',
+    // A process that was killed is in its group until the kernel has ended it.
+    await eventually('the groups are empty', () => {
+      spawnSync('find', [this.#cgroup, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', ';'], {
+        stdio: 'ignore',
+      })
+      return !existsSync(this.#cgroup)
     })
-    if (existsSync(this.#cgroup)) rmdirSync(this.#cgroup)
     rmSync(this.directory, { recursive: true, force: true })
   }
 }
