@@ -118,6 +118,8 @@ int NewFileSystem(const char* type, const char* source, const Array<const char*>
 void CopyTree(int from, int to, const char* name, bool keeps_mode);
 
 // root.cc
+// Whether the root is attached at its path on the host.
+bool ShowsRoot(const ContainerPlan& plan);
 void AttachRoot(Child* child);
 void EnterRoot(Child* child);
 

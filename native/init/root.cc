@@ -33,11 +33,13 @@ void SetRootPropagation(Child* child) {
 
 }  // namespace
 
+bool ShowsRoot(const ContainerPlan& plan) { return plan.awaits_hooks && plan.root.directory; }
+
 void AttachRoot(Child* child) {
   const ContainerPlan& plan = *child->plan;
   // Where hooks look for it: one that enters this mount namespace (`nsenter -m`, as the hook that brings GPUs) knows the
   // root by its host's path alone. A user namespace may not be able to walk there.
-  if (plan.awaits_hooks && plan.root.directory &&
+  if (ShowsRoot(plan) &&
       Call(SYS_move_mount, child->root, "", AT_FDCWD, plan.root.directory, MOVE_MOUNT_F_EMPTY_PATH) >= 0) {
     return;
   }

@@ -56,14 +56,16 @@ int CloneElsewhere(Child* child, const MountPlan& mount) {
 }
 
 // Whether all that is to be cloned is there when the container's mounts are made as well: in the mount namespace that we have
-// then, without the propagation that is ours no more, and without the container's root, which is put over `/`.
+// then, without the propagation that is ours no more, and without the container's root, which is put over `/` or, for hooks, at its path.
 bool MayWait(const Child& child, const MountPlan& mount, int place) {
   if (child.user_namespace >= 0 || mount.idmap_container || mount.idmap) return false;
   if (mount.propagation & ~static_cast<uint64_t>(MS_PRIVATE | MS_REC)) return false;
+  if (!mount.recursive) return true;
+  if (ShowsRoot(*child.plan)) return false;
   struct stat st = {};
   struct stat root = {};
   if (::fstat(place, &st) != 0 || ::stat("/", &root) != 0) return false;
-  return !mount.recursive || st.st_dev != root.st_dev || st.st_ino != root.st_ino;
+  return st.st_dev != root.st_dev || st.st_ino != root.st_ino;
 }
 
 void Plan(Child* child, const MountPlan& mount, int fd) {

@@ -195,6 +195,22 @@ exec nsenter --mount --target "$pid" sh -c 'mount --bind "$0/given" "$0/rootfs/m
   }
 })
 
+test('a mount of what is above the root shows the host there, not the container with its /proc before that is masked', async () => {
+  oci.bundle('above', 'ls /host/above/rootfs/proc; echo listed', (spec) => {
+    spec.hooks = { createRuntime: [{ path: '/bin/true' }] }
+    const mount = { destination: '/host', source: oci.directory, options: ['rbind', 'ro'] }
+    spec.mounts = [...(spec.mounts ?? []), mount]
+  })
+  mkdirSync(join(oci.directory, 'above/rootfs/host'), { recursive: true })
+  mkdirSync(join(oci.directory, 'above/rootfs/proc'), { recursive: true })
+  const { code, stderr } = await oci.create('above')
+  assert.is(code, 0, stderr)
+  await oci.ok(['start', 'above'])
+  await eventually('it has ended', async () => (await oci.status('above')) === 'stopped')
+  assert.is(oci.output('above'), 'listed\n')
+  await oci.ok(['delete', 'above'])
+})
+
 test('they run where a mount namespace is joined, too', async () => {
   const holder = spawn('unshare', ['--mount', 'sleep', '1000'], { stdio: 'ignore' })
   try {
