@@ -3,6 +3,7 @@ import { Fault } from '../base/fault.ts'
 import { groupProcesses, killGroup } from '../cgroup/index.ts'
 import { openProcess, signalProcess } from '../kernel/process.ts'
 import { ownCgroup } from './cgroup.ts'
+import { hasOwnPids } from './plain.ts'
 import { lockContainer, type OciRecord, type Place, readKeptConfig, readRecord } from './record.ts'
 import { isAlive, statusOf } from './status.ts'
 
@@ -26,11 +27,9 @@ export async function signalContainer(place: Place, signal: number, all: boolean
   using _lock = await lockContainer(place)
   const record = readRecord(place)
   const status = await statusOf(place, record)
-  // Without a PID namespace the end of the first process is not that of the others.
-  const isAlone =
-    !record.plain &&
-    !(readKeptConfig(place).linux?.namespaces ?? []).some((ns) => ns.type === 'pid')
-  if (all || (isAlone && signal === SIGKILL)) {
+  // Without a PID namespace of its own the end of the first process is not that of the others.
+  const isShared = !record.plain && !hasOwnPids(readKeptConfig(place).linux)
+  if (all || (isShared && signal === SIGKILL)) {
     signalAll(record, signal)
     if (all || status === 'stopped') return
   }

@@ -11,6 +11,11 @@ export function isPlain({ hooks, linux }: Spec, notify: string | undefined): boo
     startContainer.length + poststart.length + poststop.length === 0 &&
     !linux?.seccomp?.listenerPath &&
     notify === undefined &&
-    (linux?.namespaces ?? []).some(({ type }) => type === 'pid')
+    hasOwnPids(linux)
   )
+}
+
+/** Not the host's PID namespace, nor one that is joined: in those the first process is one among others. */
+export function hasOwnPids(linux: Spec['linux'] | undefined): boolean {
+  return (linux?.namespaces ?? []).some(({ type, path }) => type === 'pid' && !path)
 }

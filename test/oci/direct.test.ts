@@ -130,7 +130,7 @@ test('a start that fails is told as by Node, and once', async () => {
   doneByFront('delete', '--force', 'believed')
 })
 
-test('hooks, and a container that has the PID namespace of the host, are for Node', async () => {
+test('hooks, and a container that has the PID namespace of others, are for Node', async () => {
   const told = join(oci.directory, 'told')
   for (const kind of ['startContainer', 'poststart', 'poststop'] as const) {
     const inside = kind === 'startContainer'
@@ -144,13 +144,22 @@ test('hooks, and a container that has the PID namespace of the host, are for Nod
     assert.is(existsSync(told), !inside)
     spawnSync('rm', ['-f', told])
   }
-  await make('host', (spec) => {
-    spec.linux.namespaces = (spec.linux.namespaces ?? []).filter(({ type }) => type !== 'pid')
-  })
-  front.leftToNode()
-  byFront('start', 'host')
-  byFront('delete', '--force', 'host')
-  assert.is(front.leftToNode().length, 2)
+  await make('plain')
+  const path = `/proc/${recordOf('plain').pid}/ns/pid`
+  for (const [id, pids] of [
+    ['host', []],
+    ['joined', [{ type: 'pid', path }]],
+  ] as const) {
+    await make(id, (spec) => {
+      const others = (spec.linux.namespaces ?? []).filter(({ type }) => type !== 'pid')
+      spec.linux.namespaces = [...others, ...pids]
+    })
+    front.leftToNode()
+    byFront('start', id)
+    byFront('delete', '--force', id)
+    assert.is(front.leftToNode().length, 2)
+  }
+  doneByFront('delete', '--force', 'plain')
 })
 
 /** A process and a cgroup that are nothing of the container's. */

@@ -75,6 +75,34 @@ test('create, start, kill and delete are one state after the other, and each onl
   assert.not.ok(existsSync(oci.cgroup('life')))
 })
 
+test('kill KILL ends all of a container in a PID namespace that is not its own', async () => {
+  oci.bundle('owner', 'exec sleep 1000')
+  await oci.create('owner')
+  await oci.ok(['start', 'owner'])
+  const joined = `/proc/${(await state('owner')).pid}/ns/pid`
+  for (const [id, path] of [
+    ['guest', joined],
+    ['host', undefined],
+  ] as const) {
+    oci.bundle(id, 'sleep 1000 & sleep 1000 & echo begun; wait', (spec) => {
+      const { namespaces } = spec.linux as { namespaces: { type: string; path?: string }[] }
+      const others = namespaces.filter(({ type }) => type !== 'pid')
+      Object.assign(spec.linux, {
+        namespaces: [...others, ...(path === undefined ? [] : [{ type: 'pid', path }])],
+      })
+    })
+    await oci.create(id)
+    await oci.ok(['start', id])
+    await eventually('it has begun', () => oci.output(id) === 'begun\n')
+    await oci.ok(['kill', id, 'KILL'])
+    const events = join(oci.cgroup(id), 'cgroup.events')
+    await eventually('all have ended', () => readFileSync(events, 'utf8').includes('populated 0'))
+    assert.is(await oci.status('owner'), 'running')
+    await oci.ok(['delete', id])
+  }
+  await oci.ok(['delete', '--force', 'owner'])
+})
+
 test('the process is handed to the subreaper above, which gets its exit status', async () => {
   oci.bundle('orphan', 'exit 23')
   const script = `
