@@ -352,13 +352,20 @@ class Affinity {
 
 }  // namespace
 
-bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgroup, const ChildStdio& stdio,
+bool LaunchExec(const ProcessPlan& process, int container_pidfd, const ExecCgroup& wanted, const ChildStdio& stdio,
                 Launched* launched, const char** stage) {
+  const char* cgroup = wanted.path;
   BeginFaults();
   *stage = "cgroup";
   Fd group;
   if (cgroup[0]) group = Fd(OpenCgroup(cgroup));
-  if (cgroup[0] && !group && errno != ENOENT) return false;
+  if (cgroup[0] && !group && (wanted.below || errno != ENOENT)) return false;
+  if (wanted.below) {
+    *stage = "--cgroup";
+    // The container may make what it likes below its own.
+    group = Fd(OpenPlain(group.get(), wanted.below, O_PATH | O_DIRECTORY));
+    if (!group) return false;
+  }
   *stage = "process.execCPUAffinity.initial";
   Affinity affinity;
   if (!process.initial_cpus.empty() && !affinity.Set(process.initial_cpus)) return false;
@@ -369,7 +376,9 @@ bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgr
   pid_t pid = -1;
   errno = ENOENT;
   if (!cgroup[0] || group) pid = CloneInto(0, &pidfd, group.get());
-  if (pid < 0 && cgroup[0] && (errno == EBUSY || errno == ENOENT || errno == EOPNOTSUPP)) {
+  const bool is_closed = pid < 0 && (errno == EBUSY || errno == ENOENT || errno == EOPNOTSUPP);
+  if (is_closed && wanted.below) *stage = "--cgroup";
+  if (is_closed && cgroup[0] && !wanted.below) {
     // The container has made cgroups below its own: processes live only in the leaves (cgroups(7)).
     *stage = "cgroup";
     group = Fd(OpenOwnCgroup(container_pidfd, cgroup));

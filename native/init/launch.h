@@ -37,9 +37,16 @@ struct Launched {
 // Clones the first process of a container. On failure returns false with errno set and `stage` saying at what.
 bool LaunchContainer(const ContainerPlan& plan, const ChildStdio& stdio, Launched* launched, const char** stage);
 
+struct ExecCgroup {
+  // The container's; "" where the process stays in ours.
+  const char* path;
+  // Relative to it: that one, or none. Without, the first process's is taken where the container's cannot be joined because it has been delegated.
+  const char* below = nullptr;
+};
+
 // Clones a further process into the container whose first process is `container_pidfd`: joins all its namespaces
-// and its cgroup (that of the first process where `cgroup` cannot be joined because the container has delegated it).
-bool LaunchExec(const ProcessPlan& process, int container_pidfd, const char* cgroup, const ChildStdio& stdio,
+// and its cgroup.
+bool LaunchExec(const ProcessPlan& process, int container_pidfd, const ExecCgroup& wanted, const ChildStdio& stdio,
                 Launched* launched, const char** stage);
 
 // What the containers of a pod share. Held by these fds; without any process, but PID 1 of the PID namespace.

@@ -140,7 +140,7 @@ int RunOnceWithExec(const char* plan_path, const char* exec_plan_path) {
   Conversation second;
   const char* stage = "";
   int code = kFailed;
-  if (LaunchExec(further->process, first.launched.pidfd.get(), further->cgroup, {0, 1, 2}, &second.launched, &stage)) {
+  if (LaunchExec(further->process, first.launched.pidfd.get(), {further->cgroup}, {0, 1, 2}, &second.launched, &stage)) {
     Converse(&second);
     code = Finish(&second);
   } else {

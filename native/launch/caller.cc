@@ -54,15 +54,20 @@ bool AwaitScope() {
 }
 
 // The engine's socket, by a descriptor of it: its path may be too long.
-bool SendTerminalTo(const char* path, int master) {
+Fd ConnectTo(const char* path) {
   const Fd file(::open(path, O_PATH | O_CLOEXEC));
-  const Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   ::snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", file.get());
-  return file && socket &&
-         ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 &&
-         SendMessage(socket.get(), kTerminalName, sizeof(kTerminalName) - 1, master);
+  const bool is_there =
+      file && socket && ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+  return is_there ? static_cast<Fd&&>(socket) : Fd();
+}
+
+bool SendTerminalTo(const char* path, int master) {
+  const Fd socket = ConnectTo(path);
+  return socket && SendMessage(socket.get(), kTerminalName, sizeof(kTerminalName) - 1, master);
 }
 
 int Reap(const Fd& pidfd) {

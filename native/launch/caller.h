@@ -20,7 +20,9 @@ int Failed(const char* stage);
 // Whoever has put us into a scope moves us into a group of our own there, and makes that of the container. False where that has failed.
 bool AwaitScope();
 
-// Hands a pty's master to who listens at the engine's socket; false with errno set.
+// To who listens at a socket of the engine's; none with errno set.
+Fd ConnectTo(const char* path);
+// Hands a pty's master to who listens there; false with errno set.
 bool SendTerminalTo(const char* path, int master);
 
 // Waits for its end; the exit code, 128+n for signal n.

@@ -27,6 +27,7 @@ namespace berth {
 namespace {
 
 constexpr int kBacklog = 16;
+constexpr char kPidfdSocket[] = "pidfd socket";
 constexpr char kKilled[] = "the process was killed while it was being made";
 
 struct Options {
@@ -34,6 +35,8 @@ struct Options {
   bool foreground = false;
   bool scoped = false;
   const char* console = nullptr;
+  const char* pidfd = nullptr;
+  const char* cgroup = nullptr;
   int preserved = 0;
 };
 
@@ -41,6 +44,8 @@ struct Launch {
   Options options;
   Launched process;
   Fd terminal;
+  // Of who gets the pidfd: connected before there is a process, so that nothing runs where nobody listens.
+  Fd pidfd_socket;
   // `process` is the second of two clones.
   bool passed_on = false;
 };
@@ -56,6 +61,10 @@ bool ParseOptions(int argc, char** argv, Options* options) {
       options->scoped = true;
     } else if (::strncmp(argv[i], "--console=", 10) == 0) {
       options->console = argv[i] + 10;
+    } else if (::strncmp(argv[i], "--pidfd=", 8) == 0) {
+      options->pidfd = argv[i] + 8;
+    } else if (::strncmp(argv[i], "--cgroup=", 9) == 0) {
+      options->cgroup = argv[i] + 9;
     } else if (::strncmp(argv[i], "--preserve=", 11) == 0) {
       options->preserved = ::atoi(argv[i] + 11);
     } else {
@@ -115,6 +124,16 @@ Step TakeSecond(Launch* launch, Fd pidfd) {
   return Step::kGoOn;
 }
 
+// With runc's words. Only when no second process will be made any more.
+bool PassPidfd(Launch* launch) {
+  const Fd socket = static_cast<Fd&&>(launch->pidfd_socket);
+  if (!socket) return true;
+  const char* word = launch->options.exec ? "setns" : "standard";
+  if (SendMessage(socket.get(), word, ::strlen(word), launch->process.pidfd.get())) return true;
+  Failed(kPidfdSocket);
+  return false;
+}
+
 Step TakeMessage(Launch* launch, const char* bytes, size_t size, Fd passed) {
   Launched& process = launch->process;
   switch (bytes[0]) {
@@ -131,7 +150,7 @@ Step TakeMessage(Launch* launch, const char* bytes, size_t size, Fd passed) {
       ReportNumber("hooks", process.pid);
       return PassContinue(process) ? Step::kGoOn : Step::kFailed;
     case kSyncReady:
-      if (!launch->options.exec) return Step::kReady;
+      if (!launch->options.exec) return PassPidfd(launch) ? Step::kReady : Step::kFailed;
       (void)!::send(process.sync.get(), &kSyncStart, 1, MSG_NOSIGNAL);
       return Step::kGoOn;
     case kSyncError:
@@ -152,7 +171,7 @@ Step Converse(Launch* launch) {
     const ssize_t size = ReceiveMessage(launch->process.sync.get(), bytes, kSyncBytesMax, &passed);
     if (size < 0 && errno == EAGAIN) continue;
     if (size <= 0) {
-      if (launch->options.exec) return Step::kExecuted;
+      if (launch->options.exec) return PassPidfd(launch) ? Step::kExecuted : Step::kFailed;
       ReportError("create", ECHILD, kKilled);
       return Step::kFailed;
     }
@@ -171,8 +190,12 @@ bool Begin(Launch* launch, Arena* arena) {
   ChildStdio stdio = {.stdin_fd = kProgramStdio, .stdout_fd = kProgramStdio + 1, .stderr_fd = kProgramStdio + 2, .preserved = preserved,
                       .preserved_count = launch->options.preserved, .listener = -1};
   const char* stage = "start socket";
+  if (launch->options.pidfd) {
+    launch->pidfd_socket = ConnectTo(launch->options.pidfd);
+    if (!launch->pidfd_socket) return Failed(kPidfdSocket), false;
+  }
   if (launch->options.exec) {
-    if (LaunchExec(plan->process, kPlace, plan->cgroup, stdio, &launch->process, &stage)) return true;
+    if (LaunchExec(plan->process, kPlace, {plan->cgroup, launch->options.cgroup}, stdio, &launch->process, &stage)) return true;
     return Failed(stage), false;
   }
   // Closed here when it is in the container: that it answers means that the container waits.
@@ -213,7 +236,7 @@ int main(int argc, char** argv) {
   berth::Options options;
   const bool criu = argc > 2 && ::strcmp(argv[1], "criu") == 0;
   if (!criu && !berth::ParseOptions(argc, argv, &options)) {
-    ::dprintf(2, "usage: berth-launch create|exec [--foreground] [--scoped] [--console=PATH] [--preserve=N]\n");
+    ::dprintf(2, "usage: berth-launch create|exec [--foreground] [--scoped] [--console=PATH] [--pidfd=PATH] [--cgroup=PATH] [--preserve=N]\n");
     return 2;
   }
   if (!berth::RunSealed(argv, environ)) return berth::Failed("cannot run from a read-only mount");

@@ -137,7 +137,7 @@ bool Exec::Launch(const ProcessPlan& plan, const Options& options, Failure* fail
   }
   Launched launched;
   const char* stage = "exec";
-  if (!LaunchExec(plan, container_->process().pidfd(), cgroup, child, &launched, &stage)) {
+  if (!LaunchExec(plan, container_->process().pidfd(), {cgroup}, child, &launched, &stage)) {
     failure->Set(stage, errno);
     return false;
   }

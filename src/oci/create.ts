@@ -38,6 +38,7 @@ export interface CreateRequest {
   readonly bundle: string
   readonly consoleSocket: string | undefined
   readonly pidFile: string | undefined
+  readonly pidfdSocket?: string | undefined
   readonly cgroups: DriverName
   readonly preserve: number
   /** The program's besides those of the configuration. */
@@ -100,6 +101,7 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
       foreground: request.foreground,
       scope: group.scope,
       consoleSocket: request.consoleSocket,
+      pidfdSocket: request.pidfdSocket,
       preserve: request.preserve,
     })
   const inScope = group.scope && (await launchInScope(begin, group.scope))

@@ -24,6 +24,9 @@ export interface ExecRequest {
   readonly preserve: number
   readonly foreground: boolean
   readonly ignorePaused: boolean
+  readonly pidfdSocket?: string | undefined
+  /** --cgroup: below the container's own. */
+  readonly group?: string | undefined
   readonly warn: (message: string) => void
 }
 
@@ -50,9 +53,11 @@ export async function execInContainer(
     mode: 'exec',
     what: `exec in container ${record.id}`,
     plan: encodeExecFile(record.cgroup, plan),
+    group: request.group === undefined ? undefined : groupBelow(request.group),
     place: first,
     foreground: request.foreground,
     consoleSocket: request.consoleSocket,
+    pidfdSocket: request.pidfdSocket,
     preserve: request.preserve,
   })
   try {
@@ -66,6 +71,18 @@ export async function execInContainer(
     await launch.abandon()
     throw error
   }
+}
+
+/** What `--cgroup` means, relative to the container's cgroup, below which native/init/launch.cc finds it. runc's `CONTROLLERS:PATH` is for cgroup v1. */
+function groupBelow(path: string): string {
+  const names = path.split('/').filter(Boolean)
+  if (names.includes('..') || path.includes(':')) {
+    throw new Fault(
+      'INVALID_ARGUMENT',
+      `--cgroup ${JSON.stringify(path)} is no path below the container's cgroup`,
+    )
+  }
+  return names.join('/') || '.'
 }
 
 async function planOf(request: ExecRequest, spec: Spec, firstPid: number) {

@@ -29,6 +29,10 @@ export interface LaunchRequest {
   /** Stays until the process ends. */
   readonly foreground: boolean
   readonly consoleSocket: string | undefined
+  /** Who gets a pidfd of the process. */
+  readonly pidfdSocket?: string | undefined
+  /** exec: relative to the plan's cgroup, that one and no other; else where that cannot be joined the first process's does as well. */
+  readonly group?: string | undefined
   /** create: systemd makes the scope that the process is in; `scope` in the first report then waits for `goOn`. */
   readonly scope?: { readonly slice: string; readonly unit: string } | undefined
   /** Of the caller's descriptors from 3 on: those that the program gets. */
@@ -195,6 +199,8 @@ function begin(
       ...(scope ? ['--scoped'] : []),
       ...(request.foreground ? ['--foreground'] : []),
       ...(request.consoleSocket === undefined ? [] : [`--console=${request.consoleSocket}`]),
+      ...(request.pidfdSocket === undefined ? [] : [`--pidfd=${request.pidfdSocket}`]),
+      ...(request.group === undefined ? [] : [`--cgroup=${request.group}`]),
       `--preserve=${request.preserve}`,
       ...(request.criu?.words ?? []),
     ],

@@ -163,7 +163,7 @@ function creation(command: Command): Command {
     .option('-b, --bundle <directory>', 'where config.json is', '.')
     .option('--console-socket <socket>', 'who takes the terminal')
     .option('--pid-file <file>', 'where the pid of the first process is written')
-    .option('--pidfd-socket <socket>', 'refused: not supported')
+    .option('--pidfd-socket <socket>', 'who gets a pidfd of the first process')
     .option('--preserve-fds <n>', 'descriptors from 3 on that the program gets', '0')
     .option('--no-pivot', 'refused: not supported')
     .option('--no-new-keyring', "stay in the caller's session keyring")
@@ -206,13 +206,14 @@ function askedOf(
 ): {
   consoleSocket: string | undefined
   pidFile: string | undefined
+  pidfdSocket: string | undefined
   preserve: number
 } {
-  if (o.pidfdSocket) throw new Fault('UNIMPLEMENTED', '--pidfd-socket is not supported')
   const absolute = (path: string | undefined) => (path ? caller.resolve(path) : undefined)
   return {
     consoleSocket: absolute(o.consoleSocket),
     pidFile: absolute(o.pidFile),
+    pidfdSocket: absolute(o.pidfdSocket),
     preserve: preservedCount(caller, o.preserveFds, listening),
   }
 }
@@ -272,7 +273,7 @@ function execution(root: Command, context: Context, place: (id: string) => Place
     .summary('run a further program in a container')
     .passThroughOptions()
     .option('--console-socket <socket>', 'who takes the terminal')
-    .option('--pidfd-socket <socket>', 'refused: not supported')
+    .option('--pidfd-socket <socket>', 'who gets a pidfd of the process')
     .option('--pid-file <file>', 'where the pid is written')
     .option(
       '-p, --process <file>',
@@ -290,14 +291,13 @@ function execution(root: Command, context: Context, place: (id: string) => Place
     .option('-d, --detach', 'do not wait')
     .option('--preserve-fds <n>', 'descriptors from 3 on that the program gets', '0')
     .option('--ignore-paused', 'also in a paused container')
-    .option('--cgroup <path>', 'refused: not supported')
+    .option('--cgroup <path>', "a cgroup below the container's that the process begins in")
     .action(async (id: string, program: string[], given: ExecOptions & { newPrivs?: boolean }) => {
       const [{ execInContainer }, { processOf }, { exitOf, passSignals }] = await Promise.all([
         import('./exec.ts'),
         import('./process.ts'),
         import('./run.ts'),
       ])
-      if (given.cgroup) throw new Fault('UNIMPLEMENTED', '--cgroup is not supported')
       const options = { ...given, noNewPrivs: given.newPrivs === false }
       const path = options.process && context.caller.resolve(options.process)
       const file = path ? asProcess(path, readDocument(path)) : undefined
@@ -309,6 +309,7 @@ function execution(root: Command, context: Context, place: (id: string) => Place
         ...askedOf(context, options),
         foreground,
         ignorePaused: options.ignorePaused ?? false,
+        group: options.cgroup || undefined,
         warn: context.warn,
       })
       const stop = foreground ? await passSignals(context.caller, pid) : undefined
