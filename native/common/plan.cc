@@ -327,6 +327,7 @@ void DecodeFields(Decoder& d, Bytes message, ContainerPlan* c, bool whole) {
         DecodeRoot(d, f.bytes, &c->root);
         return true;
       case Tag::kContainerRootReadonly: c->root_readonly = d.Flag(f); return true;
+      case Tag::kContainerNoPivot: c->no_pivot = d.Flag(f); return true;
       case Tag::kContainerRootPropagation: c->root_propagation = d.Number<uint64_t>(f); return true;
       case Tag::kContainerMount: d.Add(&c->mounts, message, f.tag, DecodeMount(d, f.bytes)); return true;
       case Tag::kContainerDevice: d.Add(&c->devices, message, f.tag, DecodeDevice(d, f.bytes)); return true;

@@ -142,6 +142,7 @@ struct ContainerPlan {
   const char* domainname = nullptr;
   RootPlan root;
   bool root_readonly = false;
+  bool no_pivot = false;
   uint64_t root_propagation = 0;
   Array<MountPlan> mounts;
   Array<DevicePlan> devices;

@@ -126,6 +126,7 @@ enum class Tag : uint16_t {
   kContainerStartHook = 132,
   kContainerHookDirectory = 133,
   kContainerNotifySocket = 134,
+  kContainerNoPivot = 135,
   // HookPlan
   kHookPath = 140,
   kHookArg = 141,

@@ -12,6 +12,8 @@ namespace berth {
 inline constexpr unsigned kRecursive = 0x8000;
 // MNT_DETACH of sys/mount.h, which cannot be included beside linux/mount.h.
 inline constexpr int kDetach = 2;
+// UMOUNT_NOFOLLOW.
+inline constexpr int kNoFollow = 8;
 
 // What a mount shows.
 struct Source {
@@ -35,6 +37,7 @@ struct Child {
 
   // Made while still privileged on the host, each a detached mount.
   int root = -1;
+  bool root_at_path = false;  // Mounted where the host has its directory, not on top of `/`.
   Source* sources = nullptr;  // One for each MountPlan of kind bind; -1 for a missing optional one.
   int* devices = nullptr;  // One for each DevicePlan, where mknod will not be allowed inside.
   int host_sys = -1;       // Stands in where a sysfs cannot be mounted.

@@ -46,6 +46,8 @@ export interface CreateRequest {
   /** The caller's NOTIFY_SOCKET. */
   readonly notify: string | undefined
   readonly keepKeyring: boolean
+  /** False: the old root is left without pivot_root(2), which cannot leave an initramfs. */
+  readonly pivot?: boolean
   /** The caller stays until the container ends, with its own stdio as the container's. */
   readonly foreground: boolean
   /** restore: its process is one that CRIU makes, in place of one that waits for its start. */
@@ -222,7 +224,21 @@ async function planOf(
     warn,
     ...(seccomp ? { seccomp } : {}),
   })
-  return plan
+  return request.pivot === false ? withoutPivot(plan) : plan
+}
+
+/** The root of a user namespace could take the container's root off the host's again, for it has CAP_SYS_ADMIN in the mount namespace. */
+function withoutPivot(plan: ContainerPlan): ContainerPlan {
+  const has = (wanted: string, isOwn: boolean): boolean =>
+    plan.namespaces.some(({ type, path }) => type === wanted && (!isOwn || path === undefined))
+  if (has('user', false)) {
+    throw new Fault(
+      'UNIMPLEMENTED',
+      '--no-pivot is not supported with a user namespace: the host would stay reachable',
+    )
+  }
+  // In one that is joined nothing is pivoted.
+  return has('mount', true) ? { ...plan, noPivot: true } : plan
 }
 
 /** Where compiled filters are kept. No id begins with a dot. */

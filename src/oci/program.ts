@@ -165,7 +165,10 @@ function creation(command: Command): Command {
     .option('--pid-file <file>', 'where the pid of the first process is written')
     .option('--pidfd-socket <socket>', 'who gets a pidfd of the first process')
     .option('--preserve-fds <n>', 'descriptors from 3 on that the program gets', '0')
-    .option('--no-pivot', 'refused: not supported')
+    .option(
+      '--no-pivot',
+      'leave the old root without pivot_root, for hosts that run from an initramfs',
+    )
     .option('--no-new-keyring', "stay in the caller's session keyring")
 }
 
@@ -176,9 +179,6 @@ function requestOf(
   options: CreateOptions,
   foreground: boolean,
 ): CreateRequest {
-  if (!options.pivot) {
-    throw new Fault('UNIMPLEMENTED', '--no-pivot is not supported: the host would stay reachable')
-  }
   const activation = activationOf(context.caller.env, process.pid)
   return {
     caller: context.caller,
@@ -190,6 +190,7 @@ function requestOf(
     notify: notifyOf(context),
     cgroups: root.opts<GlobalOptions>().systemdCgroup ? 'systemd' : 'cgroupfs',
     keepKeyring: !options.newKeyring,
+    pivot: options.pivot,
     foreground,
     warn: context.warn,
   }
@@ -381,6 +382,8 @@ function checkpoints(root: Command, context: Context, place: (id: string) => Pla
     .action(async (id: string, options: RestoreOptions & CreateOptions & Lazy) => {
       onlySelf(caller)
       const { restoreContainer } = await import('./restore.ts')
+      if (!options.pivot)
+        throw new Fault('UNIMPLEMENTED', '--no-pivot is not supported: CRIU pivots')
       const given = { ...options, preserveFds: '0', newKeyring: true }
       const request = requestOf(root, context, id, given, !options.detach)
       const whole = { ...options, ...directoriesOf(context, options) }

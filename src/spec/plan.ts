@@ -224,6 +224,8 @@ export interface ContainerPlan {
   }
   /** Where the seccomp filter's listener is sent to; '' for nowhere. */
   readonly notifySocket?: string
+  /** The host's root is covered by the container's, and its mounts taken off, in place of pivot_root(2). */
+  readonly noPivot?: boolean
 }
 
 /** A further process in a running container. */

@@ -28,7 +28,7 @@ export function encodeContainer(plan: ContainerPlan): Buffer {
     m.number(TAG.containerBoottimeNanoseconds, boottimeOffset.nanoseconds)
   }
   m.group(TAG.containerRoot, (g) => root(g, plan.root))
-  m.flag(TAG.containerRootReadonly, plan.rootReadonly)
+  m.flag(TAG.containerRootReadonly, plan.rootReadonly).flag(TAG.containerNoPivot, plan.noPivot)
   m.number(TAG.containerRootPropagation, plan.rootPropagation)
   for (const mount of plan.mounts) m.group(TAG.containerMount, (g) => mountFields(g, mount))
   for (const device of plan.devices) m.group(TAG.containerDevice, (g) => deviceFields(g, device))

@@ -122,6 +122,7 @@ export const TAG = {
   containerStartHook: 132,
   containerHookDirectory: 133,
   containerNotifySocket: 134,
+  containerNoPivot: 135,
   // HookPlan
   hookPath: 140,
   hookArg: 141,

@@ -52,7 +52,10 @@ test('output, errors and exit codes are those of Node', async () => {
   assert.match(both([...root, 'kill', 'nothing', 'SIGNONE']).err, /unknown signal/)
   assert.is(both([...root, 'exec', 'nothing', 'true']).code, 255)
   assert.is(both([...root, 'delete', '--force', 'nothing']).code, 0)
-  assert.match(both([...root, 'run', '--no-pivot', 'x']).err, /--no-pivot is not supported/)
+  assert.match(
+    both([...root, '--rootless=true', 'run', 'x']).err,
+    /--rootless=true is not supported/,
+  )
   assert.is(both([...root, 'run', '--bundle', 'same', 'same']).code, 7)
   const log = join(oci.directory, 'both.log')
   both(['--log', 'both.log', '--log-format', 'json', ...root, 'start', 'nothing'])

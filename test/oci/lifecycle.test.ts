@@ -320,7 +320,6 @@ test('a failed creation leaves nothing, and says why in the log', async () => {
   )
   assert.not.ok(existsSync(oci.cgroup('bad')))
   for (const [args, message] of [
-    [['create', '--no-pivot', 'x'], /--no-pivot is not supported/],
     [['--rootless=true', 'list'], /--rootless=true is not supported/],
     [['create', '--nonsense', 'x'], /unknown option/],
     [['create', '../x'], /invalid container id/],

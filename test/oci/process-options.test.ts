@@ -1,6 +1,6 @@
-/** berth-oci by itself: options that say where a process is, and who is told of it. */
-import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+/** berth-oci by itself: options that say where a process is, how its root is entered, and who is told of it. */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -11,6 +11,9 @@ import { ociOfFile, type Patch } from '../lib/oci.ts'
 needs('root', 'cgroup2', 'program:busybox', 'program:python3')
 
 const { oci, nothingIsLeft } = ociOfFile()
+
+const pidOf = async (id: string): Promise<number> =>
+  (JSON.parse(await oci.ok(['state', id])) as { pid: number }).pid
 
 /**
  * Listens as an engine does, runs the words, and says what came: the word, and whom the pidfd is of, which SIGKILL by it ends. Nobody waits for what holds the
@@ -102,6 +105,79 @@ test('exec --cgroup puts the process into a cgroup below that of the container, 
     await oci.refused(['exec', '--cgroup', path, 'groups', 'true'], message)
   }
   await oci.ok(['delete', '--force', 'groups'])
+})
+
+/** Takes the container's root off, as who has CAP_SYS_ADMIN in it could do, and says where there is a mount then. */
+const UNCOVER = `
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+proc = os.open('/proc', os.O_PATH)
+ns = os.open(f'/proc/{sys.argv[1]}/ns/mnt', os.O_RDONLY)
+CLONE_NEWNS, MNT_DETACH = 0x20000, 2
+assert libc.setns(ns, CLONE_NEWNS) == 0
+assert libc.umount2(b'/', MNT_DETACH) == 0
+assert libc.setns(ns, CLONE_NEWNS) == 0
+mounts = os.open('self/mountinfo', os.O_RDONLY, dir_fd=proc)
+text = b''.join(iter(lambda: os.read(mounts, 4096), b''))
+for line in text.splitlines(): print(line.split(b' ')[4].decode())
+`
+
+test('--no-pivot: the program has its root, and of the host nothing but its root is left below', async () => {
+  const script =
+    'cat /proc/self/mountinfo; ls -d /proc/1/root/*/; echo end; while :; do sleep 1000; done'
+  const points = (text: string): string[] =>
+    text.split('\n').map((line) => line.split(' ')[4] ?? line)
+  const seen = async (id: string, args: readonly string[] = []) => {
+    assert.is((await oci.create(id, args)).code, 0, oci.output(id))
+    await oci.ok(['start', id])
+    await eventually(`${id} has written`, () => oci.output(id).endsWith('end\n'))
+    const look = ['exec', id, 'sh', '-c', 'ls -d /* /../*; cat /proc/self/mountinfo']
+    return { program: points(oci.output(id)), exec: points(await oci.ok(look)) }
+  }
+  // Where there are such hooks the root is elsewhere until they have run.
+  const hooked: Patch = (spec) => {
+    spec.hooks = { createContainer: [{ path: '/bin/busybox', args: ['true'] }] }
+  }
+  oci.bundle('pivot', script)
+  const bundle = oci.bundle('cover', script)
+  for (const patch of [() => {}, hooked]) {
+    for (const id of ['pivot', 'cover']) oci.configure(join(oci.directory, id), id, script, patch)
+    assert.equal(await seen('cover', ['--no-pivot']), await seen('pivot'))
+    const pid = String(await pidOf('cover'))
+    // Who enters its mount namespace has its root.
+    const enter = [`--mount=/proc/${pid}/ns/mnt`, '/bin/sh', '-c', 'ls /']
+    const names = execFileSync('nsenter', enter, { encoding: 'utf8' }).trim().split('\n')
+    assert.equal(names, readdirSync(join(bundle, 'rootfs')).sort())
+    // Nor does a user namespace that a program makes itself show what is below: its mounts are locked.
+    const unshared = ['unshare', '-Urm', 'sh', '-c', 'echo in; busybox umount -l / && echo off']
+    assert.is(
+      (await oci.run(['exec', '-u', '1000:1000', 'cover', 'busybox', ...unshared])).stdout,
+      'in\n',
+    )
+    assert.is(execFileSync('python3', ['-c', UNCOVER, pid], { encoding: 'utf8' }), '/\n')
+    for (const id of ['pivot', 'cover']) await oci.ok(['delete', '--force', id])
+  }
+})
+
+test('--no-pivot is refused where the host would stay reachable', async () => {
+  const bundle = oci.bundle('refused', 'true', withUsers)
+  const create = ['create', '--no-pivot', '--bundle', bundle, 'refused']
+  await oci.refused(create, /--no-pivot is not supported with a user namespace/)
+  oci.configure(bundle, 'refused', 'true')
+  const other = join(oci.directory, 'other-root')
+  mkdirSync(other)
+  const { status, stderr } = spawnSync(
+    'unshare',
+    ['--mount', 'sh', '-c', 'mount --rbind / "$0" && exec chroot "$0" "$@"', other].concat(
+      [...oci.command],
+      create,
+    ),
+    { encoding: 'utf8' },
+  )
+  assert.is(status, 1)
+  assert.match(stderr, /--no-pivot needs the root of the mount namespace/)
+  assert.not.ok(existsSync(oci.cgroup('refused')))
+  await oci.refused(['restore', '--no-pivot', 'refused'], /--no-pivot is not supported/)
 })
 
 test('nothing is left behind', nothingIsLeft)
