@@ -4,6 +4,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  linkSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -39,15 +40,25 @@ const { directory } = daemon.berth
 const precious = join(directory, 'precious')
 mkdirSync(precious)
 
-async function created(logPath: string, command: string[], logDirectory?: string) {
+/** What is in the way of the log is put there before the container is made: from then on it may be open. */
+async function created(
+  logPath: string,
+  command: string[],
+  {
+    logDirectory,
+    before = () => {},
+  }: { logDirectory?: string; before?: (logs: string) => void } = {},
+) {
   const pod = await runPod(daemon, logDirectory === undefined ? {} : { logDirectory })
+  const logs = String(pod.config.logDirectory)
+  before(logs)
   const config = containerConfig(command, { logPath })
   const { containerId } = await daemon.call('CreateContainer', {
     podSandboxId: pod.id,
     config,
     sandboxConfig: pod.config,
   })
-  return { containerId, logs: String(pod.config.logDirectory) }
+  return { containerId, logs }
 }
 
 test('the daemon starts', async () => {
@@ -60,8 +71,9 @@ for (const [what, depth] of [
   ['a directory above it', 'a/b'],
 ] as const) {
   test(`${what} is a link: nothing is written where it leads`, async () => {
-    const { containerId, logs } = await created(`${depth}/0.log`, ['probe', 'echo', 'x'])
-    symlinkSync(precious, join(logs, 'a'))
+    const { containerId } = await created(`${depth}/0.log`, ['probe', 'echo', 'x'], {
+      before: (logs) => symlinkSync(precious, join(logs, 'a')),
+    })
     const { text } = await failure(daemon.call('StartContainer', { containerId }))
     assert.match(text, /log/)
     assert.equal(readdirSync(precious), [])
@@ -69,11 +81,14 @@ for (const [what, depth] of [
 }
 
 test('the log itself is a link', async () => {
-  const { containerId, logs } = await created('a/0.log', ['probe', 'echo', 'x'])
   const victim = join(precious, 'victim')
   writeFileSync(victim, '')
-  mkdirSync(join(logs, 'a'))
-  symlinkSync(victim, join(logs, 'a/0.log'))
+  const { containerId } = await created('a/0.log', ['probe', 'echo', 'x'], {
+    before: (logs) => {
+      mkdirSync(join(logs, 'a'))
+      symlinkSync(victim, join(logs, 'a/0.log'))
+    },
+  })
   await failure(daemon.call('StartContainer', { containerId }))
   assert.equal(logLines(victim), [])
   rmSync(victim)
@@ -81,17 +96,20 @@ test('the log itself is a link', async () => {
 
 test("the pod's directory itself is a link", async () => {
   const logDirectory = join(directory, 'moved')
-  const { containerId } = await created('0.log', ['probe', 'echo', 'x'], `${logDirectory}/`)
-  rmSync(logDirectory, { recursive: true })
-  symlinkSync(precious, logDirectory)
+  const { containerId } = await created('0.log', ['probe', 'echo', 'x'], {
+    logDirectory: `${logDirectory}/`,
+    before: () => {
+      rmSync(logDirectory, { recursive: true })
+      symlinkSync(precious, logDirectory)
+    },
+  })
   const { text } = await failure(daemon.call('StartContainer', { containerId }))
   assert.match(text, /log/)
   assert.equal(readdirSync(precious), [])
 })
 
 test('the log is a fifo: nobody opens it', async () => {
-  const { containerId, logs } = await created('0.log', ['probe', 'echo', 'x'])
-  const fifo = join(logs, '0.log')
+  const fifo = join(directory, 'fifo')
   execFileSync('mkfifo', [fifo])
   // Where a writer comes and goes, its reader is told of the end; not before.
   const reader = new Socket({ fd: openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK) })
@@ -101,6 +119,9 @@ test('the log is a fifo: nobody opens it', async () => {
   })
   reader.resume()
   try {
+    const { containerId } = await created('0.log', ['probe', 'echo', 'x'], {
+      before: (logs) => linkSync(fifo, join(logs, '0.log')),
+    })
     const { text } = await failure(daemon.call('StartContainer', { containerId }))
     assert.match(text, /log.*Invalid argument/)
     await delay(100)
@@ -113,9 +134,10 @@ test('the log is a fifo: nobody opens it', async () => {
 })
 
 test('the log is a device: it is not opened, which alone may start a watchdog or rewind a tape', async () => {
-  const { containerId, logs } = await created('0.log', ['probe', 'echo', 'x'])
   // No driver has this number (devices.txt keeps it for local use): the opening of it would be ENXIO, and EACCES where there are no devices.
-  execFileSync('mknod', [join(logs, '0.log'), 'c', '60', '0'])
+  const { containerId } = await created('0.log', ['probe', 'echo', 'x'], {
+    before: (logs) => execFileSync('mknod', [join(logs, '0.log'), 'c', '60', '0']),
+  })
   const { text } = await failure(daemon.call('StartContainer', { containerId }))
   assert.match(text, /log.*Invalid argument/)
 })
@@ -138,7 +160,9 @@ test("a link above the pod's directory is the kubelet's own", async () => {
   mkdirSync(real)
   symlinkSync(real, join(directory, 'linked'))
   const logDirectory = join(directory, 'linked/pod')
-  const { containerId } = await created('a//./0.log', ['probe', 'echo', 'x'], `${logDirectory}/`)
+  const { containerId } = await created('a//./0.log', ['probe', 'echo', 'x'], {
+    logDirectory: `${logDirectory}/`,
+  })
   await daemon.call('StartContainer', { containerId })
   await exited(daemon, containerId)
   assert.is((await statusOf(daemon, containerId)).logPath, join(logDirectory, 'a/0.log'))
