@@ -235,9 +235,11 @@ export class Monitors {
       // First: a monitor that is started is known to nobody until it waits.
       await prepareFiles(this.#files, id, container)
       const monitor = await this.#start(directory)
-      // A kernel that cannot is told of by the pod.
-      if (kind === 'holding')
-        await monitor.holdNamespaces(HELD_AHEAD, { aside: true }).catch(() => {})
+      // A kernel that cannot is told of by the pod, and so is a monitor that hangs.
+      if (kind === 'holding') {
+        const held = monitor.holdNamespaces(HELD_AHEAD, { aside: true })
+        await within(MONITOR_ANSWER_MS, held).catch(() => {})
+      }
       const spare = { id, kind, monitor, container }
       this.#spares.push(spare)
       this.#hasFailed = false

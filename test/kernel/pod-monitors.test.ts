@@ -13,11 +13,12 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { isMonitorAlive } from '../../src/container/monitor.ts'
+import { isMonitorAlive, Monitor } from '../../src/container/monitor.ts'
 import { newId } from '../../src/engine/record.ts'
 import { Monitors } from '../../src/pod/monitors.ts'
 import { podPaths } from '../../src/pod/paths.ts'
 import { eventually } from '../lib/eventually.ts'
+import { lives } from '../lib/lives.ts'
 import { needs } from '../lib/needs.ts'
 import { processesOf, testDirectory, traces } from '../lib/traces.ts'
 
@@ -151,6 +152,26 @@ test('without room for its files none waits, nor runs, and pods make their own',
   await ended(monitors.nextId('holding'))
   await waiting()
   assert.is(told(), 1)
+})
+
+test('one that hangs before it waits: the next pod has its own, and the end waits no longer for it than for others', async () => {
+  const id = await waiting()
+  const hold = Monitor.prototype.holdNamespaces
+  let hanging = 0
+  Monitor.prototype.holdNamespaces = async function (...asked) {
+    hanging = (await this.status()).monitor
+    process.kill(hanging, 'SIGSTOP')
+    return hold.apply(this, asked)
+  }
+  try {
+    await ended(id)
+    await eventually('the next one hangs', () => hanging > 0)
+    await ended(monitors.nextId('holding'))
+    await monitors.end()
+    await eventually('it is killed', () => !lives(hanging))
+  } finally {
+    Monitor.prototype.holdNamespaces = hold
+  }
 })
 
 test('nothing is left behind', async () => {
