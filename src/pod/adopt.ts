@@ -8,7 +8,7 @@ import {
   isMonitorAlive,
   type Monitor,
 } from '../container/monitor.ts'
-import { takeBack } from './ahead.ts'
+import { takeBackOrTell } from './ahead.ts'
 import { containersParent } from './cgroup.ts'
 import { askMonitor } from './hung.ts'
 import type { Container, Pod } from './model.ts'
@@ -123,7 +123,7 @@ export async function endRemains(node: Node, pod: Pod): Promise<void> {
 export async function endLost(node: Node, container: Container): Promise<void> {
   const { pod, id, status } = container
   // It was never started, and is created as before.
-  if (container.ahead) return void (await takeBack(node, container))
+  if (container.ahead) return takeBackOrTell(node, container)
   const mark = readRunMark(node, container)
   if (!mark && status.state !== 'running') return
   const cgroup = mark?.cgroup ?? cgroupOf(containersParent(pod.record), id)

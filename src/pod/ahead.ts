@@ -90,11 +90,9 @@ export async function makeAhead(node: Node, container: Container): Promise<void>
   node.ahead.set(id, container)
   const giveUp = (): void => {
     if (container.ahead !== ahead) return
-    node.turns
-      .take(id, async () => {
-        if (container.ahead === ahead) await takeBack(node, container)
-      })
-      .catch((error) => node.warn(`container ${id}: ${describe(error)}`))
+    void node.turns.take(id, async () => {
+      if (container.ahead === ahead) await takeBackOrTell(node, container)
+    })
   }
   ahead.timer = setTimeout(giveUp, AHEAD_MS).unref()
   // One that is killed while it waits was no run of the container.
@@ -170,6 +168,15 @@ export async function takeBack(node: Node, container: Container): Promise<undefi
   if (container.status.state === 'created') removeFile(at.exit(pod.id, id))
   for (const path of [at.plan, at.ahead]) removeFile(path(pod.id, id))
   forgetAhead(node, container)
+}
+
+/** The same where nothing else may fail with it: whoever comes next tries again. */
+export async function takeBackOrTell(node: Node, container: Container): Promise<void> {
+  try {
+    await takeBack(node, container)
+  } catch (error) {
+    node.warn(`container ${container.id}: ${describe(error)}`)
+  }
 }
 
 /** Whether the monitor knows nothing of it any more. */

@@ -7,7 +7,14 @@ import { attachedNetworks } from '../network/index.ts'
 import { Pod } from './model.ts'
 import { orderAddresses } from './network-address.ts'
 import { type PodPaths, podPaths } from './paths.ts'
-import { readContainerRecord, readExit, readPodRecord, readRunMark, readStatus } from './records.ts'
+import {
+  isOnlyAhead,
+  readContainerRecord,
+  readExit,
+  readPodRecord,
+  readRunMark,
+  readStatus,
+} from './records.ts'
 import { CREATED, exitedStatus, lostExit } from './status.ts'
 import type { ContainerRecord, ContainerStatus, PodRecord } from './types.ts'
 
@@ -88,6 +95,7 @@ function statusOf(
   const own = said?.containers[id]
   if (own?.state === 'running')
     return { ...CREATED, state: 'running', pid: own.pid, startedNs: own.startedNs }
+  if (isOnlyAhead({ at }, pod.id, id)) return CREATED
   const exit = readExit(at.exit(pod.id, id))
   if (exit) return exitedStatus(exit)
   const mark = readRunMark({ at }, { pod, id })

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
@@ -204,6 +204,10 @@ export const mustReadRunMark = (node: Placed, pod: string, id: string): RunMark 
 /** Also of a container whose start nobody has asked for. */
 export const mustReadAnyMark = (node: Placed, pod: string, id: string): RunMark | undefined =>
   mustReadRunMark(node, pod, id) ?? mustReadMark(node.at.ahead(pod, id), id)
+
+/** Whether a first process was made of whose start nobody has asked: it is created, whatever has become of that. */
+export const isOnlyAhead = ({ at }: Placed, pod: string, id: string): boolean =>
+  existsSync(at.ahead(pod, id)) && !existsSync(at.run(pod, id))
 
 function mustReadMark(path: string, id: string): RunMark | undefined {
   const { root } = cgroupHost()

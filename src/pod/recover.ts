@@ -8,7 +8,7 @@ import { isId } from '../engine/record.ts'
 import { removeTree } from '../engine/trees.ts'
 import { type FileLock, tryLockFile } from '../kernel/lock.ts'
 import { adopt, endLost, endRemains, watch, writeExit } from './adopt.ts'
-import { foundAhead, takeBack } from './ahead.ts'
+import { foundAhead, takeBackOrTell } from './ahead.ts'
 import { containersParent } from './cgroup.ts'
 import { isCutOff } from './cut-off.ts'
 import { askMonitor, killMonitor, killStranded, MONITOR_ANSWER_MS, reachMonitor } from './hung.ts'
@@ -16,6 +16,7 @@ import { Container, Pod } from './model.ts'
 import type { Node } from './node.ts'
 import {
   cgroupOf,
+  isOnlyAhead,
   mustReadAnyMark,
   mustReadExit,
   mustReadRunMark,
@@ -33,6 +34,7 @@ import { endMonitor, stopPod } from './stop-pod.ts'
 import { emptyTrash } from './trash.ts'
 import type { ContainerRecord, PodRecord } from './types.ts'
 import { finishUpdate } from './update-container.ts'
+import { within as settles } from './wait.ts'
 
 /** Of a pod's recovery; some milliseconds are usual. */
 const SLOW_MS = 3000
@@ -201,10 +203,12 @@ async function recoverContainer(
   pod.containers.set(id, container)
   node.containers.set(id, container)
   undamaged(node, node.at.config(pod.id, id), () => readSpec(node, pod.id, id))
-  if (!existsSync(node.at.run(pod.id, id)) && existsSync(node.at.ahead(pod.id, id))) {
+  if (isOnlyAhead(node, pod.id, id)) {
     foundAhead(node, container)
-    // One that hangs is asked by whoever comes next.
-    if (!said?.isOld) await takeBack(node, container)
+    // A monitor that hangs is asked by whoever comes next, and a process that no signal ends (its file server is gone) is waited for while the daemon answers.
+    if (said?.isOld) return
+    const turn = node.turns.take(id, () => takeBackOrTell(node, container))
+    await settles(turn, MONITOR_ANSWER_MS)
     return
   }
   const exit = undamaged(node, node.at.exit(pod.id, id), () =>

@@ -1,7 +1,7 @@
-import { renameSync, rmSync } from 'node:fs'
+import { existsSync, renameSync, rmSync } from 'node:fs'
 import { nowNs } from '../base/clock.ts'
 import { describe, Fault } from '../base/fault.ts'
-import { removeFile, writeFileAtomic } from '../base/file.ts'
+import { writeFileAtomic } from '../base/file.ts'
 import type { Monitor } from '../container/index.ts'
 import type { ContainerExit } from '../container/monitor.ts'
 import { bootId } from '../engine/status.ts'
@@ -136,8 +136,9 @@ function failStart(node: Node, container: Container, error: unknown): void {
   const known = readExit(path)
   const exit = known ?? failedExit(container, error)
   try {
-    // What was made ahead by a monitor that hangs: its mark says that nobody has asked for a start.
-    removeFile(node.at.ahead(pod.id, id))
+    // A monitor that hangs may make its process yet: by the mark of a start, the removal knows where.
+    const ahead = node.at.ahead(pod.id, id)
+    if (existsSync(ahead)) renameSync(ahead, node.at.run(pod.id, id))
     if (!known) writeFileAtomic(path, JSON.stringify(exit))
     rmSync(node.at.plan(pod.id, id), { force: true })
   } catch (failure) {

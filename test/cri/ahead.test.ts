@@ -1,5 +1,13 @@
 /** A container's first process, which is made before its start: nobody sees it until then, and it is never left behind. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -43,10 +51,14 @@ const said = (pod: Pod) =>
 
 /** The pid of the process that waits for the container's start. */
 const waiting = (pod: Pod, id: string): Promise<number> =>
-  eventually('its process waits', () => {
-    const known = said(pod).containers[id]
-    return known?.state === 'created' && known.pid
-  })
+  eventually(
+    'its process waits',
+    () => {
+      const known = said(pod).containers[id]
+      return known?.state === 'created' && known.pid
+    },
+    { withinMs: LATE_MS },
+  )
 
 const fileOf = (pod: Pod, id: string, name: string): string =>
   join(daemon.berth.root, 'pods', pod.id, 'containers', id, name)
@@ -160,6 +172,11 @@ test('its daemon is killed: with the next one the container is created, and star
   // One of them is killed meanwhile, which its monitor takes for its end.
   process.kill(pids[1] ?? 0, 'SIGKILL')
   await eventually('its end is written', () => existsSync(fileOf(pod, ids[1] ?? '', 'exit.json')))
+  const [listed] = JSON.parse(await daemon.berth.ok(['pods', '--format', 'json']))
+  assert.equal(
+    listed.containers.map(({ state }: { state: string }) => state),
+    ['created', 'created'],
+  )
   await daemon.start()
   for (const [i, id] of ids.entries()) {
     assert.not(lives(pids[i] ?? 0))
@@ -195,6 +212,20 @@ test('its monitor is killed: the container was never started', async () => {
   await remove(pod)
 })
 
+test('its monitor is killed and it cannot be taken back: the other containers have ended all the same', async () => {
+  const pod = await runPod(daemon)
+  const id = await create(pod)
+  const other = await runContainer(daemon, pod, ['probe', 'sleep', '1000'])
+  // As on a disk that has become read-only, the mark cannot be removed.
+  const mark = fileOf(pod, id, 'ahead.json')
+  rmSync(mark)
+  mkdirSync(mark)
+  process.kill(said(pod).monitor, 'SIGKILL')
+  assert.is((await exited(daemon, other)).reason, 'Unknown')
+  rmdirSync(mark)
+  await remove(pod)
+})
+
 test('its monitor hangs: the start says so, and the process does not outlive the removal', async () => {
   const pod = await runPod(daemon)
   const id = await create(pod)
@@ -210,6 +241,34 @@ test('its monitor hangs: the start says so, and the process does not outlive the
   assert.not(existsSync(cgroupOf(id)))
   assert.equal(said(pod).containers, {})
   await remove(pod)
+})
+
+test('its monitor hangs while it is made, and the daemon is killed after the start has failed: it does not outlive the removal', async () => {
+  const parent = `berth-ahead-${process.pid}`
+  const group = join(cgroupRoot(), parent)
+  mkdirSync(group)
+  const pod = await runPod(daemon, {
+    linux: { cgroupParent: `/${parent}` },
+  })
+  const { monitor } = said(pod)
+  // It is made as far as its clone.
+  writeFileSync(join(group, 'cgroup.freeze'), '1')
+  const id = await create(pod)
+  await eventually('it is being made', () => said(pod).containers[id]?.state === 'creating')
+  process.kill(monitor, 'SIGSTOP')
+  const start = daemon.call('StartContainer', { containerId: id })
+  assert.match((await failure(start)).text, /does not answer/)
+  await daemon.end('SIGKILL')
+  writeFileSync(join(group, 'cgroup.freeze'), '0')
+  process.kill(monitor, 'SIGCONT')
+  const pid = await waiting(pod, id)
+  await daemon.start()
+  assert.is((await statusOf(daemon, id)).reason, 'StartError')
+  await daemon.call('RemoveContainer', { containerId: id })
+  assert.not(lives(pid))
+  await remove(pod)
+  await eventually('its monitor has ended', () => !lives(monitor))
+  rmdirSync(group)
 })
 
 test('what cannot be started is refused at its creation, and leaves nothing', async () => {

@@ -1,10 +1,18 @@
 /** A file system of the host that answers nothing, as an NFS mount does whose server is gone: one container cannot have it, and nobody else notices. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { CriDaemon, containerConfig, exited, failure, runContainer, runPod } from '../lib/cri.ts'
+import {
+  CriDaemon,
+  containerConfig,
+  exited,
+  failure,
+  runContainer,
+  runPod,
+  statusOf,
+} from '../lib/cri.ts'
 import { eventually } from '../lib/eventually.ts'
 import { needs } from '../lib/needs.ts'
 import { traces } from '../lib/traces.ts'
@@ -17,27 +25,33 @@ const daemon = new CriDaemon()
 const clean = traces({ roots: [daemon.berth.directory] })
 const hung = join(daemon.berth.directory, 'hung')
 
-/** Mounts FUSE and never reads a request. With its end the kernel answers all that wait, with an error. */
+/** Mounts FUSE and answers no request. One that it has read (`taken`) no signal ends. With its end the kernel answers all that wait, with an error. */
 const HANG = `
-import ctypes, os, sys
+import ctypes, os, select, struct, sys
 fd = os.open('/dev/fuse', os.O_RDWR)
 libc = ctypes.CDLL(None, use_errno=True)
 options = 'fd=%d,rootmode=40000,user_id=0,group_id=0' % fd
 if libc.mount(b'hung', sys.argv[1].encode(), b'fuse', 0, options.encode()): sys.exit(ctypes.get_errno())
 print('mounted', flush=True)
-sys.stdin.read()
+while 0 not in select.select([0] + [fd] * (sys.argv[2] == 'taken'), [], [])[0]:
+  _, opcode, unique = struct.unpack('=IIQ', os.read(fd, 1 << 17)[:16])
+  print('opcode', opcode, flush=True)
+  if opcode == 26: # FUSE_INIT
+    os.write(fd, struct.pack('=IiQIIIIHHIIHHI7I', 80, 0, unique, 7, 31, 4096, 0, 9, 9, 4096, 1, 1, 0, 0, *[0] * 7))
 libc.umount2(sys.argv[1].encode(), 2)
 `
 
-async function hang(): Promise<ChildProcess> {
+async function hang(requests: 'taken' | 'left' = 'left') {
   mkdirSync(hung, { recursive: true })
-  const child = spawn('python3', ['-c', HANG, hung], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn('python3', ['-c', HANG, hung, requests], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
   let said = ''
   child.stdout.on('data', (part: Buffer) => {
     said += part.toString()
   })
   await eventually('the file system is mounted', () => said.includes('mounted'))
-  return child
+  return { child, said: () => said }
 }
 
 async function unhang(child: ChildProcess): Promise<void> {
@@ -60,7 +74,7 @@ test('the daemon starts', async () => {
 
 test('a container whose host_path hangs is not made, and other calls are answered meanwhile', async () => {
   const pod = await runPod(daemon)
-  const child = await hang()
+  const { child } = await hang()
   try {
     const refused = failure(
       daemon.call('CreateContainer', {
@@ -94,7 +108,7 @@ test('a container that hangs while it is started can be stopped, with its pod', 
       ...sharesProcesses,
     }),
   })
-  const child = await hang()
+  const { child } = await hang()
   try {
     const start = failure(daemon.call('StartContainer', { containerId }))
     await new Promise((resolve) => setTimeout(resolve, 500))
@@ -110,6 +124,35 @@ test('a container that hangs while it is started can be stopped, with its pod', 
   } finally {
     await unhang(child)
   }
+})
+
+test('a first process that no signal ends while it is made: the next daemon starts, and the container is created', async () => {
+  const pod = await runPod(daemon)
+  const { child, said } = await hang('taken')
+  let mark = ''
+  try {
+    const { containerId } = await daemon.call('CreateContainer', {
+      podSandboxId: pod.id,
+      config: containerConfig(['/bin/probe', 'true'], { mounts: [mounted(hung)] }),
+    })
+    const status = join(daemon.berth.state, 'pods', pod.id, 'status.json')
+    const asks = () => /opcode 3/.test(said())
+    await eventually('it hangs', () => {
+      const known = JSON.parse(readFileSync(status, 'utf8')).containers[containerId]
+      return known?.state === 'creating' && asks()
+    })
+    await daemon.end('SIGKILL')
+    await daemon.start(40_000)
+    assert.is((await statusOf(daemon, containerId)).state, 'CONTAINER_CREATED')
+    const other = await runContainer(daemon, pod, ['/bin/probe', 'true'])
+    assert.is((await exited(daemon, other)).exitCode, 0)
+    const { root } = daemon.berth
+    mark = join(root, 'pods', pod.id, 'containers', containerId, 'ahead.json')
+    assert.ok(existsSync(mark))
+  } finally {
+    await unhang(child)
+  }
+  await eventually('it is taken back', () => !existsSync(mark))
 })
 
 test.after.each(async () => {
