@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { removeFile, removeShallow } from '../base/file.ts'
 import { untold } from '../base/stage.ts'
+import { within } from '../base/within.ts'
 import { cgroupHost } from '../cgroup/index.ts'
-import { destroyCgroup } from '../container/index.ts'
+import { destroyCgroup, type Monitor } from '../container/index.ts'
 import { removeTree } from '../engine/trees.ts'
 import { podCgroup } from './cgroup.ts'
-import { unlessHung } from './hung.ts'
+import { MONITOR_ANSWER_MS, unlessHung } from './hung.ts'
 import { forgetWritableLayer } from './image-usage.ts'
 import type { Container } from './model.ts'
 import type { Node } from './node.ts'
@@ -48,11 +49,27 @@ async function removeKnown(node: Node, container: Container): Promise<void> {
 
 /** Has the pod's monitor forget it. */
 async function forget(node: Node, { pod, id }: Container): Promise<void> {
+  const { monitor } = pod
   try {
-    if (pod.monitor) await unlessHung(node.at.monitor(pod.id), pod.monitor.remove(id))
+    if (monitor)
+      await unlessHung(
+        node.at.monitor(pod.id),
+        within(MONITOR_ANSWER_MS, removeStopped(monitor, id)),
+      )
   } catch (error) {
     // It was never started, or its monitor is lost.
     if (!(error instanceof Fault)) throw error
+  }
+}
+
+/** One that is only just ending, or whose group is being emptied, is not stopped yet for its monitor. */
+async function removeStopped(monitor: Monitor, id: string): Promise<void> {
+  try {
+    await monitor.remove(id)
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'FAILED_PRECONDITION') throw error
+    await monitor.wait(id)
+    await monitor.remove(id)
   }
 }
 

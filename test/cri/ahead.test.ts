@@ -266,6 +266,7 @@ test('its monitor hangs while it is made, and the daemon is killed after the sta
   assert.is((await statusOf(daemon, id)).reason, 'StartError')
   await daemon.call('RemoveContainer', { containerId: id })
   assert.not(lives(pid))
+  assert.equal(said(pod).containers, {})
   await remove(pod)
   await eventually('its monitor has ended', () => !lives(monitor))
   rmdirSync(group)
