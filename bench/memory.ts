@@ -84,10 +84,20 @@ export function ownerOf(socket: string): number {
 }
 
 function descriptors(pid: number): string[] {
+  const directory = `/proc/${pid}/fd`
   try {
-    return readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
+    return readdirSync(directory).map((fd) => linkOf(join(directory, fd)))
   } catch {
     return []
+  }
+}
+
+/** A busy daemon closes one or the other while its descriptors are looked at. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return ''
   }
 }
 
