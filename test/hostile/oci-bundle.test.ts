@@ -247,6 +247,10 @@ test('a root whose path holds a NUL, and a value of another kind, are refused by
   })
   await oci.refused(['create', '--bundle', bundle, 'kinds'], /root\.path: holds a NUL/)
   oci.configure(bundle, 'kinds', 'true', (spec) => {
+    spec.root = { path: '/d'.repeat(3000) }
+  })
+  await oci.refused(['create', '--bundle', bundle, 'kinds'], /root\.path: longer than 4095/)
+  oci.configure(bundle, 'kinds', 'true', (spec) => {
     Object.assign(spec, { mounts: [null] })
   })
   await oci.refused(['create', '--bundle', bundle, 'kinds'], /mounts\[0\]: null is no object/)
