@@ -9,6 +9,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { lacks, type Need } from '../test/lib/needs.ts'
+import { isSharedParentLeft } from '../test/lib/traces.ts'
 import { REPOSITORY, selectFiles, type TestFile } from './files.ts'
 import { type Ended, judge, type Verdict } from './verdict.ts'
 import { findMachine, type Init, obstacleTo, runInMachine, SYSTEMD } from './vm.ts'
@@ -173,6 +174,7 @@ async function runInVm(
 }
 
 try {
+  const wasLeft = isSharedParentLeft()
   const files = selectFiles(process.argv.slice(2))
   const isNative = VM_NEEDS.every((need) => !lacks(need))
   const withSystemd = isNative && existsSync('/run/systemd/system')
@@ -197,6 +199,9 @@ try {
   ])
   await only(isAlone)
   for (const lane of lanes) if (lane.status === 'rejected') throw lane.reason
+  if (!wasLeft && isSharedParentLeft()) {
+    throw new Error("berth's parent group is left behind, empty, by one of the tests")
+  }
 } catch (error) {
   process.stdout.write(`${error instanceof Error ? error.message : String(error)}\n`)
   totals.failed += 1

@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, readlinkSync, statSync } from '
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import * as assert from 'uvu/assert'
+import { DEFAULT_PARENT } from '../../src/cgroup/index.ts'
 import { eventually } from './eventually.ts'
 import { cgroupRoot } from './needs.ts'
 
@@ -136,12 +137,15 @@ function cgroups(directory: string, roots: readonly string[]): string[] {
     const pids = lines(join(path, 'cgroup.procs')).map(Number)
     const foreign = roots.length > 0 && pids.length > 0 && !pids.some((p) => belongs(p, roots))
     const below = cgroups(path, roots)
+    // Every berth makes it, and whoever finds it empty removes it: none of the files that run side by side can tell whose it is. The runner looks
+    // at it when all of them have ended.
+    const isShared = roots.length > 0 && name === SHARED_PARENT
     // A group that only holds other people's groups is theirs too, and an empty one without a name of berth's is nobody's.
     const holdsForeign =
       roots.length > 0 &&
       pids.length === 0 &&
       (hasForeign(path, roots) || !OWN_GROUP.test(name) || isOfOthers(name, roots))
-    if (!foreign && !holdsForeign) found.push(`cgroup ${path}`)
+    if (!foreign && !holdsForeign && !isShared) found.push(`cgroup ${path}`)
     found.push(...below)
   }
   return found
@@ -159,8 +163,17 @@ function isOthers(line: string, roots: readonly string[]): boolean {
   return at.startsWith(`${tmpdir()}/`) && !roots.some((root) => line.includes(root))
 }
 
-/** berth's parent, and what is called after a container. */
-const OWN_GROUP = /^(berth|[0-9a-f]{64})$/
+/** Named by a path from the hierarchy's root, without the slash. */
+const SHARED_PARENT = DEFAULT_PARENT.slice(1)
+
+/** What is called after a container or pod. */
+const OWN_GROUP = /^[0-9a-f]{64}$/
+
+/** Whether berth's parent of groups is there though nothing is in it. */
+export function isSharedParentLeft(): boolean {
+  const path = join(cgroupRoot(), SHARED_PARENT)
+  return exists(path) && !names(path).some((name) => isDirectory(join(path, name)))
+}
 
 function hasForeign(directory: string, roots: readonly string[]): boolean {
   return names(directory).some((name) => {
