@@ -17,6 +17,11 @@ export function invalid(field: string, reason: string): Fault {
   return new Fault('INVALID_ARGUMENT', `${field}: ${reason}`)
 }
 
+/** A value that is not what its field holds; `reason` follows it. One that is not there is no wrong value. */
+export function unfit(field: string, value: unknown, reason: string): Fault {
+  return invalid(field, value === undefined ? 'is missing' : `${show(value)} ${reason}`)
+}
+
 /** What this host cannot do, or not with what else is asked. */
 export function impossible(field: string, reason: string): Fault {
   return new Fault('FAILED_PRECONDITION', `${field}: ${reason}`)
@@ -24,14 +29,14 @@ export function impossible(field: string, reason: string): Fault {
 
 export function integer(field: string, value: unknown, minimum: number, maximum: number): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < minimum || value > maximum) {
-    throw invalid(field, `${show(value)} is not a whole number from ${minimum} to ${maximum}`)
+    throw unfit(field, value, `is not a whole number from ${minimum} to ${maximum}`)
   }
   return value
 }
 
 /** Text without NUL, which would end it early in every C string on its way. */
 export function text(field: string, value: unknown, bytesMax: number): string {
-  if (typeof value !== 'string') throw invalid(field, `${show(value)} is not text`)
+  if (typeof value !== 'string') throw unfit(field, value, 'is not text')
   if (value.includes('\0')) throw invalid(field, 'holds a NUL byte')
   if (Buffer.byteLength(value) >= bytesMax) {
     throw invalid(field, `is longer than ${bytesMax - 1} bytes`)

@@ -9,7 +9,7 @@ import type {
   RootPlan,
 } from '../spec/plan.ts'
 import type { Linux, Process, Seccomp, Spec } from '../spec/runtime.ts'
-import { absolute, invalid, list, show, text, unsupported } from './check.ts'
+import { absolute, invalid, list, show, text, unfit, unsupported } from './check.ts'
 import { planDevices } from './devices.ts'
 import type { HostFacts } from './facts.ts'
 import { planHooks } from './hooks.ts'
@@ -59,7 +59,7 @@ export function planContainer(
     place.warn?.(warning)
   }
   if (!/^1\.\d+\.\d+/.test(String(spec.ociVersion))) {
-    throw invalid('ociVersion', `${show(spec.ociVersion)} is no version 1 of the runtime-spec`)
+    throw unfit('ociVersion', spec.ociVersion, 'is no version 1 of the runtime-spec')
   }
   const linux = spec.linux
   if (!linux) throw invalid('linux', 'is missing: berth runs Linux containers')

@@ -1,7 +1,7 @@
 import { DEFAULT_DEVICES } from '../spec/defaults.ts'
 import type { DevicePlan, MountPlan } from '../spec/plan.ts'
 import type { Device } from '../spec/runtime.ts'
-import { absolute, ID_MAX, integer, invalid, list, show } from './check.ts'
+import { absolute, ID_MAX, integer, invalid, list, unfit } from './check.ts'
 import type { HostFacts } from './facts.ts'
 
 const DEVICES_MAX = 8192
@@ -61,7 +61,7 @@ function planDevice(field: string, device: Device): DevicePlan {
   const target = absolute(`${field}.path`, device.path)
   const type = device.type === 'u' ? 'c' : device.type
   if (type !== 'c' && type !== 'b' && type !== 'p') {
-    throw invalid(`${field}.type`, `${show(device.type)} is none of c, b, u and p`)
+    throw unfit(`${field}.type`, device.type, 'is none of c, b, u and p')
   }
   const number = (name: 'major' | 'minor', maximum: number): number => {
     const value = device[name]

@@ -1,7 +1,7 @@
 import { CAPABILITIES, RLIM_INFINITY, RLIMITS } from '../spec/linux.ts'
 import type { CapabilitiesPlan, RlimitPlan } from '../spec/plan.ts'
 import type { Capabilities, Process, Rlimit } from '../spec/runtime.ts'
-import { ID_MAX, impossible, integer, invalid, list, show } from './check.ts'
+import { ID_MAX, impossible, integer, invalid, list, show, unfit } from './check.ts'
 import type { HostFacts } from './facts.ts'
 
 /** NGROUPS_MAX of the kernel. */
@@ -89,8 +89,7 @@ export function planRlimits(
   for (const [i, rlimit] of list('process.rlimits', rlimits, 64).entries()) {
     const field = `process.rlimits[${i}]`
     const { type } = rlimit
-    if (!Object.hasOwn(RLIMITS, type))
-      throw invalid(`${field}.type`, `there is no limit ${show(type)}`)
+    if (!Object.hasOwn(RLIMITS, type)) throw unfit(`${field}.type`, type, 'is no limit')
     const resource = RLIMITS[type as keyof typeof RLIMITS]
     if (plans.some((plan) => plan.resource === resource))
       throw invalid(field, `${type} is given twice`)
@@ -116,5 +115,5 @@ function limitValue(field: string, value: unknown): bigint {
     if (whole === -1n || whole >= RLIM_INFINITY) return RLIM_INFINITY
     if (whole >= 0n) return whole
   }
-  throw invalid(field, `${show(value)} is no limit`)
+  throw unfit(field, value, 'is no limit')
 }

@@ -1,7 +1,7 @@
 import type { IdMap, IdMappings, NamespacePlan, NamespaceType } from '../spec/plan.ts'
 import { NAMESPACE_FLAGS } from '../spec/plan.ts'
 import type { IdMapping, Linux } from '../spec/runtime.ts'
-import { absolute, impossible, integer, invalid, list, show, unsupported } from './check.ts'
+import { absolute, impossible, integer, invalid, list, unfit, unsupported } from './check.ts'
 import type { HostFacts } from './facts.ts'
 
 /** Lines that the kernel takes in uid_map and gid_map (UID_GID_MAP_MAX_EXTENTS). */
@@ -36,7 +36,7 @@ export function planNamespaces(
   const plans: NamespacePlan[] = []
   for (const [i, { type, path }] of list('linux.namespaces', linux.namespaces, 64).entries()) {
     const field = `linux.namespaces[${i}]`
-    if (!isType(type)) throw invalid(`${field}.type`, `there is no namespace type ${show(type)}`)
+    if (!isType(type)) throw unfit(`${field}.type`, type, 'is no type of a namespace')
     if (plans.some((ns) => ns.type === type))
       throw invalid(field, `the type ${type} is given twice`)
     if (!facts.namespaces.has(type)) {

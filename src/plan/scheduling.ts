@@ -1,6 +1,6 @@
 import type { ProcessPlan } from '../spec/plan.ts'
 import type { Linux, Process } from '../spec/runtime.ts'
-import { integer, invalid, list, show, text, unsupported } from './check.ts'
+import { integer, invalid, list, show, text, unfit, unsupported } from './check.ts'
 
 /** linux/sched.h, by the names of the runtime-spec. */
 const POLICIES = {
@@ -151,9 +151,7 @@ function mask(field: string, given: string, max: number): Uint8Array {
 
 function named<T extends Record<string, number>>(field: string, names: T, name: unknown): number {
   const value = typeof name === 'string' && Object.hasOwn(names, name) ? names[name] : undefined
-  if (value === undefined) {
-    throw invalid(field, `${show(name)} is none of ${Object.keys(names).join(', ')}`)
-  }
+  if (value === undefined) throw unfit(field, name, `is none of ${Object.keys(names).join(', ')}`)
   return value
 }
 

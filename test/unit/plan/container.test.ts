@@ -313,6 +313,22 @@ const invalid: [string, Partial<Spec>, RegExp][] = [
     /twice/,
   ],
 ]
+/** As whoever wrote it left it: the types have these fields. */
+const missing: [string, Partial<Spec>][] = [
+  ['ociVersion', { ociVersion: undefined as never }],
+  ['process.scheduler.policy', process({ scheduler: {} as never })],
+  ['process.ioPriority.class', process({ ioPriority: {} as never })],
+  ['linux.personality.domain', linux({ personality: {} as never })],
+  ['linux.memoryPolicy.mode', linux({ memoryPolicy: { nodes: '0' } as never })],
+  ['linux.namespaces[0].type', linux({ namespaces: [{} as never] })],
+  ['linux.devices[0].type', linux({ devices: [{ path: '/dev/x' } as never] })],
+  ['process.rlimits[0].type', process({ rlimits: [{ soft: 1, hard: 1 } as never] })],
+  ['process.rlimits[0].soft', process({ rlimits: [{ type: 'RLIMIT_CPU' } as never] })],
+]
+for (const [field, change] of missing) {
+  const message = new RegExp(`^${field.replaceAll(/[.[\]]/g, '\\$&')}: is missing$`)
+  invalid.push([`no ${field}`, change, message])
+}
 for (const [name, change, message] of invalid) {
   refuses(name, () => plan(change), 'INVALID_ARGUMENT', message)
 }
