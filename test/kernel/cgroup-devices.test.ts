@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { closeSync, openSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -122,6 +122,24 @@ test('the verifier takes a long list of rules', async () => {
 test('a program that is none is refused in the verifier’s words', () => {
   assert.throws(() => binding.bpfLoadDevice(Buffer.alloc(8)), /BPF_PROG_LOAD.*: \S/s)
   assert.throws(() => binding.bpfLoadDevice(Buffer.alloc(7)), TypeError)
+})
+
+test('a process that makes many groups keeps few programs open', async () => {
+  const programs = (): number =>
+    readdirSync('/proc/self/fd').filter((fd) => {
+      const link = join('/proc/self/fd', fd)
+      return existsSync(link) && readlinkSync(link) === 'anon_inode:bpf-prog'
+    }).length
+  for (let major = 1; major <= 40; major++) {
+    const devices = [DENY_ALL, { allow: true, type: 'c', major, access: 'r' } as const]
+    const { directory } = await createGroup(host, {
+      parent: PARENT,
+      name: `many-${major}`,
+      resources: { devices },
+    })
+    await removeGroup(directory)
+    assert.ok(programs() <= 16, `${programs()} programs are open`)
+  }
 })
 
 test.run()
