@@ -11,7 +11,7 @@ import { O_DIRECTORY, O_PATH, O_RDONLY } from '../kernel/constants.ts'
 import { Fd } from '../kernel/fd.ts'
 import { readFileInside } from '../kernel/inside.ts'
 import { moveNetDevice } from '../network/index.ts'
-import { PATH_BYTES_MAX } from '../plan/check.ts'
+import { show } from '../plan/check.ts'
 import {
   hostFacts,
   namespacesOfHost,
@@ -190,11 +190,14 @@ function rootOf(spec: Spec, bundle: string): string {
   }
   if (path.includes('\0')) throw new Fault('INVALID_ARGUMENT', 'root.path: holds a NUL byte')
   const rootfs = resolve(bundle, path)
-  if (Buffer.byteLength(rootfs) >= PATH_BYTES_MAX)
-    throw new Fault('INVALID_ARGUMENT', `root.path: longer than ${PATH_BYTES_MAX - 1} bytes`)
-  const isDirectory = statSync(rootfs, { throwIfNoEntry: false })?.isDirectory() ?? false
-  if (!isDirectory) throw new Fault('NOT_FOUND', `root.path: ${rootfs} is no directory`)
-  return realpathSync(rootfs)
+  try {
+    const isDirectory = statSync(rootfs, { throwIfNoEntry: false })?.isDirectory() ?? false
+    if (isDirectory) return realpathSync(rootfs)
+  } catch (cause) {
+    // A path or a name in it is too long, or links lead in a circle.
+    throw new Fault('INVALID_ARGUMENT', `root.path: ${show(path)} cannot be followed`, { cause })
+  }
+  throw new Fault('NOT_FOUND', `root.path: ${rootfs} is no directory`)
 }
 
 async function planOf(
