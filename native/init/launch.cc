@@ -208,6 +208,25 @@ int OpenOwnCgroup(int container_pidfd, const char* cgroup) {
   return -1;
 }
 
+// Whether the container has frozen this cgroup of its own, or one between it and the container's (`top`): what is cloned there may never run. The
+// container's own, frozen by `pause`, is the caller's matter.
+bool IsFrozenBelow(int group, int top) {
+  struct stat end = {};
+  struct stat here = {};
+  if (::fstat(top, &end) != 0) return false;
+  Fd parent;
+  for (int at = group; ::fstat(at, &here) == 0 && here.st_ino != end.st_ino;) {
+    char state = '0';
+    const Fd file(::openat(at, "cgroup.freeze", O_RDONLY | O_CLOEXEC));
+    // The hierarchy's root has none: the process has left the container's.
+    if (!file || ::read(file.get(), &state, 1) != 1) return false;
+    if (state == '1') return true;
+    parent = Fd(::openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    at = parent.get();
+  }
+  return false;
+}
+
 struct NamedNamespace {
   const char* name;
   int flag;
@@ -350,6 +369,13 @@ class Affinity {
   long size_ = 0;
 };
 
+// With errno and the stage, for LaunchExec.
+bool Frozen(const char** stage) {
+  *stage = "the container has frozen its cgroup";
+  errno = EBUSY;
+  return false;
+}
+
 }  // namespace
 
 bool LaunchExec(const ProcessPlan& process, int container_pidfd, const ExecCgroup& wanted, const ChildStdio& stdio,
@@ -357,14 +383,16 @@ bool LaunchExec(const ProcessPlan& process, int container_pidfd, const ExecCgrou
   const char* cgroup = wanted.path;
   BeginFaults();
   *stage = "cgroup";
-  Fd group;
-  if (cgroup[0]) group = Fd(OpenCgroup(cgroup));
-  if (cgroup[0] && !group && (wanted.below || errno != ENOENT)) return false;
+  Fd top;
+  if (cgroup[0]) top = Fd(OpenCgroup(cgroup));
+  if (cgroup[0] && !top && (wanted.below || errno != ENOENT)) return false;
+  Fd below;
   if (wanted.below) {
     *stage = "--cgroup";
     // The container may make what it likes below its own.
-    group = Fd(OpenPlain(group.get(), wanted.below, O_PATH | O_DIRECTORY));
-    if (!group) return false;
+    below = Fd(OpenPlain(top.get(), wanted.below, O_PATH | O_DIRECTORY));
+    if (!below) return false;
+    if (IsFrozenBelow(below.get(), top.get())) return Frozen(stage);
   }
   *stage = "process.execCPUAffinity.initial";
   Affinity affinity;
@@ -375,16 +403,17 @@ bool LaunchExec(const ProcessPlan& process, int container_pidfd, const ExecCgrou
   int pidfd = -1;
   pid_t pid = -1;
   errno = ENOENT;
-  if (!cgroup[0] || group) pid = CloneInto(0, &pidfd, group.get());
+  if (!cgroup[0] || top) pid = CloneInto(0, &pidfd, below ? below.get() : top.get());
   const bool is_closed = pid < 0 && (errno == EBUSY || errno == ENOENT || errno == EOPNOTSUPP);
   if (is_closed && wanted.below) *stage = "--cgroup";
   if (is_closed && cgroup[0] && !wanted.below) {
     // The container has made cgroups below its own: processes live only in the leaves (cgroups(7)).
     *stage = "cgroup";
-    group = Fd(OpenOwnCgroup(container_pidfd, cgroup));
-    if (!group) return false;
+    below = Fd(OpenOwnCgroup(container_pidfd, cgroup));
+    if (!below) return false;
+    if (top && IsFrozenBelow(below.get(), top.get())) return Frozen(stage);
     *stage = "clone";
-    pid = CloneInto(0, &pidfd, group.get());
+    pid = CloneInto(0, &pidfd, below.get());
   }
   if (pid < 0) return false;
   if (pid == 0) ExecChild(process, container_pidfd, stdio, pair.child.get());

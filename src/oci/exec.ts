@@ -35,7 +35,7 @@ export async function execInContainer(
   place: Place,
   request: ExecRequest,
 ): Promise<{ pid: number; launch: Launch }> {
-  using _lock = await lockContainer(place)
+  using lock = await lockContainer(place)
   const record = readRecord(place)
   const status = await statusOf(place, record)
   const isThere = status === 'running' || status === 'created'
@@ -60,6 +60,9 @@ export async function execInContainer(
     pidfdSocket: request.pidfdSocket,
     preserve: request.preserve,
   })
+  // How long it takes is up to what may be the container's: a cgroup that it freezes, a file system that it serves. kill, delete and resume must not wait for
+  // that; who deletes it kills the process, too, and whoever comes to its cgroup or namespaces later finds the first process ended.
+  lock.release()
   try {
     const { pid } = await launch.next()
     if (pid === undefined) throw new Fault('INTERNAL', 'berth-launch said something unknown')
