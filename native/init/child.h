@@ -93,6 +93,8 @@ void MakeScratch(Child* child);
 // A new directory in the scratch.
 int ScratchDirectory(Child* child);
 void DropScratch(Child* child);
+// The root of the plan where it is to get the host's mounts: while that has those that it gets them from. MakeRoot makes any other.
+void CloneSlaveRoot(Child* child);
 void MakeRoot(Child* child);
 // A detached mount of a source that is still attached, as its plan wants it.
 int CloneSource(Child* child, const MountPlan& mount, int place);

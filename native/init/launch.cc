@@ -110,6 +110,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   Prepare(&child, stdio, sync);
   if (MakesNamespace(plan, CLONE_NEWNS)) {
     OpenSources(&child);
+    CloneSlaveRoot(&child);
     MakeMountsPrivate();
     MakeRoot(&child);
     MakeViews(&child);
@@ -136,6 +137,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
     // A mount of another mount namespace cannot be cloned.
     OpenNullDevice(&child);
     OpenSources(&child);
+    CloneSlaveRoot(&child);
     MakeMountsPrivate();
     MakeRoot(&child);
     MakeViews(&child);

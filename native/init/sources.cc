@@ -153,6 +153,14 @@ void OpenSources(Child* child) {
   }
 }
 
+void CloneSlaveRoot(Child* child) {
+  const RootPlan& root = child->plan->root;
+  if (root.overlay || !(child->plan->root_propagation & MS_SLAVE)) return;
+  child->root = static_cast<int>(Must(CloneTree(AT_FDCWD, root.directory, true), "root", "%s", root.directory));
+  // What is mounted below it in any case: a clone of a shared mount would hand mounts on to the host.
+  Must(SetAttributes(child->root, 0, 0, MS_SLAVE, -1, true), "root", "propagation of %s", root.directory);
+}
+
 void MakeMountsPrivate() {
   // Else what we attach, and the old root's unmounting, would travel to the host.
   Must(Call(SYS_mount, nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr), "root", "cannot make the mounts private");
@@ -187,6 +195,7 @@ void DropScratch(Child* child) {
 
 void MakeRoot(Child* child) {
   const RootPlan& root = child->plan->root;
+  if (child->root >= 0) return;
   if (root.overlay) {
     child->root = MountOverlay(child, root);
     return;
