@@ -9,15 +9,15 @@
  * tables to stdout. The exit status is 1 where a suite failed or a wanted figure was missed.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, release, tmpdir } from 'node:os'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { REPOSITORY } from '../test/lib/images.ts'
 import { has } from './engines.ts'
 import { record } from './history.ts'
-import { aligned, number, progress, type Report, type Row, summaryOf } from './report.ts'
-import { type Judged, judge } from './required.ts'
+import { aligned, progress, type Report, type Row, summaryOf } from './report.ts'
+import { judge, judgement } from './required.ts'
 
 interface Program {
   readonly name: string
@@ -34,29 +34,29 @@ const PROGRAMS: readonly Program[] = [
     name: 'run',
     suites: ['run', 'exec', 'logs', 'memory'],
     chooses: true,
-    quick: ['--rounds', '10', '--seconds', '20', '--lines', '1'],
-    whole: ['--rounds', '20', '--seconds', '120'],
+    quick: ['--rounds', '10', '--seconds', '25', '--lines', '1'],
+    whole: ['--rounds', '40', '--seconds', '60'],
   },
   {
     name: 'oci',
     suites: ['oci'],
     quick: ['--rounds', '20', '--seconds', '15'],
-    whole: ['--rounds', '40', '--seconds', '120'],
+    whole: ['--rounds', '40', '--seconds', '60'],
   },
   {
     name: 'cri',
     suites: ['cri'],
     isOfTheCri: true,
     quick: ['--rounds', '10', '--seconds', '40'],
-    whole: ['--rounds', '20', '--seconds', '240'],
+    whole: ['--rounds', '20', '--seconds', '120'],
   },
   {
     name: 'scale',
     suites: ['scale', 'stats', 'memory', 'start-up'],
     chooses: true,
     isOfTheCri: true,
-    quick: ['--pods', '1,100,300', '--rounds', '5'],
-    whole: ['--rounds', '15'],
+    quick: ['--pods', '1,100,300', '--rounds', '5', '--seconds', '15'],
+    whole: ['--rounds', '10', '--seconds', '45'],
   },
   {
     name: 'images',
@@ -65,7 +65,7 @@ const PROGRAMS: readonly Program[] = [
       ...['--scale', '0.1', '--rounds', '3', '--seconds', '30'],
       ...['--kinds', 'nine,tiny', '--compressions', 'gzip', '--states', 'cold'],
     ],
-    whole: ['--rounds', '3', '--seconds', '400', '--kinds', 'nine,tiny', '--compressions', 'gzip'],
+    whole: ['--rounds', '3', '--seconds', '120', '--compressions', 'gzip'],
   },
 ]
 const SUITES = [...new Set(PROGRAMS.flatMap(({ suites }) => suites))]
@@ -73,7 +73,7 @@ const SUITES = [...new Set(PROGRAMS.flatMap(({ suites }) => suites))]
 /** Of a program; one that takes longer hangs. */
 const LIMIT_MS = 45 * 60_000
 
-/** Program, Debian package. */
+/** Program, Debian package; in this order, since from Debian 13 on docker's client is a package of its own. */
 const PEERS: readonly (readonly [string, string])[] = [
   ['podman', 'podman'],
   ['crun', 'crun'],
@@ -81,6 +81,7 @@ const PEERS: readonly (readonly [string, string])[] = [
   ['conmon', 'conmon'],
   ['containerd', 'containerd'],
   ['dockerd', 'docker.io'],
+  ['/usr/bin/docker', 'docker-cli'],
   ['docker-registry', 'docker-registry'],
   ['skopeo', 'skopeo'],
   ['umoci', 'umoci'],
@@ -103,15 +104,21 @@ const { values } = parseArgs({
   },
 })
 
+/** One by one: a package that this Debian does not have keeps no other away. */
 function installPeers(): void {
-  const packages = PEERS.filter(([program]) => !has(program)).map(([, name]) => name)
-  if (packages.length === 0 || !has('apt-get')) return
-  process.stdout.write(`installing ${packages.join(', ')}\n`)
+  if (PEERS.every(([program]) => has(program)) || !has('apt-get')) return
   const options = ['-qq', '-o', 'DPkg::Lock::Timeout=300']
-  spawnSync('apt-get', [...options, 'update'], { stdio: 'inherit' })
-  const install = [...options, 'install', '-y', '--no-install-recommends', ...packages]
-  if (spawnSync('apt-get', install, { stdio: 'inherit' }).status !== 0)
-    process.stdout.write('not all could be installed: the suites say what they leave out\n')
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  const toStderr = ['ignore', 2, 2] as const
+  progress('the list of packages is read')
+  spawnSync('apt-get', [...options, 'update'], { stdio: [...toStderr], env })
+  for (const [program, name] of PEERS) {
+    if (has(program)) continue
+    progress(`${name} is installed`)
+    const install = [...options, 'install', '-y', '--no-install-recommends', name]
+    if (spawnSync('apt-get', install, { stdio: [...toStderr], env }).status !== 0)
+      progress(`${name} cannot be installed: the suites say what they leave out`)
+  }
 }
 
 function peers(): string[] {
@@ -126,12 +133,16 @@ const interrupt = new AbortController()
 const interruption = interrupt.signal
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupt.abort())
 
-/** What its suites have measured, which it prints, too; undefined where it failed. */
+interface Result extends Report {
+  readonly hasFailed: boolean
+}
+
+/** What its suites have measured, which it prints, too; of one that failed, until then. */
 async function run(
   program: Program,
   suites: readonly string[],
   directory: string,
-): Promise<Report | undefined> {
+): Promise<Result> {
   const { name, quick, whole, chooses = false, isOfTheCri = false } = program
   const file = join(directory, `${name}.json`)
   process.stdout.write(`\n# ${suites.join(', ')}\n`)
@@ -152,13 +163,16 @@ async function run(
   interruption.removeEventListener('abort', stop)
   const seconds = Math.round((performance.now() - begin) / 1000)
   progress(`${name}: ${status === 0 ? 'done' : `failed (${status})`} after ${seconds} s`)
-  if (status === 0) return JSON.parse(readFileSync(file, 'utf8')) as Report
-  process.stdout.write(`${suites.join(', ')}: failed\n`)
-  return undefined
+  const nothing: Report = { rows: [], notes: [], peers: [] }
+  const found = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Report) : nothing
+  if (status === 0) return { ...found, hasFailed: false }
+  const note = `${suites.join(', ')}: failed (${status})`
+  process.stdout.write(`${note}\n`)
+  return { ...found, notes: [...found.notes, note], hasFailed: true }
 }
 
-/** Versions are those that a reader needs to judge a ratio. */
-function machine(): string {
+/** Versions are those that a reader needs to judge a ratio; of runtimes that were given, as they tell them. */
+function machine(given: readonly string[]): string {
   const first = (command: string, ...args: string[]) =>
     /\d+\.\d+(\.\d+)?/.exec(spawnSync(command, args, { encoding: 'utf8' }).stdout ?? '')?.[0] ??
     'none'
@@ -167,9 +181,11 @@ function machine(): string {
   const all = cpus()
   return [
     `${all.length} cores, ${all[0]?.model.trim()}`,
+    `${Math.round(totalmem() / 2 ** 30)} GiB`,
     `Linux ${release()}`,
     `Node ${process.versions.node}`,
     ...versions,
+    ...given,
   ].join(', ')
 }
 
@@ -185,16 +201,6 @@ function placesOf(rows: readonly Row[]): string {
   return aligned([head, ...lines], 2)
 }
 
-function verdict(judged: readonly Judged[]): string {
-  const lines = judged.map(({ what, unit, most, least, value, isMet }) => [
-    what,
-    value === undefined ? '' : `${number(value)}${unit === 'x' ? 'x' : ` ${unit}`}`,
-    `${most === undefined ? 'at least' : 'at most'} ${most ?? least}${unit === 'x' ? 'x' : ` ${unit}`}`,
-    isMet === undefined ? 'not measured' : isMet ? 'met' : 'MISSED',
-  ])
-  return aligned([['wanted, ratios to the best peer', 'is', 'wanted', ''], ...lines])
-}
-
 async function main(): Promise<void> {
   const wanted = values.suites?.split(',') ?? SUITES
   const unknown = wanted.find((name) => !SUITES.includes(name))
@@ -202,26 +208,29 @@ async function main(): Promise<void> {
   installPeers()
   const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
   try {
-    const results: (Report | undefined)[] = []
+    const results: Result[] = []
     for (const program of PROGRAMS) {
       const suites = program.suites.filter((name) => wanted.includes(name))
       if (suites.length === 0 || interruption.aborted) continue
       results.push(await run(program, suites, directory))
     }
-    const rows = results.flatMap((result) => result?.rows ?? [])
-    const notes = results.flatMap((result) => result?.notes ?? [])
+    const rows = results.flatMap((result) => result.rows)
+    const notes = [...new Set(results.flatMap((result) => result.notes))]
     const judged = judge(rows)
-    const text = machine()
-    process.stdout.write(`\n# ${text}\n\n${placesOf(rows)}\n\n${verdict(judged)}\n`)
+    const text = machine([...new Set(results.flatMap((result) => result.peers))])
+    process.stdout.write(`\n# ${text}\n\n${placesOf(rows)}\n`)
+    process.stdout.write(`\n# Required on the way\n\n${aligned(judgement(judged, 'before'))}\n`)
+    process.stdout.write(`\n# Required\n\n${aligned(judgement(judged, 'now'))}\n`)
     if (notes.length > 0) process.stdout.write(`\n${notes.join('\n')}\n`)
     if (values.json !== undefined) {
       const all = { machine: text, judged, rows, notes }
       writeFileSync(values.json, JSON.stringify(all, undefined, 2))
     }
-    if (values.record) record({ machine: text, quick: values.quick, judged, rows, notes })
+    if (values.record && !interruption.aborted)
+      record({ machine: text, quick: values.quick, judged, rows, notes })
     if (
       interruption.aborted ||
-      results.includes(undefined) ||
+      results.some(({ hasFailed }) => hasFailed) ||
       judged.some(({ isMet }) => isMet === false)
     )
       process.exitCode = 1

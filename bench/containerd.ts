@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { REPOSITORY } from '../test/lib/images.ts'
 import { CriSubject, LOG_CHARACTERS } from './cri-subject.ts'
 import { has, preload, quiet } from './engines.ts'
-import { ENVIRONMENT } from './world.ts'
+import { ENVIRONMENT, TMPFS } from './world.ts'
 
 const PLUGIN_DIRECTORY = '/usr/lib/cni'
 const RUNTIMES = ['crun', 'runc']
@@ -17,7 +17,7 @@ export function missingContainerd(): string | undefined {
   return RUNTIMES.some(has) ? undefined : `none of ${RUNTIMES.join(', ')} is installed`
 }
 
-/** With its files below `directory`: a subject for each OCI runtime that is there, the first of which has the daemon. */
+/** With its files below `directory` and its state on a tmpfs, as in /run: a subject for each OCI runtime that is there, the first of which has the daemon. */
 export async function startContainerd(options: {
   readonly directory: string
   readonly networks: string
@@ -36,7 +36,7 @@ BinaryName = "${runtime(name, options.directory)}"
   )
   const config = `version = 2
 root = "${at('root')}"
-state = "${at('state')}"
+state = "${join(TMPFS, 'containerd')}"
 [grpc]
 address = "${at('socket')}"
 [ttrpc]

@@ -34,6 +34,9 @@ const MASKED = [
 ]
 const READONLY = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
+/** Pods that are started or removed together. */
+export const AT_ONCE = 10
+
 /** Of each container. */
 export const PROGRAM = ['sleep', '100000']
 
@@ -156,6 +159,14 @@ export class CriSubject {
     return { podId: podSandboxId, containerId }
   }
 
+  /** So many together. Where one fails none is left under way. */
+  async startPods(count: number, network: 'host' | 'bridge'): Promise<StartedPod[]> {
+    const starts = Array.from({ length: count }, () => this.startPod(network))
+    const settled = await Promise.allSettled(starts)
+    for (const one of settled) if (one.status === 'rejected') throw one.reason
+    return Promise.all(starts)
+  }
+
   async exec(containerId: string): Promise<void> {
     const { exitCode } = await this.#client.call('ExecSync', { containerId, cmd: ['true'] })
     if (exitCode !== 0) throw new Error(`${this.name}: true has ended with ${exitCode}`)
@@ -190,7 +201,7 @@ export class CriSubject {
         if (found < count) throw new Error(`it tells of ${found} of ${count}`)
         known.push(call)
       } catch (error) {
-        leftOut(`${this.name}, ${call}`, String(error).replace(/"[0-9a-f]{64}"/g, ''))
+        leftOut(`${this.name}, ${call}`, String(error).replace(/"?[0-9a-f]{64}"?/g, '…'))
       }
     }
     return known
@@ -199,21 +210,37 @@ export class CriSubject {
   /** Also what a work that has failed has left. */
   async removeAll(): Promise<void> {
     const { items } = await this.#client.call('ListPodSandbox')
-    for (const { id, metadata } of items) {
-      if (metadata?.namespace !== NAMESPACE) continue
-      await this.#client.call('StopPodSandbox', { podSandboxId: id })
-      await this.#client.call('RemovePodSandbox', { podSandboxId: id })
+    const { containers } = await this.#client.call('ListContainers')
+    const ids = items.flatMap(({ id, metadata }) => (metadata?.namespace === NAMESPACE ? [id] : []))
+    const errors: unknown[] = []
+    while (ids.length > 0) {
+      const removals = ids.splice(0, AT_ONCE).map(async (podSandboxId) => {
+        // The pod's own stop gives each container its grace, which a sleep waits for.
+        for (const { id: containerId, podSandboxId: of } of containers)
+          if (of === podSandboxId)
+            await this.#client.call('StopContainer', { containerId, timeout: '0' })
+        await this.#client.call('StopPodSandbox', { podSandboxId })
+        await this.#client.call('RemovePodSandbox', { podSandboxId })
+      })
+      for (const done of await Promise.allSettled(removals))
+        if (done.status === 'rejected') errors.push(done.reason)
     }
+    if (errors.length > 0) throw errors[0]
   }
 
-  /** Pods of a daemon of the bench's own end with its world. */
+  /** What it says it is. */
+  async version(): Promise<string> {
+    const { runtimeName, runtimeVersion } = await this.#client.call('Version')
+    return `${runtimeName} ${runtimeVersion}`
+  }
+
+  async removeImage(): Promise<void> {
+    await this.#client.call('RemoveImage', { image: { image: this.#image } })
+  }
+
   async end(): Promise<void> {
-    try {
-      if (!this.isOwn) await this.removeAll()
-    } finally {
-      this.#client.close()
-      await this.stop()
-    }
+    this.#client.close()
+    await this.stop()
   }
 }
 

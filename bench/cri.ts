@@ -11,17 +11,16 @@ import { mkdtempSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { CriSubject, StartedPod } from './cri-subject.ts'
+import { AT_ONCE, type CriSubject, type StartedPod } from './cri-subject.ts'
 import { kernelFloor } from './floor.ts'
 import { startPeers, withEach } from './peers.ts'
 import { elapsed, FLOOR, Measured, report, rounds } from './report.ts'
 import { inWorld } from './world.ts'
 
 const ROUNDS = '10'
-const AT_ONCE = 10
 const EXECS = 5
 /** The first pods of a runtime find nothing in its place yet: not measured. */
-const WARM_UP = 2
+const WARM_UP = 3
 const startOf = (network: Network): string => `run, create, start; ${network} network`
 
 type Network = 'host' | 'bridge'
@@ -43,7 +42,7 @@ async function main(): Promise<void> {
   const { peer: given, image } = values
   const { subjects, end } = await startPeers({ directory, given, image, allRuntimes: true })
   try {
-    const floor = given.length === 0 ? kernelFloor(directory) : undefined
+    const floor = kernelFloor(directory)
     const limits = { count: Number(values.rounds), seconds: Number(values.seconds) }
     for (const network of ['host', 'bridge'] as const) {
       const all = subjects.map((subject) => ({ subject }))
@@ -55,9 +54,9 @@ async function main(): Promise<void> {
       }
     }
   } finally {
+    report(measured.rows, values.json)
     await end()
   }
-  report(measured.rows, values.json)
   const loads = [loadBefore, loadavg()[0] ?? 0].map((load) => load.toFixed(1)).join(' and ')
   process.stdout.write(`\nload average before and after: ${loads}\n`)
 }
@@ -79,10 +78,9 @@ async function oneByOne(subject: CriSubject, network: Network, measured: Measure
 
 /** For each pod: the time that all take, by their number. */
 async function atOnce(subject: CriSubject, network: Network, measured: Measured): Promise<void> {
-  const pods: Awaited<ReturnType<CriSubject['startPod']>>[] = []
+  let pods: StartedPod[] = []
   const all = await elapsed(async () => {
-    const made = Array.from({ length: AT_ONCE }, () => subject.startPod(network))
-    pods.push(...(await Promise.all(made)))
+    pods = await subject.startPods(AT_ONCE, network)
   })
   measured.add(
     `${AT_ONCE} pods at once, each; ${network} network`,

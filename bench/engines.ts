@@ -1,4 +1,4 @@
-/** The programs that people type: how each is set up, with its files below a directory of the bench. */
+/** The programs that people type: how each is set up, with its files below a directory of the bench and, where it has a state that ends with the machine, on a tmpfs, as in /run. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
@@ -39,7 +39,7 @@ function berth(directory: string, image: string): Engine {
     missing: undefined,
     command: [
       ...[process.execPath, join(REPOSITORY, 'bin/berth.cjs')],
-      ...['--root', join(directory, 'berth/root'), '--state', join(directory, 'berth/state')],
+      ...['--root', join(directory, 'berth/root'), '--state', join(TMPFS, 'berth')],
     ],
     options: ['--network', 'none'],
     image,
@@ -49,16 +49,17 @@ function berth(directory: string, image: string): Engine {
 /** The same by way of native/front and a daemon. */
 function daemon(directory: string, image: string): Engine {
   const own = join(directory, 'daemon')
+  const state = join(TMPFS, 'berth-daemon')
   const program = linkFront(own, 'berth')
   let running: ChildProcess | undefined
   return {
     name: 'berth, daemon',
     missing: undefined,
-    command: [program, '--root', join(own, 'root'), '--state', join(own, 'state')],
+    command: [program, '--root', join(own, 'root'), '--state', state],
     options: ['--network', 'none'],
     image,
     start: async () => {
-      running = await startDaemon(own)
+      running = await startDaemon(own, state)
     },
     stop: async () => {
       if (running) await ended(running)
@@ -127,7 +128,7 @@ function docker(directory: string, image: string): Engine {
       mkdirSync(own, { recursive: true })
       const config = {
         'data-root': at('data'),
-        'exec-root': at('exec'),
+        'exec-root': join(TMPFS, 'docker'),
         pidfile: at('pid'),
         hosts: [`unix://${at('socket')}`],
         ...{ iptables: false, ip6tables: false, bridge: 'none' },

@@ -6,15 +6,15 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { REPOSITORY } from '../test/lib/images.ts'
-import { number, type Row, summaryOf } from './report.ts'
-import type { Judged } from './required.ts'
+import { type Row, summaryOf } from './report.ts'
+import { type Goals, isOf, type Judged, judgement, wantedOf } from './required.ts'
 
-interface Run {
+export interface Run {
   readonly date: string
   readonly commit: string
   readonly machine: string
   readonly quick: boolean
-  readonly figures: readonly Judged[]
+  readonly judged: readonly Judged[]
 }
 
 const HISTORY = join(REPOSITORY, 'bench/history.json')
@@ -31,15 +31,14 @@ export function record(run: {
   readonly notes: readonly string[]
 }): void {
   const before = existsSync(HISTORY) ? (JSON.parse(readFileSync(HISTORY, 'utf8')) as Run[]) : []
-  const git = ['-C', REPOSITORY, 'rev-parse', '--short', 'HEAD']
   const runs: Run[] = [
     ...before,
     {
       date: new Date().toISOString().slice(0, 16),
-      commit: execFileSync('git', git, { encoding: 'utf8' }).trim(),
+      commit: commit(),
       machine: run.machine,
       quick: run.quick,
-      figures: run.judged.filter(({ value }) => value !== undefined),
+      judged: run.judged,
     },
   ]
   writeFileSync(HISTORY, `${JSON.stringify(runs, undefined, 2)}\n`)
@@ -49,64 +48,86 @@ export function record(run: {
     writeFileSync(PAGE, withSection(readFileSync(PAGE, 'utf8'), section(last, run.rows, run.notes)))
 }
 
+/** Of another than what is committed, it says so. */
+function commit(): string {
+  const git = ['-C', REPOSITORY, 'describe', '--always', '--dirty', '--exclude=*']
+  try {
+    return execFileSync('git', git, { encoding: 'utf8' }).trim()
+  } catch {
+    return 'no commit'
+  }
+}
+
 /** The page with the text between its marks. */
 export function withSection(page: string, text: string): string {
   const begin = page.indexOf(BEGIN)
   const end = page.indexOf(END)
   if (begin < 0 || end < begin) throw new Error(`${PAGE} has lost the marks of bench --record`)
-  return `${page.slice(0, begin)}${BEGIN}\n\n${text}\n${page.slice(end)}`
+  return `${page.slice(0, begin)}${BEGIN}\n\n${text.trimEnd()}\n\n${page.slice(end)}`
 }
 
-function section(run: Run, rows: readonly Row[], notes: readonly string[]): string {
-  const wanted = run.figures.map(
-    (figure) =>
-      `| ${figure.what} | ${isOf(figure)} | ${wantedOf(figure)} | ${figure.isMet ? 'met' : 'missed'} |`,
-  )
+export function section(run: Run, rows: readonly Row[], notes: readonly string[]): string {
   const works = rows.flatMap((row) =>
-    summaryOf(row).map(
-      ({ subject, is, best, ratio, place, floor }) =>
-        `| ${row.work} (${row.unit}) | ${subject} | ${is} | ${best} | ${ratio} | ${place} | ${floor} |`,
-    ),
+    summaryOf(row).map(({ subject, is, best, ratio, place, floor }) => [
+      ...[`${row.work} (${row.unit})`, subject, is, best, ratio, place, floor],
+    ]),
   )
-  return `![each wanted figure, run by run](performance.svg)
+  const head = ['work', 'ours', 'is', 'best peer', 'ratio', 'place', 'of the kernel floor']
+  const told = notes.map((note) => `- ${cell(note)}\n`).join('')
+  return `![each required figure, run by run](performance.svg)
 
-The last run: ${run.date.replace('T', ' ')}, ${run.quick ? 'quick, ' : ''}${run.commit}, ${run.machine}. Medians; ratios are to the best peer.
+The last run: ${run.date.replace('T', ' ')} UTC, ${run.quick ? 'quick, ' : ''}${run.commit}, on ${run.machine}. Medians; ratios are to the best peer.
 
-| wanted | is | | |
-| --- | ---: | ---: | --- |
-${wanted.join('\n')}
+${goalsOf(run, 'now')}
+
+What was required on the way there:
+
+${goalsOf(run, 'before')}
 
 All works, and berth's place among all that did them:
 
-| work | ours | is | best peer | ratio | place | of the kernel's floor |
-| --- | --- | ---: | ---: | ---: | ---: | ---: |
-${works.join('\n')}
-${notes.length > 0 ? `\n${notes.map((note) => `- ${note}`).join('\n')}\n` : ''}`
+${table(head, works, 2)}
+${told && `\n${told}`}`
 }
 
-const unitOf = ({ unit }: Judged): string => (unit === 'x' ? 'x' : ` ${unit}`)
-const isOf = (figure: Judged): string => `${number(figure.value ?? Number.NaN)}${unitOf(figure)}`
-const wantedOf = (figure: Judged): string =>
-  `${figure.most === undefined ? 'at least' : 'at most'} ${figure.most ?? figure.least}${unitOf(figure)}`
+function goalsOf({ judged }: Run, goals: Goals): string {
+  const [head = [], ...lines] = judgement(judged, goals)
+  return table(head, lines, 1)
+}
 
-const WIDTH = 900
+/** Columns after the first ones to the right. */
+function table(head: readonly string[], lines: readonly (readonly string[])[], left: number) {
+  const line = (cells: readonly string[]) => `| ${cells.map(cell).join(' | ')} |`
+  const rule = head.map((_, at) => (at < left ? '---' : '---:'))
+  return [line(head), line(rule), ...lines.map(line)].join('\n')
+}
+
+/** As text: a bar ends a cell, and `<` begins a tag. */
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|').replaceAll('<', '&lt;')
+}
+
+const WIDTH = 960
 const ROW = 44
-const TOP = 30
+const TOP = 50
 const LEFT = 330
-const RIGHT = 150
+const RIGHT = 200
 /** Of the wanted value: what is beyond is drawn at the edge. */
 const LOW = 0.1
 const HIGH = 10
 
-/** A line for each figure: what it was of the wanted one, on a logarithmic scale with the wanted one in the middle, by runs from left to right. */
+/** A line for each figure that counts now: what it was of the required one, on a logarithmic scale with that in the middle, by runs from left to right. */
 export function picture(runs: readonly Run[]): string {
-  const names = [...new Set(runs.flatMap(({ figures }) => figures.map(({ what }) => what)))]
+  const judged = runs.flatMap((run) => run.judged).filter(({ goals }) => goals === 'now')
+  const names = [...new Set(judged.map(({ what }) => what))]
   const height = TOP + ROW * names.length + 10
   const rows = names.map((what, at) => oneFigure(what, runs, TOP + ROW * at)).join('\n')
   const last = runs.at(-1)
+  const span = `${runs.length} ${runs.length === 1 ? 'run' : 'runs'} to ${last?.date.replace('T', ' ') ?? ''}`
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="12">
 <rect width="${WIDTH}" height="${height}" fill="white"/>
-<text x="10" y="18" fill="#555">${escaped(`${runs.length} runs to ${last?.date ?? ''}; below each dashed line is better than wanted`)}</text>
+<text x="10" y="18" fill="#555">${escaped(`${span}; below each dashed line is better than required`)}</text>
+<text x="10" y="34" font-size="9" fill="#555">${escaped(last?.machine ?? '')}</text>
 ${rows}
 </svg>
 `
@@ -114,8 +135,8 @@ ${rows}
 
 function oneFigure(what: string, runs: readonly Run[], top: number): string {
   const values = runs.flatMap((run, at) => {
-    const figure = run.figures.find((one) => one.what === what)
-    return figure?.value === undefined ? [] : [{ at, figure, share: shareOf(figure) }]
+    const judged = run.judged.find((one) => one.goals === 'now' && one.what === what)
+    return judged?.figure ? [{ at, judged, share: shareOf(judged) }] : []
   })
   const x = (at: number) => LEFT + ((at + 1) / (runs.length + 1)) * (WIDTH - LEFT - RIGHT)
   const y = (share: number) => {
@@ -123,10 +144,9 @@ function oneFigure(what: string, runs: readonly Run[], top: number): string {
     return top + (ROW - 8) * (1 - Math.log(bound / LOW) / Math.log(HIGH / LOW))
   }
   const points = values.map(({ at, share }) => `${x(at).toFixed(1)},${y(share).toFixed(1)}`)
-  const last = values.at(-1)?.figure
-  const color = last?.isMet === true ? '#2a7' : '#c43'
-  const wanted = `${last?.most ?? last?.least}${last?.unit}`
-  const is = `${number(last?.value ?? Number.NaN)}${last?.unit} (${last?.most === undefined ? '≥' : '≤'} ${wanted})`
+  const last = values.at(-1)?.judged
+  const color = last?.isMet === true ? '#2a7' : last ? '#c43' : '#999'
+  const is = last ? `${isOf(last)}, ${wantedOf(last)}` : 'not measured'
   const dots = points.map((point) => {
     const [cx, cy] = point.split(',')
     return `<circle cx="${cx}" cy="${cy}" r="2.5" fill="${color}"/>`
@@ -137,8 +157,9 @@ function oneFigure(what: string, runs: readonly Run[], top: number): string {
 <text x="${WIDTH - RIGHT + 8}" y="${top + ROW / 2}" fill="${color}">${escaped(is)}</text>`
 }
 
-/** What the value is of the wanted one; of throughput the other way round, so that less is better everywhere. */
-function shareOf({ value = Number.NaN, most, least }: Judged): number {
+/** What the value is of the required one; of throughput the other way round, so that less is better everywhere. */
+function shareOf({ figure, most, least }: Judged): number {
+  const value = figure?.value ?? Number.NaN
   return most === undefined ? (least ?? 1) / value : value / most
 }
 

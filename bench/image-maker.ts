@@ -14,6 +14,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { machineArchitecture } from '../rootfs/layout.ts'
@@ -93,9 +94,18 @@ function choose(found: readonly Found[], bytes: number, weights: readonly number
   return parts
 }
 
-async function makeLayer(directory: string, paths: readonly string[], by: Compression) {
+/** What is being made, by its path: two small parts may be the same. */
+const making = new Map<string, Promise<Layer>>()
+
+function layerOf(directory: string, paths: readonly string[], by: Compression): Promise<Layer> {
   const key = createHash('sha256').update(by).update(paths.join('\n')).digest('hex').slice(0, 32)
   const path = join(directory, key)
+  const layer = making.get(path) ?? makeLayer(path, paths, by)
+  making.set(path, layer)
+  return layer
+}
+
+async function makeLayer(path: string, paths: readonly string[], by: Compression): Promise<Layer> {
   if (existsSync(`${path}.json`)) {
     return JSON.parse(readFileSync(`${path}.json`, 'utf8')) as Layer
   }
@@ -207,7 +217,12 @@ export async function makeImages(
   const found = walk('/usr')
   const layersOf = async (parts: string[][]): Promise<Layer[]> => {
     const layers: Layer[] = []
-    for (const paths of parts) layers.push(await makeLayer(directory, paths, by))
+    // Each takes the next one that is left.
+    const left = parts.entries()
+    const make = async (): Promise<void> => {
+      for (const [at, paths] of left) layers[at] = await layerOf(directory, paths, by)
+    }
+    await Promise.all(Array.from({ length: availableParallelism() }, make))
     return layers
   }
   if (kind === 'nine') {

@@ -16,17 +16,20 @@ export interface Memory {
   readonly ownBytes: number
 }
 
-/** Of all processes that exist for the pods: those whose command line names one or its container, such as a shim, and their descendants. */
+/** Of each pod, of all processes that exist for it: those whose command line names one or its container, such as a shim, and their descendants. */
 export function memoryOf(
   socket: string,
   pods: readonly StartedPod[],
   program: readonly string[],
-): { readonly daemonBytes: number; readonly pod: Memory } {
+): Memory {
   const daemon = ownerOf(socket)
   const names = pods.flatMap(({ podId, containerId }) => [podId, containerId])
   const { bytes, ownBytes } = memoryOfAll(names, pods.length, program, daemon)
-  const pod = { bytes: bytes / pods.length, ownBytes: ownBytes / pods.length }
-  return { daemonBytes: pssBytes(daemon), pod }
+  return { bytes: bytes / pods.length, ownBytes: ownBytes / pods.length }
+}
+
+export function daemonBytes(socket: string): number {
+  return pssBytes(ownerOf(socket))
 }
 
 /** Of all processes whose command line names one of these, and their descendants; at least so many there are, each with the program. */

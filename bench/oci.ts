@@ -19,7 +19,11 @@ import { ended, has, preload } from './engines.ts'
 import { isOurs, leftOut, Measured, report, rounds, turned } from './report.ts'
 import { inWorld, TMPFS } from './world.ts'
 
-const WARM_UP = 3
+/** A daemon that compiles while it runs is slow with its first ones. */
+const WARM_UP = 10
+
+/** Of the daemon. */
+const STATE = join(TMPFS, 'berth')
 
 interface Subject {
   readonly name: string
@@ -36,7 +40,7 @@ function subjects(directory: string): Subject[] {
   return [
     ...peers.map((name) => ({ name, program: name, env: preload(directory, name) })),
     { name: 'berth-oci', program, env: { BERTH_STATE: join(directory, 'no-daemon') } },
-    { name: 'berth-oci, daemon', program, env: { BERTH_STATE: join(directory, 'state') } },
+    { name: 'berth-oci, daemon', program, env: { BERTH_STATE: STATE } },
   ]
 }
 
@@ -69,11 +73,12 @@ async function main(): Promise<void> {
   })
   const limits = { count: Number(values.rounds), seconds: Number(values.seconds), warmUp: WARM_UP }
   const directory = mkdtempSync(join(tmpdir(), 'oci-'))
+  const measured = new Measured('oci')
   let daemon: ChildProcess | undefined
   try {
     const bundle = makeBundle(directory)
     const all = subjects(directory)
-    daemon = await startDaemon(directory)
+    daemon = await startDaemon(directory, STATE)
     const works = {
       'run of a program that ends at once': [['run', '--bundle', bundle, 'bench']],
       'create, start, delete': [
@@ -82,7 +87,6 @@ async function main(): Promise<void> {
         ['delete', '--force', 'bench'],
       ],
     }
-    const measured = new Measured('oci')
     for (const [work, commands] of Object.entries(works)) {
       const left = [...all]
       for (const round of rounds(`oci: ${work}`, limits)) {
@@ -102,8 +106,8 @@ async function main(): Promise<void> {
         }
       }
     }
-    report(measured.rows, values.json)
   } finally {
+    report(measured.rows, values.json)
     if (daemon) await ended(daemon)
   }
 }

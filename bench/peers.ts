@@ -7,7 +7,7 @@ import { REPOSITORY, writeOciArchive } from '../test/lib/images.ts'
 import { missingContainerd, startContainerd } from './containerd.ts'
 import { CriSubject, startBerth } from './cri-subject.ts'
 import { quiet } from './engines.ts'
-import { isOurs, leftOut, progress, turned } from './report.ts'
+import { isOurs, leftOut, progress, toldPeer, turned } from './report.ts'
 
 /** The chain that most clusters' bridges have. */
 const NETWORK = {
@@ -38,6 +38,10 @@ export interface Peers {
   end(): Promise<void>
 }
 
+const interrupt = new AbortController()
+/** By a signal: where nothing is under way, what the suite does throws, and so cleans up. */
+export const interruption = interrupt.signal
+
 /** Does it with each, in the order of the round; a peer that fails is left out from then on, for what it has measured so far says enough. */
 export async function withEach<T extends { readonly subject: CriSubject }>(
   all: T[],
@@ -45,10 +49,11 @@ export async function withEach<T extends { readonly subject: CriSubject }>(
   round = 0,
 ): Promise<void> {
   for (const one of turned(all, round)) {
+    interruption.throwIfAborted()
     try {
       await act(one)
     } catch (error) {
-      if (isOurs(one.subject.name)) throw error
+      if (isOurs(one.subject.name) || interruption.aborted) throw error
       leftOut(`${one.subject.name}, from here on`, error)
       all.splice(all.indexOf(one), 1)
       // What it has running is not to slow down the others.
@@ -66,8 +71,9 @@ export async function startPeers(options: {
   readonly allRuntimes?: boolean
 }): Promise<Peers> {
   const { directory, given, image } = options
-  const networks = given.length > 0 ? '/etc/cni/net.d' : join(directory, 'networks')
-  if (given.length === 0) {
+  const isAlone = given.length === 0
+  const networks = isAlone ? join(directory, 'networks') : '/etc/cni/net.d'
+  if (isAlone) {
     mkdirSync(networks)
     writeFileSync(join(networks, '10-bench.conflist'), JSON.stringify(NETWORK))
   }
@@ -75,12 +81,17 @@ export async function startPeers(options: {
   const registry = image === undefined ? await ownRegistry(directory) : undefined
   const used = image ?? `${registry?.host}/busybox:latest`
   const subjects: CriSubject[] = []
+  // In a world of the bench's own, that ends all of it.
+  const left = isAlone ? [] : (['pods', ...(registry ? (['image'] as const) : [])] as const)
   const end = async (): Promise<void> => {
     // A daemon's own subject is before others of it.
-    for (const subject of subjects.reverse())
-      await subject.end().catch((error) => leftOut(`the end of ${subject.name}`, error))
+    for (const subject of subjects.reverse()) await endOf(subject, left)
     await registry?.stop()
   }
+  // Without a world of the bench's own, nothing else ends what is left.
+  if (!isAlone)
+    for (const signal of ['SIGINT', 'SIGTERM'] as const)
+      process.once(signal, () => interrupt.abort(new Error(`interrupted by ${signal}`)))
   try {
     const berth = await startBerth({ directory, networks, image: used })
     subjects.push(berth)
@@ -89,10 +100,11 @@ export async function startPeers(options: {
       subjects.push(subject)
       try {
         await subject.pull()
+        if (!isAlone) toldPeer(`${subject.name} (${await subject.version()})`)
       } catch (error) {
         leftOut(subject.name, error)
         subjects.splice(subjects.indexOf(subject), 1)
-        await subject.end().catch((reason) => leftOut(`the end of ${subject.name}`, reason))
+        await endOf(subject, [])
       }
     }
     return { subjects: [...subjects], end }
@@ -100,6 +112,17 @@ export async function startPeers(options: {
     await end()
     throw error
   }
+}
+
+/** What one of these cannot do keeps it from none of the others. */
+async function endOf(subject: CriSubject, left: readonly ('pods' | 'image')[]): Promise<void> {
+  const steps = [
+    ...(left.includes('pods') ? [() => subject.removeAll()] : []),
+    ...(left.includes('image') ? [() => subject.removeImage()] : []),
+    () => subject.end(),
+  ]
+  for (const step of steps)
+    await step().catch((error) => leftOut(`the end of ${subject.name}`, error))
 }
 
 async function others(

@@ -45,15 +45,25 @@ export function turned<T>(all: readonly T[], round: number): T[] {
   return [...all.slice(first), ...all.slice(0, first)]
 }
 
-/** Who is not measured, and why; told at once and again with the tables. */
+/** What a reader of the figures has to know, such as who is not measured, and why; told at once and again with the tables. */
 const notes: string[] = []
 
 export function leftOut(what: string, reason: unknown): void {
   const text = reason instanceof Error ? reason.message : String(reason)
-  const note = `${what}: left out: ${text.trim().replace(/\s+/g, ' ').slice(0, ERROR_CHARACTERS)}`
+  told(`${what}: left out: ${text.trim().replace(/\s+/g, ' ').slice(0, ERROR_CHARACTERS)}`)
+}
+
+export function told(note: string): void {
   if (notes.includes(note)) return
   notes.push(note)
   process.stderr.write(`${note}\n`)
+}
+
+/** Names and versions of runtimes that the bench has not installed. */
+const peers: string[] = []
+
+export function toldPeer(name: string): void {
+  peers.push(name)
 }
 
 /** One work, with the values of each subject that did it. */
@@ -232,12 +242,13 @@ export function aligned(lines: readonly (readonly string[])[], left = 1): string
 export interface Report {
   readonly rows: readonly Row[]
   readonly notes: readonly string[]
+  readonly peers: readonly string[]
 }
 
-/** The end of a suite: its table, and its rows in the file of `--json`. */
+/** The end of a suite, also of one that has failed: its table, and its rows in the file of `--json`. */
 export function report(rows: readonly Row[], json: string | undefined): void {
   process.stdout.write(`\n${tableOf(rows)}`)
   if (notes.length > 0) process.stdout.write(`\n${notes.join('\n')}\n`)
-  const text: Report = { rows, notes }
+  const text: Report = { rows, notes, peers }
   if (json !== undefined) writeFileSync(json, JSON.stringify(text))
 }

@@ -42,6 +42,8 @@ const SLEEP = ['sleep', '1000']
 interface Work {
   readonly title: string
   readonly unit: Row['unit']
+  /** The first of each finds nothing in its place yet, and daemons that compile while they run are slow with it: not measured. */
+  readonly warmUp: number
   readonly before?: (engine: Engine) => string[][]
   readonly timed: (engine: Engine) => string[][]
   readonly after?: (engine: Engine) => string[][]
@@ -63,18 +65,21 @@ function works(times: number): Record<'run' | 'stages' | 'exec' | 'logs', Work> 
     run: {
       title: 'run --rm --net none of a program that ends at once',
       unit: 'ms',
+      warmUp: 5,
       timed: (e) => [[...e.command, 'run', '--rm', ...e.options, e.image, 'true']],
       value: (ms) => ms,
     },
     stages: {
       title: 'create, start, rm --force, three commands',
       unit: 'ms',
+      warmUp: 2,
       timed: (e) => [create(e, 'true'), start(e), remove(e)],
       value: (ms) => ms,
     },
     exec: {
       title: 'exec of `true` in a running container',
       unit: 'ms',
+      warmUp: 2,
       before: (e) => [create(e, ...SLEEP), start(e)],
       timed: (e) => [[...e.command, 'exec', 'bench', 'true']],
       // podman's rm waits ten seconds for a sleep that is PID 1 and knows no SIGTERM.
@@ -84,6 +89,7 @@ function works(times: number): Record<'run' | 'stages' | 'exec' | 'logs', Work> 
     logs: {
       title: `log of ${(times * LINES) / 1e6} million lines of ${LINE_BYTES} bytes, from start to exit`,
       unit: 'MB/s',
+      warmUp: 1,
       before: (e) => [create(e, 'sh', '-c', writer)],
       timed: (e) => [start(e), [...e.command, 'wait', 'bench']],
       after: (e) => [remove(e)],
@@ -92,7 +98,7 @@ function works(times: number): Record<'run' | 'stages' | 'exec' | 'logs', Work> 
   }
 }
 
-function once(engine: Engine, work: Omit<Work, 'title' | 'unit'>): number {
+function once(engine: Engine, work: Omit<Work, 'title' | 'unit' | 'warmUp'>): number {
   if (work.before) timeOf(work.before(engine))
   const value = work.value(timeOf(work.timed(engine)))
   if (work.after) timeOf(work.after(engine))
@@ -106,14 +112,13 @@ interface Limits {
 
 function compare(
   measured: Measured,
-  { title, unit, ...work }: Work,
+  { title, unit, warmUp, ...work }: Work,
   engines: readonly Engine[],
   limits: Limits,
   floor?: () => number,
 ): void {
   const left = [...engines]
-  // The first of each finds nothing in its place yet: not measured.
-  for (const round of rounds(title, { ...limits, warmUp: 1 })) {
+  for (const round of rounds(title, { ...limits, warmUp })) {
     for (const engine of turned(left, round)) {
       try {
         const value = once(engine, work)
@@ -187,6 +192,7 @@ async function main(): Promise<void> {
   const lines = Buffer.alloc(LINES * LINE_BYTES, `${'x'.repeat(LINE_BYTES - 1)}\n`)
   writeDockerArchive(archive, [busyboxImage(IMAGE, undefined, [{ name: 'lines', content: lines }])])
   const all = await started(directory, archive)
+  const measured: Measured[] = []
   try {
     const limits = { count: Number(values.rounds), seconds: Number(values.seconds) }
     const known = works(Math.max(1, Math.round((Number(values.lines) * 1e6) / LINES)))
@@ -200,15 +206,18 @@ async function main(): Promise<void> {
       logs: (measured) => compare(measured, known.logs, all, limits),
       memory: (measured) => measureMemory(measured, all),
     }
-    const rows = values.suites.split(',').flatMap((name) => {
+    for (const name of values.suites.split(',')) {
       const suite = suites[name]
       if (!suite) throw new Error(`--suites ${name}: must be of ${Object.keys(suites).join(', ')}`)
-      const measured = new Measured(name)
-      suite(measured)
-      return measured.rows
-    })
-    report(rows, values.json)
+      const own = new Measured(name)
+      measured.push(own)
+      suite(own)
+    }
   } finally {
+    report(
+      measured.flatMap(({ rows }) => rows),
+      values.json,
+    )
     for (const engine of all) await engine.stop?.()
   }
 }

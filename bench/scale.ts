@@ -1,28 +1,36 @@
 /**
  * What many pods cost: the next pod, the lists, statistics, memory, and the daemon's start, at growing numbers of them.
  *
- *   sudo node dist/bench/scale.js [--pods 1,50,100,200,300] [--rounds N] [--suites scale,stats,memory,start-up] [--peer NAME=SOCKET[,HANDLER]]…
- *        [--image REF] [--json FILE]
+ *   sudo node dist/bench/scale.js [--pods 1,50,100,200,300] [--rounds N] [--seconds N] [--suites scale,stats,memory,start-up]
+ *        [--peer NAME=SOCKET[,HANDLER]]… [--image REF] [--json FILE]
  *
- * Each pod has one container that sleeps, on the host's network. `--rounds` are measurements at each number, in which the runtimes take turns. Statistics
- * are measured at 10, 100 and the most pods. Peers as in cri.ts; those that run already are not started again.
+ * Each pod has one container that sleeps, on the host's network. `--rounds` are measurements at each number, in which the runtimes take turns; none begins
+ * after so many seconds. Statistics are measured at 10, 100 and the most pods. Peers as in cri.ts; those that run already are not started again.
  */
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { type CriSubject, LISTS, type List, PROGRAM, type StartedPod } from './cri-subject.ts'
-import { cpuMsOf, memoryOf, ownerOf } from './memory.ts'
-import { startPeers, withEach } from './peers.ts'
+import {
+  AT_ONCE,
+  type CriSubject,
+  LISTS,
+  type List,
+  PROGRAM,
+  type StartedPod,
+} from './cri-subject.ts'
+import { cpuMsOf, daemonBytes, memoryOf, ownerOf } from './memory.ts'
+import { interruption, startPeers, withEach } from './peers.ts'
 import { elapsed, Measured, progress, report, rounds } from './report.ts'
 import { inWorld } from './world.ts'
 
-const AT_ONCE = 10
 const RESTARTS = 3
 const CALLS_A_ROUND = 3
 /** Pods that come and go before the first measurement: a program that compiles while it runs is slow with its first ones, and would have a curve that falls. */
 const WARM_UP = 30
 const STATS_AT = [10, 100]
+/** Beside the most. */
+const MEMORY_AT = 100
 const SUITES = ['scale', 'stats', 'memory', 'start-up'] as const
 type Suite = (typeof SUITES)[number]
 
@@ -30,6 +38,7 @@ const { values } = parseArgs({
   options: {
     pods: { type: 'string', default: '1,50,100,200,300' },
     rounds: { type: 'string', default: '10' },
+    seconds: { type: 'string', default: 'Infinity' },
     suites: { type: 'string', default: SUITES.join(',') },
     peer: { type: 'string', multiple: true, default: [] },
     image: { type: 'string' },
@@ -55,8 +64,8 @@ const isStats = (call: List): boolean => call.endsWith('Stats')
 async function grow({ subject, pods }: Scaled, count: number): Promise<void> {
   progress(`scale: ${subject.name}: to ${count} pods`)
   while (pods.length < count) {
-    const some = Math.min(AT_ONCE, count - pods.length)
-    pods.push(...(await Promise.all(Array.from({ length: some }, () => subject.startPod('host')))))
+    interruption.throwIfAborted()
+    pods.push(...(await subject.startPods(Math.min(AT_ONCE, count - pods.length), 'host')))
   }
 }
 
@@ -74,7 +83,7 @@ async function atCount(all: Scaled[], count: number, suites: ReadonlySet<Suite>)
     await grow(one, count)
     one.calls = await one.subject.lists(count, LISTS.filter(isWanted))
   })
-  const limits = { count: Number(values.rounds), warmUp: 1, seconds: Number.POSITIVE_INFINITY }
+  const limits = { count: Number(values.rounds), warmUp: 1, seconds: Number(values.seconds) }
   for (const round of rounds(`scale: ${count} pods`, limits))
     await withEach(all, ({ subject, calls }) => once(subject, calls, round), round)
 
@@ -121,15 +130,21 @@ async function restart(all: Scaled[], count: number): Promise<void> {
   }
 }
 
-async function memory(all: Scaled[]): Promise<void> {
+async function memoryOfPods(all: Scaled[]): Promise<void> {
   progress('memory')
   await withEach(all, async ({ subject, pods }) => {
-    const { daemonBytes, pod } = memoryOf(subject.socket, pods, PROGRAM)
-    const add = (work: string, unit: 'KiB' | 'MB', value: number) =>
-      measured.memory.add(work, unit, subject.name, value)
-    add(`each of ${most} idle pods (PSS)`, 'KiB', pod.bytes / 1024)
-    add(`each of ${most} idle pods, without its program (PSS)`, 'KiB', pod.ownBytes / 1024)
-    add(`the daemon at ${most} pods (PSS)`, 'MB', daemonBytes / 1e6)
+    const { bytes, ownBytes } = memoryOf(subject.socket, pods, PROGRAM)
+    const add = (work: string, value: number) =>
+      measured.memory.add(work, 'KiB', subject.name, value / 1024)
+    add(`each of ${most} idle pods (PSS)`, bytes)
+    add(`each of ${most} idle pods, without its program (PSS)`, ownBytes)
+  })
+}
+
+async function memoryOfDaemons(all: Scaled[], count: number): Promise<void> {
+  await withEach(all, async ({ subject }) => {
+    const megabytes = daemonBytes(subject.socket) / 1e6
+    measured.memory.add(`the daemon at ${count} pods (PSS)`, 'MB', subject.name, megabytes)
   })
 }
 
@@ -141,8 +156,9 @@ async function main(): Promise<void> {
     if (!SUITES.includes(name)) throw new Error(`--suites ${name}: must be of ${SUITES.join(', ')}`)
   const given = values.pods.split(',').map(Number)
   const withStats = suites.has('stats') ? STATS_AT.filter((count) => count <= most) : []
-  const growing = suites.has('scale') ? [...given, ...withStats] : [...withStats, most]
-  const counts = [...new Set(growing)].sort((a, b) => a - b)
+  const withMemory = suites.has('memory') && MEMORY_AT <= most ? [MEMORY_AT] : []
+  const growing = suites.has('scale') ? given : [most]
+  const counts = [...new Set([...growing, ...withStats, ...withMemory])].sort((a, b) => a - b)
   const directory = mkdtempSync(join(tmpdir(), 'scale-'))
   const { subjects, end } = await startPeers({ directory, given: values.peer, image: values.image })
   try {
@@ -152,16 +168,20 @@ async function main(): Promise<void> {
       await grow(one, WARM_UP)
       await shrink(one)
     })
-    for (const count of counts) await atCount(all, count, suites)
-    if (suites.has('memory')) await memory(all)
+    for (const count of counts) {
+      await atCount(all, count, suites)
+      if (suites.has('memory') && (count === MEMORY_AT || count === most))
+        await memoryOfDaemons(all, count)
+    }
+    if (suites.has('memory')) await memoryOfPods(all)
     if (suites.has('start-up')) await restart(all, most)
   } finally {
+    report(
+      SUITES.flatMap((name) => measured[name].rows),
+      values.json,
+    )
     await end()
   }
-  report(
-    SUITES.flatMap((name) => measured[name].rows),
-    values.json,
-  )
 }
 
 await inWorld(import.meta.url, main, values.peer.length === 0)

@@ -18,6 +18,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { cgroupRoot } from '../test/lib/needs.ts'
+import { progress } from './report.ts'
 
 const HERE = 'BERTH_BENCH_WORLD'
 /** Where the bench's own state is. */
@@ -50,8 +51,9 @@ export async function inWorld(
   const command = [...(alone ? ownWorld(group) : ownMounts()), ...self, ...process.argv.slice(2)]
   try {
     if (alone) mkdirSync(join(group, LEAF), { recursive: true })
-    process.exitCode = await statusOf(command, directory)
+    process.exitCode = await statusOf(command, directory, alone)
   } finally {
+    progress('what is left is removed')
     if (alone) await removeGroup(group)
     rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
   }
@@ -96,12 +98,17 @@ function empty(paths: readonly string[]): string[] {
 }
 
 /** The exit status of the command, which a signal to this program ends, too. */
-async function statusOf([program = '', ...args]: string[], directory: string): Promise<number> {
+async function statusOf(
+  [program = '', ...args]: string[],
+  directory: string,
+  alone: boolean,
+): Promise<number> {
   const env = { ...process.env, TMPDIR: directory, [HERE]: '1' }
   const child = spawn(program, args, { stdio: 'inherit', env })
   // An interrupt from the terminal has reached the child already: what is left is to clean up.
   const interrupted = (): void => {}
-  const terminated = (): void => void child.kill('SIGKILL')
+  // With a world of its own all ends with the child; without, the child itself cleans up.
+  const terminated = (): void => void child.kill(alone ? 'SIGKILL' : 'SIGTERM')
   process.on('SIGINT', interrupted)
   process.on('SIGTERM', terminated)
   try {
