@@ -236,7 +236,10 @@ const LOADED_MAX = 16
 
 /** Open as long as this process lives, or until there are too many; a cgroup keeps the program that it has. */
 function sharedProgram(rules: readonly DeviceRule[]): number {
-  const key = JSON.stringify(rules)
+  // A number that no device has comes as a bigint, and is refused below.
+  const key = JSON.stringify(rules, (_key, value) =>
+    typeof value === 'bigint' ? `${value}n` : value,
+  )
   const known = loadedPrograms.get(key)
   if (known) return known.number
   const program = new Fd(loadDevice(deviceProgram(rules)))

@@ -256,6 +256,14 @@ test('a root whose path holds a NUL, and a value of another kind, are refused by
     )
   }
   oci.configure(bundle, 'kinds', 'true', (spec) => {
+    const devices = [{ allow: true, type: 'c', major: 2 ** 60 }]
+    Object.assign(spec.linux, { resources: { devices } })
+  })
+  await oci.refused(
+    ['create', '--bundle', bundle, 'kinds'],
+    /resources\.devices\[\d\]: major \d{19} is no device number/,
+  )
+  oci.configure(bundle, 'kinds', 'true', (spec) => {
     Object.assign(spec, { mounts: [null] })
   })
   await oci.refused(['create', '--bundle', bundle, 'kinds'], /mounts\[0\]: null is no object/)
