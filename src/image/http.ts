@@ -4,7 +4,7 @@ import http from 'node:http'
 import https from 'node:https'
 import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { rootCertificates as rootCertificatesOfNode } from 'node:tls'
+import { createSecureContext, rootCertificates as rootCertificatesOfNode } from 'node:tls'
 import { monotonicMs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
 import { Slots } from '../base/slots.ts'
@@ -168,10 +168,8 @@ export class Http {
         throw new Fault('INVALID_ARGUMENT', `cannot read the TLS file ${path}`, { cause: error })
       }
     }
-    const options: https.AgentOptions = {
-      keepAlive: true,
-      maxSockets: REQUESTS_PER_HOST_MAX,
-      rejectUnauthorized: !tls.skipVerify,
+    // Once, and not by Node for each connection: reading a distribution's bundle takes 25 ms.
+    const secureContext = createSecureContext({
       // Those of hosts.toml are taken beside the system's and not in their place, as containerd does.
       ca: [...rootCertificates(), ...tls.ca.map(read)],
       ...(tls.client.length > 0
@@ -180,6 +178,12 @@ export class Http {
             key: tls.client.map((pair) => read(pair.key === '' ? pair.certificate : pair.key)),
           }
         : {}),
+    })
+    const options: https.AgentOptions = {
+      keepAlive: true,
+      maxSockets: REQUESTS_PER_HOST_MAX,
+      rejectUnauthorized: !tls.skipVerify,
+      secureContext,
     }
     const agent = proxy === undefined ? new https.Agent(options) : tunnelAgent(proxy, options)
     this.#secure.set(key, agent)

@@ -1,4 +1,4 @@
-import { Fault } from '../base/fault.ts'
+import { Fault, isErrno } from '../base/fault.ts'
 import { Authorizer, type Credentials, parseChallenges } from './auth.ts'
 import type { Endpoint, RepositoryName } from './endpoint.ts'
 import {
@@ -15,6 +15,8 @@ const ERROR_BYTES_MAX = 64 * 1024
 const ERROR_SHOWN_MAX = 300
 /** Challenges answered for one request: one for no token, one for an expired one. */
 const CHALLENGES_MAX = 2
+/** A connection that was cut does not tell whether TLS is spoken; one that is cut so often does. */
+const TLS_PROBES_MAX = 3
 
 export interface RemoteRequest {
   readonly method?: Request['method']
@@ -115,7 +117,12 @@ export class Remote {
       const asked = parseChallenges(header ?? '')
       const text = await errorText(answer)
       const refused = authorization
-      if (await authorizer.answer({ challenges: asked, scope, refused, signal })) continue
+      try {
+        if (await authorizer.answer({ challenges: asked, scope, refused, signal })) continue
+      } catch (error) {
+        // The server of the tokens may be another one, and its connection be cut as well.
+        return retryOrThrow(error, signal)
+      }
       throw new Fault(
         'UNAUTHENTICATED',
         `${this.host} refuses ${what} without a valid login${text}`,
@@ -179,22 +186,18 @@ export class Remote {
 
   async #speaksTls(signal: AbortSignal | undefined): Promise<boolean> {
     const { url, tls, headers, connectMs } = this.endpoint
-    try {
-      const target = new URL(`${url.href.replace(/\/$/, '')}/`)
-      const answer = await this.#http.send({
-        method: 'GET',
-        url: target,
-        headers,
-        tls,
-        connectMs,
-        signal,
-      })
-      answer.body.destroy()
-      return true
-    } catch (error) {
-      signal?.throwIfAborted()
-      if (error instanceof Fault) return false
-      throw error
+    const target = new URL(`${url.href.replace(/\/$/, '')}/`)
+    for (let count = 1; ; count++) {
+      try {
+        const request = { method: 'GET', url: target, headers, tls, connectMs, signal } as const
+        const answer = await this.#http.send(request)
+        answer.body.destroy()
+        return true
+      } catch (error) {
+        signal?.throwIfAborted()
+        if (!(error instanceof Fault)) throw error
+        if (!isErrno(error.cause, 'ECONNRESET', 'EPIPE') || count >= TLS_PROBES_MAX) return false
+      }
     }
   }
 }

@@ -10,6 +10,7 @@ export class CuttingProxy {
   /** Bytes passed on in all, towards us and away. */
   received = 0
   sent = 0
+  connections = 0
   readonly #target: number
   readonly #bytesMax: number
   readonly #random: Random
@@ -44,8 +45,10 @@ export class CuttingProxy {
   }
 
   #accept(near: Socket): void {
+    this.connections++
     const far = connect(this.#target, '127.0.0.1')
     let left = this.#random.between(1, this.#bytesMax)
+    let isCut = false
     const cut = (): void => {
       near.resetAndDestroy()
       far.resetAndDestroy()
@@ -62,13 +65,16 @@ export class CuttingProxy {
         const part = this.cutsLeft > 0 ? data.subarray(0, left) : data
         left -= part.length
         count(part.length)
-        const isFull = !to.write(part, () => {
-          if (part.length === data.length || this.cutsLeft === 0) return
+        const isLast = part.length < data.length
+        // Counted now and once: both directions come to the last byte, and so do other connections before this one is cut.
+        if (isLast && !isCut) {
+          isCut = true
           this.cutsLeft--
-          cut()
+        }
+        const isFull = !to.write(part, () => {
+          if (isLast) cut()
         })
-        if (part.length < data.length) from.pause()
-        else if (isFull) from.pause()
+        if (isLast || isFull) from.pause()
       })
     }
     pass(near, far, (bytes) => {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { eventually } from './eventually.ts'
@@ -12,7 +12,7 @@ export async function freePort(): Promise<number> {
   return typeof address === 'object' && address !== null ? address.port : 0
 }
 
-function answers(port: number): Promise<boolean> {
+function listens(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1')
     socket.once('connect', () => {
@@ -28,6 +28,8 @@ export interface DockerRegistry {
   readonly host: string
   /** Where it keeps its content. */
   readonly data: string
+  /** Requests that it has answered, `GET /v2/… 206` each; with `log: {}` among its settings alone. */
+  readonly answers: () => string[]
   readonly stop: () => Promise<void>
 }
 
@@ -50,12 +52,20 @@ export async function dockerRegistry(
   // JSON is YAML.
   const file = join(directory, `${name}.yml`)
   writeFileSync(file, JSON.stringify(config))
-  const child = spawn('docker-registry', ['serve', file], { stdio: 'ignore' })
+  const log = join(directory, `${name}.log`)
+  const output = openSync(log, 'w')
+  const child = spawn('docker-registry', ['serve', file], { stdio: ['ignore', output, 'ignore'] })
+  closeSync(output)
   const ended = new Promise((resolve) => child.once('exit', resolve))
-  await eventually('the registry listens', () => answers(port), { withinMs: 10_000, everyMs: 20 })
+  await eventually('the registry listens', () => listens(port), { withinMs: 10_000, everyMs: 20 })
   const stop = async (): Promise<void> => {
     child.kill('SIGKILL')
     await ended
   }
-  return { host: `127.0.0.1:${port}`, data, stop }
+  const answers = (): string[] =>
+    // Apache's combined log format.
+    [...readFileSync(log, 'utf8').matchAll(/"([A-Z]+ [^" ]+) HTTP[^"]*" ([0-9]{3}) /g)].map(
+      ([, request, status]) => `${request} ${status}`,
+    )
+  return { host: `127.0.0.1:${port}`, data, answers, stop }
 }

@@ -55,10 +55,19 @@ export class TokenServer {
     await new Promise((resolve) => this.#server.close(resolve))
   }
 
+  /** `127.0.0.1:PORT`. */
+  get host(): string {
+    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
   /** The `auth` section of docker-registry's configuration. */
   get auth(): Record<string, unknown> {
-    const { port } = this.#server.address() as AddressInfo
-    const realm = `http://127.0.0.1:${port}/token`
+    return this.authAt(this.host)
+  }
+
+  /** The same, for clients that come by way of another address. */
+  authAt(host: string): Record<string, unknown> {
+    const realm = `http://${host}/token`
     return { token: { realm, service: SERVICE, issuer: ISSUER, rootcertbundle: this.#certificate } }
   }
 
