@@ -142,6 +142,8 @@ function measureMemory(measured: Measured, all: readonly Engine[]): void {
     const run = [...engine.command, 'run', '--detach', ...engine.options, engine.image, ...SLEEP]
     try {
       const ids = Array.from({ length: IDLE }, () => quiet(run).trim())
+      // On a busy machine a command may end before the program has its name.
+      quiet(['sleep', '1'])
       const { bytes, ownBytes } = memoryOfAll(ids, IDLE, SLEEP)
       const add = (title: string, sum: number) =>
         measured.add(title, 'KiB', engine.name, sum / IDLE / 1024)
