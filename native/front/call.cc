@@ -12,12 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../common/texts.h"
 #include "child.h"
 #include "connection.h"
 #include "protocol.h"
 #include "streams.h"
 #include "terminal.h"
-#include "texts.h"
 
 extern char** environ;
 
@@ -47,6 +47,7 @@ class Conversation {
 
  private:
   bool Ask();
+  bool PrepareAhead();
   bool Listen(uint32_t signals);
   bool Output(const FrontFrame& frame);
   bool SendInput();
@@ -75,6 +76,7 @@ class Conversation {
   };
   Child children_[kChildrenMax];
   int count_ = 0;
+  WaitingChild waiting_;
 };
 
 bool Conversation::Ask() {
@@ -97,7 +99,16 @@ bool Conversation::Ask() {
   for (char** variable = environ; *variable; variable++) texts.Add(*variable);
   FrontFrame answer = {};
   return texts.good() && daemon_.Send(kFrameCall, texts.bytes(), texts.size(), kAnswerMs) && daemon_.Receive(&answer, kAnswerMs) &&
-         answer.type == kFrameReady && daemon_.Send(kFrameGo, nullptr, 0);
+         answer.type == kFrameReady && PrepareAhead() && daemon_.Send(kFrameGo, nullptr, 0);
+}
+
+// What the daemon will need a child of, if it has said so.
+bool Conversation::PrepareAhead() {
+  int passed[kPassedMax];
+  const int count = daemon_.TakePassed(passed);
+  for (int i = 1; i < count; i++) ::close(passed[i]);
+  if (count > 0) waiting_.Prepare(Fd(passed[0]));
+  return true;
 }
 
 bool Conversation::Listen(uint32_t signals) {
@@ -164,7 +175,7 @@ bool Conversation::Spawn(const FrontFrame& frame) {
   const int passed_count = daemon_.TakePassed(passed);
   if (count_ == kChildrenMax) return false;
   Child& child = children_[count_++];
-  child.pid = SpawnChild(frame.bytes, frame.size, passed, passed_count);
+  child.pid = SpawnChild(frame.bytes, frame.size, passed, passed_count, &waiting_);
   if (child.pid > 0) child.fd = Fd(static_cast<int>(::syscall(SYS_pidfd_open, child.pid, 0)));
   if (child.fd) return true;
   return TellEnd(count_ - 1, kLost, errno);
@@ -273,6 +284,7 @@ int Conversation::Run() {
   ::signal(SIGCHLD, SIG_DFL);
   // A reader that has gone is no reason to end before what was begun.
   ::signal(SIGPIPE, SIG_IGN);
+  waiting_.Start();
   constexpr int kUndecided = -2;
   int code = kUndecided;
   bool is_begun = false;

@@ -6,12 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "../common/fd.h"
-#include "texts.h"
+#include "../common/order.h"
+#include "../common/texts.h"
 
 namespace berth {
 namespace {
@@ -73,6 +76,17 @@ bool Parse(TextReader* reader, const int* passed, int passed_count, Request* req
   return reader->good() && reader->done() && ParseDescriptors(descriptors, passed, passed_count, request);
 }
 
+// What a child that waits can be told: it has our directory and group, and no environment.
+pid_t GiveTo(WaitingChild* waiting, const Request& request) {
+  if (request.program < 0 || request.group || *request.directory || request.env[0] || !waiting->IsOf(request.program)) return -1;
+  size_t words = 1;
+  while (request.args[words]) words++;
+  if (words > kOrderWordsMax) return -1;
+  // In the payload they are in a row.
+  const char* end = request.args[words - 1] + ::strlen(request.args[words - 1]) + 1;
+  return waiting->Give(request.args[0], static_cast<size_t>(end - request.args[0]), request.fds, request.count);
+}
+
 // As native/addon/process.cc has it, and what Node does to itself at its start: the soft limit of descriptors is the hard one.
 [[noreturn]] void Fail(int report) {
   const int error = errno;
@@ -113,16 +127,22 @@ bool Parse(TextReader* reader, const int* passed, int passed_count, Request* req
   Fail(report);
 }
 
-pid_t Start(Request* request) {
+// Both above what a caller may have, of whose descriptors the daemon looks which are open.
+bool MoveUp(const int (&ends)[2], Fd* first, Fd* second) {
+  const Fd low[2] = {Fd(ends[0]), Fd(ends[1])};
+  *first = Fd(::fcntl(low[0].get(), F_DUPFD_CLOEXEC, kDescriptorsMax));
+  *second = Fd(::fcntl(low[1].get(), F_DUPFD_CLOEXEC, kDescriptorsMax));
+  return *first && *second;
+}
+
+bool OpenReport(Fd* read_end, Fd* report) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return -1;
-  const Fd read_end(ends[0]);
-  Fd low_end(ends[1]);
-  // Above what the child gives out.
-  Fd report(::fcntl(ends[1], F_DUPFD_CLOEXEC, kDescriptorsMax));
-  low_end.Reset();
+  return ::pipe2(ends, O_CLOEXEC) == 0 && MoveUp(ends, read_end, report);
+}
+
+pid_t Start(Request* request, const Fd& read_end, Fd report) {
   // The memory stays ours until it is executed: nothing is copied.
-  const pid_t pid = report ? ::vfork() : -1;
+  const pid_t pid = ::vfork();
   if (pid < 0) return -1;
   if (pid == 0) Execute(request, report.get());
   report.Reset();
@@ -134,14 +154,86 @@ pid_t Start(Request* request) {
   return -1;
 }
 
+pid_t Start(Request* request) {
+  Fd read_end;
+  Fd report;
+  return OpenReport(&read_end, &report) ? Start(request, read_end, static_cast<Fd&&>(report)) : -1;
+}
+
 }  // namespace
 
-pid_t SpawnChild(const char* payload, size_t size, const int* passed, int passed_count) {
+void WaitingChild::Prepare(Fd program) {
+  int ends[2];
+  const bool is_ready = ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0 && MoveUp(ends, &theirs_, &socket_) &&
+                        OpenReport(&read_end_, &report_);
+  if (is_ready) program_ = static_cast<Fd&&>(program);
+}
+
+void WaitingChild::Start() {
+  if (!program_) return;
+  Request request;
+  request.directory = "";
+  request.program = program_.get();
+  request.fds[request.count++] = theirs_.get();
+  request.args[0] = const_cast<char*>("berth-launch");
+  request.args[1] = const_cast<char*>(kWaitForOrder);
+  request.args[2] = nullptr;
+  request.env[0] = nullptr;
+  pid_ = berth::Start(&request, read_end_, static_cast<Fd&&>(report_));
+  theirs_.Reset();
+  read_end_.Reset();
+}
+
+bool WaitingChild::IsOf(int program) const {
+  struct stat mine = {};
+  struct stat other = {};
+  return pid_ > 0 && ::fstat(program_.get(), &mine) == 0 && ::fstat(program, &other) == 0 && mine.st_ino == other.st_ino &&
+         mine.st_dev == other.st_dev;
+}
+
+pid_t WaitingChild::Give(const char* texts, size_t size, const int* fds, int count) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kOrderFdsMax)] = {};
+  bool is_given = false;
+  if (size <= kOrderBytesMax && count > 0 && count <= kOrderFdsMax) {
+    const size_t bytes = sizeof(int) * static_cast<size_t>(count);
+    iovec part = {const_cast<char*>(texts), size};
+    msghdr message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(bytes);
+    cmsghdr* head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(bytes);
+    ::memcpy(CMSG_DATA(head), fds, bytes);
+    is_given = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL) == static_cast<ssize_t>(size);
+  }
+  if (!is_given) {
+    End();
+    return -1;
+  }
+  socket_.Reset();
+  return std::exchange(pid_, -1);
+}
+
+void WaitingChild::End() {
+  socket_.Reset();
+  if (pid_ <= 0) return;
+  ::kill(pid_, SIGKILL);
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) continue;
+  pid_ = -1;
+}
+
+pid_t SpawnChild(const char* payload, size_t size, const int* passed, int passed_count, WaitingChild* waiting) {
   Request request;
   TextReader reader(payload, size);
   pid_t pid = -1;
   errno = EPROTO;
-  if (Parse(&reader, passed, passed_count, &request)) pid = Start(&request);
+  if (Parse(&reader, passed, passed_count, &request)) {
+    pid = GiveTo(waiting, request);
+    if (pid < 0) pid = Start(&request);
+  }
   const int error = errno;
   for (int i = 0; i < passed_count; i++) ::close(passed[i]);
   errno = error;

@@ -20,7 +20,7 @@ inline constexpr char kFrameInput = 'i';    // Bytes of stdin that were wanted; 
 inline constexpr char kFrameSize = 'z';     // u32 u32: rows and columns of stdout's terminal, in place of SIGWINCH.
 
 // From the daemon.
-inline constexpr char kFrameReady = 'r';    // The call can be done here.
+inline constexpr char kFrameReady = 'r';    // The call can be done here. With a descriptor: of the program of which a child will be wanted.
 inline constexpr char kFrameNotHere = 'n';  // Nothing was done: the front does the call without the daemon.
 inline constexpr char kFrameWrite = 'w';    // u8: 1 or 2; bytes.
 inline constexpr char kFrameOutput = 'o';   // The same, and is answered.

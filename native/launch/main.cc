@@ -15,12 +15,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../common/order.h"
 #include "../common/sealed.h"
 #include "../init/launch.h"
 #include "../init/pidfd.h"
 #include "../init/sync.h"
 #include "caller.h"
 #include "criu.h"
+#include "order.h"
 #include "relay.h"
 
 namespace berth {
@@ -233,13 +235,16 @@ int Run(const Options& options) {
 int main(int argc, char** argv) {
   // Before anything of a container exists that could look into this process.
   ::prctl(PR_SET_DUMPABLE, 0);
+  const bool waits = argc == 2 && ::strcmp(argv[1], berth::kWaitForOrder) == 0;
+  // Who has us wait executes another one where this cannot be.
+  if (waits && !(berth::RunSealed(argv, environ) && berth::TakeOrder(&argc, &argv))) return 1;
   berth::Options options;
   const bool criu = argc > 2 && ::strcmp(argv[1], "criu") == 0;
   if (!criu && !berth::ParseOptions(argc, argv, &options)) {
     ::dprintf(2, "usage: berth-launch create|exec [--foreground] [--scoped] [--console=PATH] [--pidfd=PATH] [--cgroup=PATH] [--preserve=N]\n");
     return 2;
   }
-  if (!berth::RunSealed(argv, environ)) return berth::Failed("cannot run from a read-only mount");
+  if (!waits && !berth::RunSealed(argv, environ)) return berth::Failed("cannot run from a read-only mount");
   // Ours: the caller passes signals on to the container itself.
   sigset_t all;
   ::sigfillset(&all);

@@ -1,6 +1,6 @@
 import { openSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { describe } from '../base/fault.ts'
 import { within } from '../base/within.ts'
@@ -21,9 +21,14 @@ const CONNECTIONS_MAX = 256
 const CALL_MS = 5_000
 /** After a failed accept, of which the reason (no descriptors) may pass. */
 const PAUSE_MS = 100
+const NOTHING = Buffer.alloc(0)
 
-/** Does a command for its caller; gives the exit code. Throws NotHere while nothing is done. */
-export type Commands = (call: Call, caller: RemoteCaller) => Promise<number>
+export interface Commands {
+  /** Does a command for its caller; gives the exit code. Throws NotHere while nothing is done. */
+  run(call: Call, caller: RemoteCaller): Promise<number>
+  /** The program of which the command will most likely want a child: the caller starts it meanwhile, to wait until it is told what it is for (native/common/order.h). */
+  ahead(call: Call): Fd | undefined
+}
 
 /** Listens at STATE/front.sock, for root alone, and does the command lines of native/front. */
 export class FrontServer {
@@ -50,6 +55,9 @@ export class FrontServer {
       try {
         const { fd, pid, uid } = await binding.acceptUnix(this.#listener.number)
         this.#accept(new FrontConnection(fd), pid, uid)
+        // To wait for the next one makes a thread: a call that is there already is answered first.
+        await turn()
+        await turn()
       } catch {
         // EINVAL: closed.
         if (!this.#isClosed) await delay(PAUSE_MS)
@@ -82,12 +90,17 @@ export class FrontServer {
       connection.close()
       return
     }
-    connection.send('ready')
+    const program = this.#commands.ahead(call)
+    if (!program) connection.send('ready')
+    else if (!connection.sendWith('ready', NOTHING, [program.number])) {
+      connection.close()
+      return
+    }
     await nextFrame(connection, 'go')
     const caller = new RemoteCaller(connection, pid, call)
     connection.onFrame((name, payload) => caller.take(name, payload))
     try {
-      connection.send('exit', uint32(await this.#commands(call, caller)))
+      connection.send('exit', uint32(await this.#commands.run(call, caller)))
     } catch (error) {
       if (error instanceof NotHere) connection.send('notHere')
       else if (!(error instanceof CallerGone)) {

@@ -1,4 +1,4 @@
-import { chownSync, openSync, readdirSync, statSync } from 'node:fs'
+import { chownSync, existsSync, openSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { monotonicMs } from '../base/clock.ts'
@@ -130,6 +130,8 @@ interface OwnCgroup extends Disposable {
 
 /** Somebody may have made it for us; what lives in it is not ours to limit, or to kill at the end. */
 async function refuseInhabited(directory: string): Promise<void> {
+  // Most often there is none: the exception would cost as much as twenty looks.
+  if (!existsSync(directory)) return
   if (isInhabited(directory)) {
     throw new Fault('ALREADY_EXISTS', `the container's cgroup ${directory} is not empty`)
   }

@@ -44,6 +44,8 @@ export function killContainer(record: OciRecord): void {
 }
 
 function signalFirst(record: OciRecord, signal: number): void {
+  // Of a container that is removed it has most often ended, and the exception would cost as much as twenty looks.
+  if (!isAlive(record)) return
   // Looked at after it is held: the number may be another process's by now.
   using process = record.pid === undefined ? undefined : openProcess(record.pid)
   if (process && isAlive(record)) signalProcess(process, signal)

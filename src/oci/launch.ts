@@ -1,7 +1,7 @@
 import { openSync, readSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { Fault } from '../base/fault.ts'
+import { Fault, isErrno } from '../base/fault.ts'
 import { scopeCommand } from '../cgroup/index.ts'
 import { replyFault } from '../container/monitor-fault.ts'
 import { binding, NATIVE_DIRECTORY } from '../kernel/binding.ts'
@@ -15,6 +15,8 @@ const PROGRAM = fileURLToPath(new URL('berth-launch', NATIVE_DIRECTORY))
 /** A line of a report: an error's text is the longest. */
 const COMPLAINT_BYTES_MAX = 1000
 const REPORT_BYTES_MAX = 64 * 1024
+/** Commands that start it themselves, other than with systemd's scopes. */
+const LAUNCHING = new Set(['create', 'run', 'exec'])
 
 export interface LaunchRequest {
   /** Whose child berth-launch is. */
@@ -173,9 +175,25 @@ let program: Fd | undefined
  * kernel to dissolve that.
  */
 function programFor(caller: Caller): string | Fd {
-  if (caller.isSelf) return PROGRAM
+  return caller.isSelf ? PROGRAM : mountedProgram()
+}
+
+function mountedProgram(): Fd {
   program ??= readOnlyMount(PROGRAM)
   return program
+}
+
+/** Of which a command line of `berth-oci` will most likely want a child, if not refused: it may be started while the command is judged. */
+export function programAhead(args: readonly string[]): Fd | undefined {
+  const wants = args.some((word) => LAUNCHING.has(word)) && !args.includes('--systemd-cgroup')
+  if (!wants) return undefined
+  try {
+    return mountedProgram()
+  } catch (error) {
+    // Told by who cannot do without.
+    if (isErrno(error)) return undefined
+    throw error
+  }
 }
 
 /** Starts berth-launch, or systemd-run that starts it, with the pipes' other ends. */

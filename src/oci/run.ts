@@ -11,7 +11,9 @@ export async function runContainer(
 ): Promise<number> {
   const { caller, root, warn } = request
   const { place, record, launch } = await createContainer(request)
-  const passing = request.foreground ? await passSignals(caller, record.pid) : undefined
+  const passing = request.foreground ? passSignals(caller, record.pid) : undefined
+  // Awaited below, by then.
+  passing?.catch(() => {})
   try {
     if (!request.foreground) await launch.close()
     const telling = { notify: request.notify, warn }
@@ -22,6 +24,7 @@ export async function runContainer(
     // Who waits for the container is the main process to its caller.
     await startAndTell(caller, place, {
       ...telling,
+      before: passing,
       mainPid: caller.pid === 'self' ? process.pid : caller.pid,
     })
     const code = await exitOf(launch)
@@ -34,7 +37,8 @@ export async function runContainer(
     await deleteContainer(caller, root, place, { force: true, warn })
     throw error
   } finally {
-    passing?.()
+    const stop = await passing
+    stop?.()
     await launch.close()
   }
 }

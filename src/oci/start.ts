@@ -20,13 +20,15 @@ interface Telling {
   readonly notify: string | undefined
   /** The process that the caller's manager shall watch; the container's first one. */
   readonly mainPid?: number
+  /** What must be done when the program begins, and takes as long as what comes before that. */
+  readonly before?: Promise<unknown> | undefined
   readonly warn: (message: string) => void
 }
 
 /** The same, and with a NOTIFY_SOCKET until the program says that it is ready. */
 export async function startAndTell(caller: Caller, place: Place, telling: Telling): Promise<void> {
   const { notify, warn } = telling
-  const { record, ready } = await startContainer(caller, place, notify !== undefined)
+  const { record, ready } = await startContainer(caller, place, telling)
   if (!ready || notify === undefined || record.pid === undefined) return
   using _ = ready
   const { mainPid = record.pid } = telling
@@ -39,7 +41,7 @@ interface Started {
 }
 
 /** Has a created container execute its program. */
-async function startContainer(caller: Caller, place: Place, listens: boolean): Promise<Started> {
+async function startContainer(caller: Caller, place: Place, telling: Telling): Promise<Started> {
   using _lock = await lockContainer(place)
   const record = readRecord(place)
   const begun = begunStart(caller)
@@ -58,7 +60,7 @@ async function startContainer(caller: Caller, place: Place, listens: boolean): P
     )
   }
   try {
-    return await startAt(caller, socket, place, record, listens)
+    return await startAt(caller, socket, place, record, telling)
   } finally {
     socket.destroy()
   }
@@ -69,7 +71,7 @@ async function startAt(
   socket: Socket,
   place: Place,
   record: OciRecord,
-  listens: boolean,
+  { notify: listens, before }: Telling,
 ): Promise<Started> {
   // A plain one's says nothing about the start, and reading it takes as long as the rest.
   const spec: Pick<Spec, 'hooks' | 'linux'> = record.plain ? {} : readKeptConfig(place)
@@ -77,7 +79,8 @@ async function startAt(
   const state = hooks.startContainer.length > 0 ? JSON.stringify(stateOf(record, 'created')) : ''
   const { seccomp } = spec.linux ?? {}
   const notify = seccomp?.listenerPath ? notifyText(record, seccomp.listenerMetadata) : ''
-  const ready = listens ? listenForReady(place) : undefined
+  const ready = listens === undefined ? undefined : listenForReady(place)
+  await before
   await sayStart(socket, record.id, [state, notify])
   rmSync(place.start, { force: true })
   try {

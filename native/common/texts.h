@@ -1,6 +1,6 @@
 // Texts that end with a NUL each, in a row.
-#ifndef BERTH_FRONT_TEXTS_H_
-#define BERTH_FRONT_TEXTS_H_
+#ifndef BERTH_COMMON_TEXTS_H_
+#define BERTH_COMMON_TEXTS_H_
 
 #include <stdio.h>
 #include <string.h>
@@ -75,4 +75,4 @@ class TextWriter {
 
 }  // namespace berth
 
-#endif  // BERTH_FRONT_TEXTS_H_
+#endif  // BERTH_COMMON_TEXTS_H_
