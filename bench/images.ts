@@ -215,7 +215,7 @@ async function main(): Promise<void> {
         const layers = images.reduce((sum, { blobs }) => sum + blobs.length, 0)
         const megabytes = images.reduce((sum, { layerBytes }) => sum + layerBytes, 0) / 1e6
         told(
-          `${kind}, ${by}: ${images.length} images, ${layers} layers, ${megabytes.toFixed(0)} MB packed`,
+          `${kind}, ${by}: ${images.length} images, ${layers} layers, ${megabytes.toFixed(1)} MB packed`,
         )
         for (const state of values.states.split(',')) {
           if (kind === 'one' && state === 'half') continue
