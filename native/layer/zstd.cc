@@ -11,6 +11,8 @@ namespace {
 
 constexpr uint32_t kMagic = 0xfd2fb528;
 constexpr uint32_t kSkippable = 0x184d2a50;
+// Of a frame's header behind the magic number, at most.
+constexpr size_t kHeaderMax = 14;
 
 // Of zstd.h and zstd_errors.h, whose values are stable.
 struct OutBuffer {
@@ -135,22 +137,27 @@ class Zstd : public Decoder {
   // Gives the library the magic number, which it was not to see before it was known to be today's.
   Verdict Start() {
     TheLibrary().reset(context_, kResetSession);
+    header_ = 0;
     state_ = State::kFrame;
     uint8_t none;
     Stream magic = {word_, sizeof(word_), &none, 0};
     const Verdict verdict = Frame(&magic);
     if (verdict != Verdict::kGood) return verdict;
+    header_ = kHeaderMax;
     return magic.in_size == 0 ? Verdict::kGood : Damaged("it cannot be decoded");
   }
 
   Verdict Frame(Stream* stream) {
     OutBuffer out = {stream->out, stream->out_size, 0};
-    InBuffer in = {stream->in, stream->in_size, 0};
+    // The call that sees the header's end looks for a whole frame where its own input begins (ZSTD_decompressStream's single pass): a header that looks like the
+    // magic number of a skippable frame would have it skip what is content. One byte by itself is no frame.
+    InBuffer in = {stream->in, header_ > 0 ? std::min<size_t>(stream->in_size, 1) : stream->in_size, 0};
     const size_t result = TheLibrary().run(context_, &out, &in);
     stream->out += out.done;
     stream->out_size -= out.done;
     stream->in += in.done;
     stream->in_size -= in.done;
+    header_ -= std::min(header_, in.done);
     if (TheLibrary().is_error(result)) return Judge(result);
     if (result == 0) state_ = State::kMagic;
     return Verdict::kGood;
@@ -179,6 +186,8 @@ class Zstd : public Decoder {
   uint8_t word_[4];
   size_t held_ = 0;
   uint32_t skip_ = 0;
+  // Bytes that are yet to be given one by one.
+  size_t header_ = 0;
 };
 
 }  // namespace

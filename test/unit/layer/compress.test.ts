@@ -55,6 +55,17 @@ function zstdBomb(blocks: number): Buffer {
   return Buffer.concat(parts)
 }
 
+/** Its header's fields are, behind the magic number, that of a skippable frame; its first block's are that one's size. Gives 6477 bytes. */
+function zstdLikeSkippable(): Buffer {
+  const rest = Buffer.alloc(3)
+  rest.writeUIntLE((6476 << 3) | 1, 0, 3)
+  return Buffer.concat([
+    Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x50, 0x2a, 0x4d, 0x18, 1 << 3, 0, 0, 0]),
+    rest,
+    Buffer.alloc(6476, 'x'),
+  ])
+}
+
 const SKIPPABLE = Buffer.from([0x51, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3])
 const text = 'some text, '.repeat(500)
 
@@ -78,6 +89,11 @@ const good: { name: string; given: Buffer; expect: string }[] = [
     name: 'zstd of two frames and skippable ones',
     given: Buffer.concat([SKIPPABLE, zstdFrame(text), SKIPPABLE, zstdFrame('more'), SKIPPABLE]),
     expect: `${text}more`,
+  },
+  {
+    name: 'zstd with a header that looks like a skippable frame',
+    given: zstdLikeSkippable(),
+    expect: `\0${'x'.repeat(6476)}`,
   },
   {
     name: 'zstd of very many tiny frames',
