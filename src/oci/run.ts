@@ -12,7 +12,7 @@ export async function runContainer(
   const { caller, root, warn } = request
   const { place, record, launch } = await createContainer(request)
   const passing = request.foreground ? passSignals(caller, record.pid) : undefined
-  // Awaited below, by then.
+  // The start waits for it, and fails with it.
   passing?.catch(() => {})
   try {
     if (!request.foreground) await launch.close()
@@ -37,7 +37,8 @@ export async function runContainer(
     await deleteContainer(caller, root, place, { force: true, warn })
     throw error
   } finally {
-    const stop = await passing
+    // Of a caller that has gone there is nothing to stop; the launch's descriptors are closed all the same.
+    const stop = await passing?.catch(() => undefined)
     stop?.()
     await launch.close()
   }
@@ -52,9 +53,15 @@ export async function exitOf(launch: Launch): Promise<number> {
 /** Hands every signal that comes to the caller to the process, until the function is called. */
 export async function passSignals(caller: Caller, pid: number): Promise<() => void> {
   const target = openProcess(pid)
-  const stop = await caller.onSignal((signal) => {
-    if (target) signalProcess(target, signal)
-  })
+  let stop: () => void
+  try {
+    stop = await caller.onSignal((signal) => {
+      if (target) signalProcess(target, signal)
+    })
+  } catch (error) {
+    target?.close()
+    throw error
+  }
   return () => {
     stop()
     target?.close()
