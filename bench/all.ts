@@ -3,20 +3,22 @@
  *
  *   sudo npm run bench -- [--quick] [--suites run,cri,…] [--peer NAME=SOCKET[,HANDLER]]… [--image REF] [--record] [--json FILE]
  *
- * Peers that are missing are installed from Debian where apt-get is there. `--quick` takes fewer rounds and smaller images: under ten minutes. `--record` adds
+ * Peers that are missing are installed from Debian where apt-get is there. `--quick` takes fewer rounds and smaller images, and ten minutes at most (without
+ * what is installed): a suite that has no time left fails. `--record` adds
  * the run to bench/history.json and draws it into docs/performance.svg, which docs/performance.md shows with the figures and the machine. With `--peer` the
  * suites of the CRI run beside these runtimes, such as a CRI-O that runs already, and not beside a containerd of the bench's own. Where it is goes to stderr, the
  * tables to stdout. The exit status is 1 where a suite failed or a wanted figure was missed.
  */
-import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { REPOSITORY } from '../test/lib/images.ts'
 import { has } from './engines.ts'
 import { record } from './history.ts'
-import { aligned, progress, type Report, type Row, summaryOf } from './report.ts'
+import { CLEANING_MS, type Ended, runProgram } from './program.ts'
+import { aligned, progress, type Row, summaryOf } from './report.ts'
 import { judge, judgement } from './required.ts'
 
 interface Program {
@@ -72,6 +74,8 @@ const SUITES = [...new Set(PROGRAMS.flatMap(({ suites }) => suites))]
 
 /** Of a program; one that takes longer hangs. */
 const LIMIT_MS = 45 * 60_000
+/** Of all programs of a quick run, so that with what the last one takes away it is ten minutes. */
+const QUICK_MS = 10 * 60_000 - CLEANING_MS
 
 /** Program, Debian package; in this order, since from Debian 13 on docker's client is a package of its own. */
 const PEERS: readonly (readonly [string, string])[] = [
@@ -133,42 +137,31 @@ const interrupt = new AbortController()
 const interruption = interrupt.signal
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupt.abort())
 
-interface Result extends Report {
-  readonly hasFailed: boolean
-}
-
 /** What its suites have measured, which it prints, too; of one that failed, until then. */
 async function run(
   program: Program,
   suites: readonly string[],
   directory: string,
-): Promise<Result> {
+  limitMs: number,
+): Promise<Ended> {
   const { name, quick, whole, chooses = false, isOfTheCri = false } = program
-  const file = join(directory, `${name}.json`)
-  process.stdout.write(`\n# ${suites.join(', ')}\n`)
+  const json = join(directory, `${name}.json`)
+  const what = suites.join(', ')
+  process.stdout.write(`\n# ${what}\n`)
   const args = [
     join(REPOSITORY, 'dist/bench', `${name}.js`),
     ...(values.quick ? quick : whole),
     ...(chooses ? ['--suites', suites.join(',')] : []),
     ...(isOfTheCri ? peers() : []),
-    ...['--json', file],
+    ...['--json', json],
   ]
   const begin = performance.now()
-  const child = spawn(process.execPath, args, { stdio: 'inherit', timeout: LIMIT_MS })
-  const stop = (): void => void child.kill('SIGTERM')
-  interruption.addEventListener('abort', stop)
-  const status = await new Promise((resolve) =>
-    child.once('exit', (code, signal) => resolve(code ?? signal)),
-  )
-  interruption.removeEventListener('abort', stop)
+  const ended = await runProgram({ what, args, json, limitMs, signal: interruption })
+  const { status } = ended
   const seconds = Math.round((performance.now() - begin) / 1000)
   progress(`${name}: ${status === 0 ? 'done' : `failed (${status})`} after ${seconds} s`)
-  const nothing: Report = { rows: [], notes: [], peers: [] }
-  const found = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Report) : nothing
-  if (status === 0) return { ...found, hasFailed: false }
-  const note = `${suites.join(', ')}: failed (${status})`
-  process.stdout.write(`${note}\n`)
-  return { ...found, notes: [...found.notes, note], hasFailed: true }
+  if (status !== 0) process.stdout.write(`${what}: failed (${status})\n`)
+  return ended
 }
 
 /** Versions are those that a reader needs to judge a ratio; of runtimes that were given, as they tell them. */
@@ -205,19 +198,24 @@ async function main(): Promise<void> {
   const wanted = values.suites?.split(',') ?? SUITES
   const unknown = wanted.find((name) => !SUITES.includes(name))
   if (unknown !== undefined) throw new Error(`--suites ${unknown}: must be of ${SUITES.join(', ')}`)
+  // What takes half an hour is not to fail at its end.
+  if (values.json !== undefined) closeSync(openSync(values.json, 'a'))
   installPeers()
+  const begin = performance.now()
+  const leftMs = () =>
+    values.quick ? Math.max(0, QUICK_MS - (performance.now() - begin)) : LIMIT_MS
   const directory = mkdtempSync(join(tmpdir(), 'berth-bench-'))
   try {
-    const results: Result[] = []
+    const results: Ended[] = []
     for (const program of PROGRAMS) {
       const suites = program.suites.filter((name) => wanted.includes(name))
       if (suites.length === 0 || interruption.aborted) continue
-      results.push(await run(program, suites, directory))
+      results.push(await run(program, suites, directory, leftMs()))
     }
-    const rows = results.flatMap((result) => result.rows)
-    const notes = [...new Set(results.flatMap((result) => result.notes))]
+    const rows = results.flatMap(({ report }) => report.rows)
+    const notes = [...new Set(results.flatMap(({ report }) => report.notes))]
     const judged = judge(rows)
-    const text = machine([...new Set(results.flatMap((result) => result.peers))])
+    const text = machine([...new Set(results.flatMap(({ report }) => report.peers))])
     process.stdout.write(`\n# ${text}\n\n${placesOf(rows)}\n`)
     process.stdout.write(`\n# Required on the way\n\n${aligned(judgement(judged, 'before'))}\n`)
     process.stdout.write(`\n# Required\n\n${aligned(judgement(judged, 'now'))}\n`)
@@ -230,7 +228,7 @@ async function main(): Promise<void> {
       record({ machine: text, quick: values.quick, judged, rows, notes })
     if (
       interruption.aborted ||
-      results.some(({ hasFailed }) => hasFailed) ||
+      results.some(({ status }) => status !== 0) ||
       judged.some(({ isMet }) => isMet === false)
     )
       process.exitCode = 1
