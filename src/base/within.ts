@@ -4,8 +4,10 @@ import { Fault } from './fault.ts'
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
-    const fault = new Fault('DEADLINE_EXCEEDED', `no answer within ${ms} ms`)
-    timer = setTimeout(() => reject(fault), ms)
+    timer = setTimeout(
+      () => reject(new Fault('DEADLINE_EXCEEDED', `no answer within ${ms} ms`)),
+      ms,
+    )
   })
   try {
     return await Promise.race([promise, late])

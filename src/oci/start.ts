@@ -126,16 +126,29 @@ async function sayStart(socket: Socket, id: string, texts: readonly string[]): P
 }
 
 async function answerAt(socket: Socket, id: string): Promise<void> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of socket) {
-    chunks.push(chunk as Buffer)
-    size += (chunk as Buffer).length
-    if (size > ANSWER_BYTES_MAX) break
-  }
-  socket.destroy()
-  const answer = Buffer.concat(chunks)
+  const answer = await bytesOf(socket)
   if (answer.length === 0) return
   const [stage = '', text = ''] = answer.subarray(5).toString().split('\0')
   throw replyFault(`start container ${id}`, { stage, errno: answer.readInt32LE(1), text })
+}
+
+/** All that comes. Not by iteration, which makes an error of it that our own half is still open, in each start two of them with their stacks. */
+function bytesOf(socket: Socket): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let size = 0
+    const end = (): void => {
+      socket.destroy()
+      resolve(Buffer.concat(chunks))
+    }
+    socket.on('data', (chunk: Buffer) => {
+      chunks.push(chunk)
+      size += chunk.length
+      if (size > ANSWER_BYTES_MAX) end()
+    })
+    socket.once('end', end)
+    socket.once('error', reject)
+    // Destroyed by somebody else.
+    socket.once('close', end)
+  })
 }
