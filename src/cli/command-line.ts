@@ -1,15 +1,76 @@
-import { Command, CommanderError } from 'commander'
+import { type Command, CommanderError } from 'commander'
+import { Ahead } from '../base/ahead.ts'
 import { describe, exitCode, harmless, isErrno } from '../base/fault.ts'
 import type { Roots } from '../engine/types.ts'
 import { type Caller, CallerGone, NotHere } from '../kernel/caller.ts'
 import type { Stdio } from '../kernel/stdio.ts'
 import type { Context } from './context.ts'
-import { isServed, program, rootsOf } from './program.ts'
+import { commandWords, isServed, program, rootsOf } from './program.ts'
 
 /** The exit code of a program that its reader has left: 128 + SIGPIPE. */
 const READER_GONE = 141
 /** Of the caller's environment: what changes how berth works. Who has it otherwise than the daemon is not served by him. */
 const STEERING = ['BERTH_MONITOR', 'BERTH_SYSTEM_LIBRARIES', 'NODE_OPTIONS', 'TZ']
+
+/** Commands, and the call that they are run for. */
+class CommandLine implements Context {
+  // Known when they are run.
+  readonly caller!: Caller
+  readonly stdio!: Stdio
+  readonly daemon: Roots | undefined
+  #code = 0
+  #root!: Command
+
+  /** The commands of these arguments, and of all with the same commandWords(). */
+  static async of(args: readonly string[], isOwn: boolean): Promise<CommandLine> {
+    const line = new CommandLine()
+    line.#root = await program(args, line, isOwn)
+    line.#root.on('option:version', () => {
+      throw new VersionAsked()
+    })
+    return line
+  }
+
+  /** Once. */
+  async run(
+    args: readonly string[],
+    call: Pick<CommandLine, 'caller' | 'stdio' | 'daemon'>,
+  ): Promise<number> {
+    Object.assign(this, call)
+    if (args.length === 0) this.#root.outputHelp()
+    else await this.#root.parseAsync(args, { from: 'user' })
+    return this.#code
+  }
+
+  readonly roots = (): Roots => {
+    const { daemon } = this
+    const roots = rootsOf(this.#root, this.caller)
+    if (daemon && (roots.root !== daemon.root || roots.state !== daemon.state)) {
+      throw new NotHere()
+    }
+    return roots
+  }
+
+  readonly open: Context['open'] = async (load) => {
+    const [{ openEngine }, api] = await Promise.all([import('../engine/open.ts'), load()])
+    const { caller, warn } = this
+    return { api, engine: openEngine({ ...this.roots(), warn, caller }) }
+  }
+
+  readonly exit = (wanted: number): void => {
+    this.#code = wanted
+  }
+
+  readonly warn = (message: string): void => {
+    this.stdio.put('stderr', `berth: ${harmless(message)}\n`)
+  }
+
+  readonly print: Context['print'] = (text, signal) => this.stdio.write('stdout', text, signal)
+  readonly write: Context['write'] = (to, data) => this.stdio.write(to, data)
+}
+
+/** Of a daemon. To make the options of `run` takes a millisecond. */
+const linesAhead = new Ahead((words) => CommandLine.of(words.split(' '), false))
 
 /**
  * Runs a command line; gives its exit code. In a daemon, which works for `daemon`: NotHere, before anything is done, where the caller
@@ -22,53 +83,28 @@ export async function runCommandLine(
   daemon?: Roots,
 ): Promise<number> {
   if (daemon && !(isServed(args) && isServedAs(caller))) throw new NotHere()
-  let code = 0
-  const context: Context = {
-    caller,
-    stdio,
-    roots: () => {
-      const roots = rootsOf(root)
-      if (daemon && (roots.root !== daemon.root || roots.state !== daemon.state)) {
-        throw new NotHere()
-      }
-      return roots
-    },
-    open: async (load) => {
-      const [{ openEngine }, api] = await Promise.all([import('../engine/open.ts'), load()])
-      return { api, engine: openEngine({ ...context.roots(), warn: context.warn, caller }) }
-    },
-    exit: (wanted) => {
-      code = wanted
-    },
-    warn: (message) => stdio.put('stderr', `berth: ${harmless(message)}\n`),
-    print: (text, signal) => stdio.write('stdout', text, signal),
-    write: (to, data) => stdio.write(to, data),
-  }
-  let root = new Command()
+  const kind = commandWords(args).join(' ')
+  let code: number
   try {
-    root = await program(args, context)
-    root.on('option:version', () => {
-      throw new VersionAsked()
-    })
-    if (args.length === 0) root.outputHelp()
-    else await root.parseAsync(args, { from: 'user' })
+    const line = daemon ? await linesAhead.take(kind) : await CommandLine.of(args, caller.isSelf)
+    code = await line.run(args, { caller, stdio, daemon })
   } catch (error) {
     if (error instanceof NotHere || error instanceof CallerGone) throw error
-    code = await failed(context, error, args.includes('--debug'))
+    code = await failed(stdio, error, args.includes('--debug'))
   }
   await stdio.flushed()
+  if (daemon) linesAhead.again(kind)
   return code
 }
 
 class VersionAsked extends Error {}
 
-async function failed(context: Context, error: unknown, debug: boolean): Promise<number> {
-  const { stdio } = context
+async function failed(stdio: Stdio, error: unknown, debug: boolean): Promise<number> {
   // commander has written its message; asked-for help is no failure.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 125
   if (error instanceof VersionAsked) {
     const { packageVersion } = await import('../engine/version.ts')
-    await context.print(`berth ${packageVersion()}\n`)
+    await stdio.write('stdout', `berth ${packageVersion()}\n`)
     return 0
   }
   if (isErrno(error, 'EPIPE') && (error as NodeJS.ErrnoException).syscall === 'write') {

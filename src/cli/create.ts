@@ -9,7 +9,7 @@ import { progressView } from './progress.ts'
 import { addRunOptions, runOptions } from './run-options.ts'
 
 export function define(command: Command, context: Context): void {
-  addRunOptions(command, context.caller)
+  addRunOptions(command, context)
     .argument('<image>', 'name or id of an image')
     .argument('[command...]', "in place of the image's")
     .option('-q, --quiet', 'no progress of a pull')

@@ -1,5 +1,7 @@
 import { Command, Help, Option } from 'commander'
 import { Fault, harmless } from '../base/fault.ts'
+import type { Roots } from '../engine/types.ts'
+import type { Caller } from '../kernel/caller.ts'
 import type { Context } from './context.ts'
 
 /** What a command's file exports: adds arguments, options and the action. */
@@ -235,17 +237,23 @@ const COMMANDS: readonly { title: string; entries: readonly (Entry | Group)[] }[
   },
 ]
 
+/** Where berth's files are, if neither an option nor the caller's environment says it. */
+const PLACES = { root: '/var/lib/berth', state: '/run/berth' }
+
 /**
  * The command tree for these arguments (without node and script). Only the called command is made and its file loaded: most of
- * the time that a command takes is the loading of code.
+ * the time that a command takes is the loading of code. The context is looked at when the command is called; `isOwn`: that is by this process itself.
  */
-export async function program(args: readonly string[], context: Context): Promise<Command> {
-  const { stdio } = context
+export async function program(
+  args: readonly string[],
+  context: Context,
+  isOwn: boolean,
+): Promise<Command> {
   const root = new Command('berth')
     .description('Runs containers on this machine.')
     .usage('[options] COMMAND …')
-    .addOption(placeOption(context, '--root', 'what survives a reboot', '/var/lib/berth'))
-    .addOption(placeOption(context, '--state', 'what does not', '/run/berth'))
+    .addOption(placeOption('root', 'what survives a reboot', isOwn))
+    .addOption(placeOption('state', 'what does not', isOwn))
     .option('--debug', 'tell where in berth an error comes from')
     .option('-V, --version', 'print the version')
     .helpOption('-h, --help', 'this text')
@@ -253,8 +261,8 @@ export async function program(args: readonly string[], context: Context): Promis
     .enablePositionalOptions()
     .exitOverride()
     .configureOutput({
-      writeOut: (text) => stdio.put('stdout', text),
-      writeErr: (text) => stdio.put('stderr', text),
+      writeOut: (text) => context.stdio.put('stdout', text),
+      writeErr: (text) => context.stdio.put('stderr', text),
       getOutHelpWidth: () => helpWidth(context, 'stdout'),
       getErrHelpWidth: () => helpWidth(context, 'stderr'),
       outputError: (text, write) => write(harmless(text.replace(/^error: /, 'berth: '))),
@@ -280,14 +288,14 @@ export async function program(args: readonly string[], context: Context): Promis
   return root
 }
 
-/** --root or --state, or the caller's BERTH_ROOT or BERTH_STATE. */
-function placeOption({ caller }: Context, flag: string, about: string, otherwise: string): Option {
-  const option = new Option(`${flag} <directory>`, about)
-  const name = `BERTH_${option.name().toUpperCase()}`
-  // commander looks into this process's environment; the help that tells of it is never a daemon's.
-  return caller.isSelf
-    ? option.default(otherwise).env(name)
-    : option.default(caller.env[name] ?? otherwise)
+/** --root or --state. commander looks for BERTH_ROOT and BERTH_STATE in this process's environment; the help that tells of it is never a daemon's. */
+function placeOption(name: keyof Roots, about: string, isOwn: boolean): Option {
+  const option = new Option(`--${name} <directory>`, about)
+  return isOwn ? option.default(PLACES[name]).env(placeVariable(name)) : option
+}
+
+function placeVariable(name: keyof Roots): string {
+  return `BERTH_${name.toUpperCase()}`
 }
 
 /** commander's own is that of a terminal, or 80. */
@@ -388,6 +396,15 @@ export function isServed(args: readonly string[]): boolean {
   return isCalled(name === 'container' ? sub : name)
 }
 
+/** The words of the command, and of a group its subcommand: arguments with the same ones have the same tree. */
+export function commandWords(args: readonly string[]): string[] {
+  const [name, sub] = calledPath(args)
+  const isGroup = COMMANDS.some(({ entries }) =>
+    entries.some((each) => each.name === name && !('load' in each)),
+  )
+  return [name, isGroup ? sub : undefined].filter((word) => word !== undefined)
+}
+
 /** The first words that are no options: the command, and a group's subcommand. */
 function calledPath(args: readonly string[]): string[] {
   const words: string[] = []
@@ -399,9 +416,12 @@ function calledPath(args: readonly string[]): string[] {
   return words[0] === 'help' ? words.slice(1) : words
 }
 
-/** The directories of the global options. Not absolute would mean another berth in every working directory. */
-export function rootsOf(command: Command): { root: string; state: string } {
-  const { root, state } = command.opts<{ root: string; state: string }>()
+/** The directories of the global options, or of the caller's environment. Not absolute would mean another berth in every working directory. */
+export function rootsOf(command: Command, { env }: Pick<Caller, 'env'>): Roots {
+  const given = command.opts<Partial<Roots>>()
+  const place = (name: keyof Roots): string =>
+    given[name] ?? env[placeVariable(name)] ?? PLACES[name]
+  const { root, state } = { root: place('root'), state: place('state') }
   for (const [name, path] of Object.entries({ root, state })) {
     if (!path.startsWith('/')) {
       throw new Fault('INVALID_ARGUMENT', `option --${name}: "${path}" is no absolute path`)

@@ -35,8 +35,12 @@ const ANY = Number.MAX_SAFE_INTEGER
 const plain = (text: string): string => text
 
 /** The options that `run` and `create` share. They end where the image's name stands. */
-export function addRunOptions(command: Command, caller: Pick<Caller, 'resolve'>): Command {
-  const cwd = caller.resolve('.')
+export function addRunOptions(
+  command: Command,
+  context: { readonly caller: Pick<Caller, 'resolve'> },
+): Command {
+  // Who calls is not known yet.
+  const cwd = (): string => context.caller.resolve('.')
   // commander's help lists options in the order of their making; the groups keep it readable.
   const group = (title: string, ...options: Option[]): void => {
     for (const each of options) command.addOption(each.helpGroup(title))
@@ -93,13 +97,13 @@ export function addRunOptions(command: Command, caller: Pick<Caller, 'resolve'>)
     option(
       '-v, --volume <source:target[:options]>',
       'bind mount (/path or ./path) or volume (name)',
-      (text) => parseVolume(text, cwd),
+      (text) => parseVolume(text, cwd()),
       'many',
     ),
     option(
       '--mount <key=value,…>',
       'type=bind|volume|tmpfs,src=,dst=,ro …',
-      (text) => parseMount(text, cwd),
+      (text) => parseMount(text, cwd()),
       'many',
     ),
     option(

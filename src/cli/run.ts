@@ -13,7 +13,7 @@ import { examples, option } from './output.ts'
 import { addRunOptions, runOptions } from './run-options.ts'
 
 export function define(command: Command, context: Context): void {
-  addRunOptions(command, context.caller)
+  addRunOptions(command, context)
     .argument('<image>', 'name or id of an image')
     .argument('[command...]', "in place of the image's")
     .option('-d, --detach', 'leave it running, print its id')

@@ -2,6 +2,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { Command, CommanderError } from 'commander'
+import { Ahead } from '../base/ahead.ts'
 import { describe, Fault } from '../base/fault.ts'
 import { packageVersion } from '../engine/version.ts'
 import { type Caller, CallerGone, NotHere, onlySelf } from '../kernel/caller.ts'
@@ -62,42 +63,91 @@ export async function runOci(
   name: string,
   caller: Caller,
 ): Promise<number> {
-  let log = new Log(caller, { path: undefined, format: 'text', debug: false })
-  let code = 0
-  const root = commands(name, args, {
-    caller,
-    log: (next) => {
-      log = next
-      log.debug(`${name} ${packageVersion()}: ${args.join(' ')}`)
-    },
-    warn: (message) => log.warn(message),
-    exit: (wanted) => {
-      code = wanted
-    },
-  })
-  const { words, command } = goWords(root, args)
+  const parts = partsOf(args)
+  if (caller.isSelf) return new CommandLine(name, parts).run(args, caller)
+  const kind = [name, ...parts].join('\n')
   try {
-    if (words.length === 0) root.outputHelp()
-    else await root.parseAsync(words, { from: 'user' })
-    return code
-  } catch (error) {
-    if (error instanceof NotHere || error instanceof CallerGone) throw error
-    if (error instanceof CommanderError && error.exitCode === 0) return 0
-    log.debug(inspect(error))
-    // The last line is the reason that engines read.
-    log.error(error instanceof CommanderError ? error.message : describe(error))
-    return command === 'exec' ? EXEC_FAILED : FAILED
+    return await (await linesAhead.take(kind)).run(args, caller)
+  } finally {
+    linesAhead.again(kind)
   }
 }
 
-interface Context {
-  readonly caller: Caller
-  log(log: Log): void
-  warn(message: string): void
-  exit(code: number): void
+/** Commands, and the call that they are run for. */
+class CommandLine {
+  // Known when they are run.
+  readonly caller!: Caller
+  readonly #name: string
+  readonly #root: Command
+  #args: readonly string[] = []
+  #log!: Log
+  #code = 0
+
+  constructor(name: string, parts: readonly Part[]) {
+    this.#name = name
+    this.#root = commands(name, parts, this)
+  }
+
+  /** Once. */
+  async run(args: readonly string[], caller: Caller): Promise<number> {
+    Object.assign(this, { caller })
+    this.#args = args
+    this.#log = new Log(caller, { path: undefined, format: 'text', debug: false })
+    const { words, command } = goWords(this.#root, args)
+    try {
+      if (words.length === 0) this.#root.outputHelp()
+      else await this.#root.parseAsync(words, { from: 'user' })
+      return this.#code
+    } catch (error) {
+      if (error instanceof NotHere || error instanceof CallerGone) throw error
+      if (error instanceof CommanderError && error.exitCode === 0) return 0
+      this.#log.debug(inspect(error))
+      // The last line is the reason that engines read.
+      this.#log.error(error instanceof CommanderError ? error.message : describe(error))
+      return command === 'exec' ? EXEC_FAILED : FAILED
+    }
+  }
+
+  readonly log = (log: Log): void => {
+    this.#log = log
+    log.debug(`${this.#name} ${packageVersion()}: ${this.#args.join(' ')}`)
+  }
+
+  readonly warn = (message: string): void => this.#log.warn(message)
+
+  readonly exit = (code: number): void => {
+    this.#code = code
+  }
 }
 
-function commands(name: string, args: readonly string[], context: Context): Command {
+type Context = Pick<CommandLine, 'caller' | 'log' | 'warn' | 'exit'>
+
+/** Of a daemon. */
+const linesAhead = new Ahead(async (kind) => {
+  const [name = '', ...parts] = kind.split('\n')
+  return new CommandLine(name, parts as Part[])
+})
+
+/** The commands whose options are made together. */
+const PARTS = {
+  'create run start kill delete': lifecycle,
+  exec: execution,
+  'state list ps events': looking,
+  'pause resume update': changing,
+  'spec features': documents,
+  'checkpoint restore': checkpoints,
+}
+type Part = keyof typeof PARTS
+
+/** Of a call: the options of all commands take longer to make than most commands to do. */
+function partsOf(args: readonly string[]): Part[] {
+  const all = Object.keys(PARTS) as Part[]
+  const named = all.filter((part) => part.split(' ').some((name) => args.includes(name)))
+  const isAsked = args.includes('--help') || args.includes('-h')
+  return isAsked || named.length === 0 ? all : named
+}
+
+function commands(name: string, parts: readonly Part[], context: Context): Command {
   const root = new Command(name)
   root
     .description(
@@ -121,19 +171,7 @@ function commands(name: string, args: readonly string[], context: Context): Comm
     })
     .hook('preAction', () => judgeGlobals(root.opts<GlobalOptions>(), context))
   const place = (id: string): Place => placeOf(stateOf(root, context), id)
-
-  const parts: readonly [string, () => void][] = [
-    ['create run start kill delete', () => lifecycle(root, context, place)],
-    ['exec', () => execution(root, context, place)],
-    ['state list ps events', () => looking(root, context, place)],
-    ['pause resume update', () => changing(root, context, place)],
-    ['spec features', () => documents(root, context)],
-    ['checkpoint restore', () => checkpoints(root, context, place)],
-  ]
-  // The options of all commands take longer to make than most commands to do.
-  const named = parts.filter(([names]) => names.split(' ').some((name) => args.includes(name)))
-  const isAsked = args.includes('--help') || args.includes('-h')
-  for (const [, add] of isAsked || named.length === 0 ? parts : named) add()
+  for (const part of parts) PARTS[part](root, context, place)
   for (const command of root.commands) command.exitOverride().copyInheritedSettings(root)
   return root
 }
@@ -355,7 +393,6 @@ interface Lazy {
 
 /** Left to the caller's own process: CRIU is its child, and may be handed its descriptors. */
 function checkpoints(root: Command, context: Context, place: (id: string) => Place): void {
-  const { caller, warn } = context
   criu(root.command('checkpoint <id>').summary("write a running container's state into images"))
     .option('--parent-path <directory>', 'images of a pre-dump, relative to the new ones')
     .option('--leave-running', 'the container goes on')
@@ -365,6 +402,7 @@ function checkpoints(root: Command, context: Context, place: (id: string) => Pla
     .option('--page-server <address:port>', 'where the memory is sent')
     .option('--pre-dump', 'the memory only; the container goes on')
     .action(async (id: string, options: CheckpointOptions & Lazy) => {
+      const { caller, warn } = context
       onlySelf(caller)
       const { checkpointContainer } = await import('./checkpoint.ts')
       const whole = { ...options, ...directoriesOf(context, options) }
@@ -380,7 +418,7 @@ function checkpoints(root: Command, context: Context, place: (id: string) => Pla
     .option('--lsm-profile <type:name>', 'another profile of AppArmor or SELinux')
     .option('--lsm-mount-context <context>', 'another SELinux context for mounts')
     .action(async (id: string, options: RestoreOptions & CreateOptions & Lazy) => {
-      onlySelf(caller)
+      onlySelf(context.caller)
       const { restoreContainer } = await import('./restore.ts')
       if (!options.pivot)
         throw new Fault('UNIMPLEMENTED', '--no-pivot is not supported: CRIU pivots')
@@ -485,13 +523,13 @@ function changing(root: Command, context: Context, place: (id: string) => Place)
     })
 }
 
-function documents(root: Command, { caller }: Context): void {
+function documents(root: Command, context: Context): void {
   root
     .command('spec')
     .summary('write a config.json to begin with')
     .option('-b, --bundle <directory>', 'where', '.')
     .action(async ({ bundle }: { bundle: string }) => {
-      onlySelf(caller)
+      onlySelf(context.caller)
       const { exampleSpec } = await import('./spec.ts')
       const path = join(bundle, 'config.json')
       if (existsSync(path)) {
@@ -507,6 +545,6 @@ function documents(root: Command, { caller }: Context): void {
     .summary('print what this runtime can do')
     .action(async () => {
       const { features } = await import('./features.ts')
-      caller.write(1, `${JSON.stringify(features(), undefined, 2)}\n`)
+      context.caller.write(1, `${JSON.stringify(features(), undefined, 2)}\n`)
     })
 }

@@ -94,6 +94,28 @@ test('output, errors and exit codes are those of Node', async () => {
   }
 })
 
+test('a call has nothing of the one before it', async () => {
+  const names = ['first', 'second']
+  for (const name of names) {
+    mkdirSync(join(cwd, name, 'files'), { recursive: true })
+    writeFileSync(join(cwd, name, 'files', 'name'), name)
+  }
+  const env = ['probe', 'env']
+  for (const name of names) {
+    const how = { env: { WHO: name }, before: `cd ${name}` }
+    assert.match(both(run('-e', 'WHO', 'hello', ...env), how).out, `WHO=${name}\n`)
+    assert.is(both(run('-v', './files:/f', 'hello', 'cat', '/f/name'), how).out, name)
+    assert.is.not(both(run('hello', 'cat', '/f/name'), how).code, 0)
+    assert.not.match(both(run('hello', ...env), how).out, 'WHO')
+    both(['ps', '-a', '--format', 'json'], how)
+    both(['ps'], how)
+  }
+  // Of another state, which is no daemon's.
+  const elsewhere = { env: { BERTH_ROOT: join(cwd, 'root') }, isLeft: true }
+  assert.is(both(['ps', '-q'], elsewhere).out, '')
+  both(['ps', '-q'])
+})
+
 test('containers that both see, and such as each changes', async () => {
   await detached('one', 'sleep')
   const lines = ['probe', 'lines', '5', '0', 'both']

@@ -20,7 +20,7 @@ export function engineOf(berth: Berth, warnings: string[] = []): Engine {
 /** The words after `berth create`, as the engine takes them. */
 export function optionsOf(...words: string[]): RunOptions {
   let options: RunOptions | undefined
-  addRunOptions(new Command().exitOverride(), ownCaller())
+  addRunOptions(new Command().exitOverride(), { caller: ownCaller() })
     .argument('<image>')
     .argument('[command...]')
     .action((image: string, args: string[], given: Record<string, unknown>) => {

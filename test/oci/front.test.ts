@@ -57,6 +57,11 @@ test('output, errors and exit codes are those of Node', async () => {
     /--rootless=true is not supported/,
   )
   assert.is(both([...root, 'run', '--bundle', 'same', 'same']).code, 7)
+  // One after the other, of the same command: none has the options of the one before it.
+  for (const words of [['--quiet'], [], ['--format', 'json'], ['--quiet'], []]) {
+    assert.is(both([...root, 'list', ...words]).code, 0)
+  }
+  assert.is(both(['list', '--quiet']).code, 0)
   const log = join(oci.directory, 'both.log')
   both(['--log', 'both.log', '--log-format', 'json', ...root, 'start', 'nothing'])
   const lines = readFileSync(log, 'utf8').trim().split('\n')

@@ -26,7 +26,7 @@ async function run(
 ): Promise<{ out: string; err: string; error: Error | undefined }> {
   let out = ''
   let err = ''
-  const root = await program(args, context)
+  const root = await program(args, context, true)
   const capture = (command: Command): void => {
     command.configureOutput({
       writeOut: (text) => {
@@ -88,9 +88,9 @@ test('options are judged before the engine is loaded', async () => {
 })
 
 test('the roots are absolute', async () => {
-  const root = await program(['ps'], context)
+  const root = await program(['ps'], context, true)
   root.setOptionValue('root', 'here')
-  assert.throws(() => rootsOf(root), /option --root: "here" is no absolute path/)
+  assert.throws(() => rootsOf(root, context.caller), /option --root: "here" is no absolute path/)
 })
 
 test.run()

@@ -11,7 +11,7 @@ function parse(...args: string[]): RunOptions {
   parent.configureOutput({ writeErr: () => {}, writeOut: () => {} })
   let options: RunOptions | undefined
   const run = parent.command('run')
-  addRunOptions(run, ownCaller())
+  addRunOptions(run, { caller: ownCaller() })
     .argument('<image>')
     .argument('[command...]')
     .option('-d, --detach')

@@ -7,7 +7,7 @@ import { ownCaller } from '../../../src/kernel/caller.ts'
 import type { ImageConfig } from '../../../src/spec/image.ts'
 
 function options(...args: string[]) {
-  const command = addRunOptions(new Command().exitOverride(), ownCaller())
+  const command = addRunOptions(new Command().exitOverride(), { caller: ownCaller() })
     .argument('<image>')
     .argument('[command...]')
   command.parse(args, { from: 'user' })
