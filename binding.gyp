@@ -1,7 +1,7 @@
 {
   "target_defaults": {
     "cflags_cc": ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-O2"],
-    "cflags_cc!": ["-std=gnu++17", "-fno-exceptions"]
+    "cflags_cc!": ["-std=gnu++17"]
   },
   "targets": [
     {
@@ -9,6 +9,7 @@
       "sources": ["<!@(ls native/addon/*.cc native/layer/*.cc)"],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
       "cflags_cc": ["-fexceptions"],
+      "cflags_cc!": ["-fno-exceptions"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_CPP_EXCEPTIONS", "NODE_ADDON_API_REQUIRE_BASIC_FINALIZERS"]
     },
     {
@@ -21,15 +22,17 @@
     {
       "target_name": "berth-launch",
       "type": "executable",
+      "includes": ["native/musl.gypi"],
       "sources": ["<!@(ls native/common/*.cc native/init/*.cc native/launch/*.cc)"],
-      "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"],
+      "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"],
       "ldflags": ["-static", "-Wl,--gc-sections"]
     },
     {
       "target_name": "berth-front",
       "type": "executable",
+      "includes": ["native/musl.gypi"],
       "sources": ["<!@(ls native/front/*.cc)"],
-      "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"],
+      "cflags_cc": ["-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections"],
       "ldflags": ["-static", "-s", "-Wl,--gc-sections"]
     },
     {

@@ -14,6 +14,7 @@
 
 #include "../common/fd.h"
 #include "../common/order.h"
+#include "../common/signals.h"
 #include "../common/texts.h"
 
 namespace berth {
@@ -95,9 +96,7 @@ pid_t GiveTo(WaitingChild* waiting, const Request& request) {
 }
 
 [[noreturn]] void Execute(Request* request, int report) {
-  struct sigaction standard = {};
-  standard.sa_handler = SIG_DFL;
-  for (int signal = 1; signal < NSIG; signal++) ::sigaction(signal, &standard, nullptr);
+  DefaultSignals();
   rlimit files = {};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
     files.rlim_cur = files.rlim_max;

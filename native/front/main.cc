@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../common/errors.h"
 #include "call.h"
 #include "direct.h"
 
@@ -87,7 +88,7 @@ int RunNode(const char* package, const char* program, int argc, char** argv) {
   words[count++] = script;
   for (int i = 1; i < argc; i++) words[count++] = argv[i];
   ::execvp("node", words);
-  ::dprintf(2, "%s: cannot execute node: %s\n", program, ::strerrordesc_np(errno));
+  ::dprintf(2, "%s: cannot execute node: %s\n", program, ErrorText(errno));
   return errno == ENOENT ? 127 : 126;
 }
 

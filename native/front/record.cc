@@ -37,6 +37,9 @@ size_t EndOfValue(std::string_view text, size_t at) {
   return std::string_view::npos;
 }
 
+// substr(), whose exception would be of the C++ library that is not linked. Never out of range.
+std::string_view Part(std::string_view text, size_t at, size_t size) { return {text.data() + at, size}; }
+
 bool IsText(std::string_view value) { return value.size() >= 2 && value.front() == '"' && value.back() == '"'; }
 
 // A text that needs no unescaping, with a NUL behind it.
@@ -82,7 +85,7 @@ bool Parse(std::string_view text, OciRecord* record) {
     if (!IsText(value)) return false;
   }
   record->pid = static_cast<pid_t>(pid);
-  if (!ToNumber(inode_text.substr(1, inode_text.size() - 2), &inode)) return false;
+  if (!ToNumber(Part(inode_text, 1, inode_text.size() - 2), &inode)) return false;
   record->cgroup_inode = inode;
   return CopyText(cgroup, record->cgroup) && record->cgroup[0] == '/' && CopyText(start_time, record->start_time) && record->start_time[0];
 }
@@ -109,7 +112,7 @@ bool RawObject::Next(RawJson* member) {
   if (value >= text_.size() || text_[end + 1] != ':') return false;
   const size_t after = EndOfValue(text_, value);
   if (after == std::string_view::npos || after == value) return false;
-  *member = {text_.substr(key, end + 1 - key), text_.substr(value, after - value)};
+  *member = {Part(text_, key, end + 1 - key), Part(text_, value, after - value)};
   at_ = after;
   return true;
 }

@@ -1,5 +1,6 @@
 #include "words.h"
 
+#include <signal.h>
 #include <string.h>
 #include <strings.h>
 
@@ -11,6 +12,16 @@ constexpr size_t kIdBytesMax = 240;
 constexpr char kIdFirst[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-";
 constexpr char kIdRest[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-.";
 constexpr int kLastNamed = 31;
+struct NamedSignal {
+  int number;
+  const char* name;
+};
+constexpr NamedSignal kSignals[] = {
+    {SIGHUP, "HUP"},   {SIGINT, "INT"},   {SIGQUIT, "QUIT"},     {SIGILL, "ILL"},   {SIGTRAP, "TRAP"}, {SIGABRT, "ABRT"}, {SIGBUS, "BUS"},   {SIGFPE, "FPE"},
+    {SIGKILL, "KILL"}, {SIGUSR1, "USR1"}, {SIGSEGV, "SEGV"},     {SIGUSR2, "USR2"}, {SIGPIPE, "PIPE"}, {SIGALRM, "ALRM"}, {SIGTERM, "TERM"}, {SIGSTKFLT, "STKFLT"},
+    {SIGCHLD, "CHLD"}, {SIGCONT, "CONT"}, {SIGSTOP, "STOP"},     {SIGTSTP, "TSTP"}, {SIGTTIN, "TTIN"}, {SIGTTOU, "TTOU"}, {SIGURG, "URG"},   {SIGXCPU, "XCPU"},
+    {SIGXFSZ, "XFSZ"}, {SIGVTALRM, "VTALRM"}, {SIGPROF, "PROF"}, {SIGWINCH, "WINCH"}, {SIGPOLL, "POLL"}, {SIGPWR, "PWR"}, {SIGSYS, "SYS"},
+};
 constexpr const char* kCommands[] = {"start", "state", "kill", "delete"};
 
 bool IsId(const char* text) {
@@ -74,9 +85,8 @@ bool ParseOciWords(int argc, char** argv, OciWords* words) {
 }
 
 int SimpleSignal(const char* text) {
-  for (int signal = 1; signal <= kLastNamed; signal++) {
-    const char* name = ::sigabbrev_np(signal);
-    if (name && (::strcasecmp(text, name) == 0 || (::strncasecmp(text, "SIG", 3) == 0 && ::strcasecmp(text + 3, name) == 0))) return signal;
+  for (const auto& [signal, name] : kSignals) {
+    if (::strcasecmp(text, name) == 0 || (::strncasecmp(text, "SIG", 3) == 0 && ::strcasecmp(text + 3, name) == 0)) return signal;
   }
   int number = 0;
   for (const char* digit = text; *digit; digit++) {

@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "../common/errors.h"
 #include "call.h"
 #include "child.h"
 #include "clone.h"
@@ -156,7 +157,7 @@ void MakeHeldTree(Child* child, const HoldOptions& options) {
 
 bool Failed(char (&text)[984], const char* call) {
   const int error = errno;
-  std::snprintf(text, sizeof(text), "%s: %s", call, std::strerror(error));
+  std::snprintf(text, sizeof(text), "%s: %s", call, ErrorText(error));
   errno = error;
   return false;
 }

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "../common/errors.h"
 #include "call.h"
 #include "child.h"
 #include "sync.h"
@@ -37,7 +38,7 @@ struct Complaint {
   ::setsid();
   if (::dup3(state, 0, 0) < 0 || ::dup3(output, 1, 0) < 0 || ::dup3(output, 2, 0) < 0) ::_exit(kNotFound);
   if (::chdir(directory) == 0) ::execve(hook.path, const_cast<char**>(hook.args.data), const_cast<char**>(hook.env.data));
-  ::dprintf(2, "%s", ::strerrordesc_np(errno));
+  ::dprintf(2, "%s", ErrorText(errno));
   ::_exit(kNotFound);
 }
 

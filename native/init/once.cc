@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "../common/errors.h"
 #include "launch.h"
 #include "sync.h"
 
@@ -99,14 +100,14 @@ int Finish(Conversation* c) {
 const ContainerPlan* Load(const char* path, Arena* arena) {
   const char* error = nullptr;
   const ContainerPlan* plan = LoadContainer(path, arena, &error);
-  if (!plan) std::fprintf(stderr, "plan: %s: %s: %s\n", path, error, ::strerrordesc_np(errno));
+  if (!plan) std::fprintf(stderr, "plan: %s: %s: %s\n", path, error, ErrorText(errno));
   return plan;
 }
 
 bool Start(const ContainerPlan& plan, const ChildStdio& stdio, Conversation* c) {
   const char* stage = "";
   if (!LaunchContainer(plan, stdio, &c->launched, &stage)) {
-    std::fprintf(stderr, "%s: %s\n", stage, ::strerrordesc_np(errno));
+    std::fprintf(stderr, "%s: %s\n", stage, ErrorText(errno));
     return false;
   }
   Converse(c);
@@ -144,7 +145,7 @@ int RunOnceWithExec(const char* plan_path, const char* exec_plan_path) {
     Converse(&second);
     code = Finish(&second);
   } else {
-    std::fprintf(stderr, "%s: %s\n", stage, ::strerrordesc_np(errno));
+    std::fprintf(stderr, "%s: %s\n", stage, ErrorText(errno));
   }
   ::kill(first.launched.pid, SIGKILL);
   Finish(&first);

@@ -6,6 +6,7 @@
 
 #include <csignal>
 
+#include "../common/signals.h"
 #include "call.h"
 #include "child.h"
 #include "sync.h"
@@ -41,7 +42,7 @@ void Reap(pid_t program) {
 void ForkFromReaper(bool terminal) {
   sigset_t all;
   sigset_t none;
-  ::sigfillset(&all);
+  FillSignals(&all);
   ::sigemptyset(&none);
   // Blocked, so that the kernel keeps them for us although PID 1 has no handlers.
   ::sigprocmask(SIG_SETMASK, &all, nullptr);

@@ -2,10 +2,10 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <climits>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
@@ -95,10 +95,18 @@ bool TakeOffMounts(int proc, uint64_t host, uint64_t own) {
   return is_there;
 }
 
+// struct statx of linux/stat.h, which cannot be included beside a sys/stat.h that has one of its own.
+struct MountStatus {
+  uint8_t before[0x90];
+  uint64_t mount;
+  uint8_t behind[0x68];
+};
+constexpr unsigned kOfMount = 0x1000;
+
 uint64_t MountOf(int directory, const char* path) {
-  struct statx status = {};
-  Must(Call(SYS_statx, directory, path, AT_EMPTY_PATH, STATX_MNT_ID, &status), "root", "cannot look at the root");
-  return status.stx_mnt_id;
+  MountStatus status = {};
+  Must(Call(SYS_statx, directory, path, AT_EMPTY_PATH, kOfMount, &status), "root", "cannot look at the root");
+  return status.mount;
 }
 
 // As switch_root(8), for pivot_root(2) cannot leave an initramfs: what is on top of the namespace's root is the root of all who enter the namespace.

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "../common/signals.h"
 #include "call.h"
 #include "child.h"
 #include "path.h"
@@ -19,23 +20,11 @@
 namespace berth {
 namespace {
 
-constexpr int kSignals = 64;
 // Above all numbers that are given out below, but for those that are preserved.
 constexpr int kHigh = 64;
 
-struct KernelSigaction {
-  void (*handler)(int);
-  unsigned long flags;
-  void (*restorer)();
-  unsigned long mask;
-};
-
 void ResetSignals() {
-  const KernelSigaction standard = {};
-  for (int signal = 1; signal <= kSignals; signal++) {
-    // Fails for SIGKILL and SIGSTOP, which cannot be otherwise anyway.
-    ::syscall(SYS_rt_sigaction, signal, &standard, nullptr, sizeof(standard.mask));
-  }
+  DefaultSignals();
   const unsigned long none = 0;
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof(none));
 }
@@ -135,7 +124,7 @@ void GiveStdio(uint32_t host_uid) {
   for (int fd = 0; fd < 3; fd++) {
     struct stat st = {};
     // A pipe that is not ours to give stays as it is: only opening it anew by name is lost then.
-    if (::fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)) (void)!::fchown(fd, host_uid, static_cast<gid_t>(-1));
+    if (::fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)) (void)!::syscall(SYS_fchown, fd, host_uid, -1);
   }
 }
 

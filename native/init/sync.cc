@@ -12,6 +12,7 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "../common/errors.h"
 #include "call.h"
 
 namespace berth {
@@ -32,8 +33,7 @@ int g_sync = -1;
   const int wanted = std::vsnprintf(message + used, room, format, arguments);
   used += wanted < 0 ? 0 : static_cast<size_t>(wanted) < room ? static_cast<size_t>(wanted) : room - 1;
   if (error > 0) {
-    const char* reason = ::strerrordesc_np(error);
-    const int size = std::snprintf(message + used, kReserve, ": %s", reason ? reason : "unknown error");
+    const int size = std::snprintf(message + used, kReserve, ": %s", ErrorText(error));
     used += size < 0 ? 0 : static_cast<size_t>(size);
   }
   message[used++] = '\0';

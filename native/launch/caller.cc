@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../common/errors.h"
 #include "../common/json.h"
 #include "../init/sync.h"
 
@@ -45,7 +46,7 @@ int ReportError(const char* stage, int error, const char* text) {
   return 1;
 }
 
-int Failed(const char* stage) { return ReportError(stage, errno, ::strerrordesc_np(errno)); }
+int Failed(const char* stage) { return ReportError(stage, errno, ErrorText(errno)); }
 
 bool AwaitScope() {
   ReportNumber("scope", ::getpid());

@@ -17,6 +17,7 @@
 
 #include "../common/order.h"
 #include "../common/sealed.h"
+#include "../common/signals.h"
 #include "../init/launch.h"
 #include "../init/pidfd.h"
 #include "../init/sync.h"
@@ -247,7 +248,7 @@ int main(int argc, char** argv) {
   if (!waits && !berth::RunSealed(argv, environ)) return berth::Failed("cannot run from a read-only mount");
   // Ours: the caller passes signals on to the container itself.
   sigset_t all;
-  ::sigfillset(&all);
+  berth::FillSignals(&all);
   ::sigprocmask(SIG_BLOCK, &all, nullptr);
   for (int fd : {berth::kReport, berth::kCommands, berth::kPlan, berth::kPlace}) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
   return criu ? berth::RunCriu(argc, argv) : berth::Run(options);
