@@ -64,6 +64,8 @@ export class CriSubject {
   readonly #daemon: (() => ChildProcess) | undefined
   #child: ChildProcess | undefined
   #count = 0
+  /** Names of pods whose directories for logs are there. */
+  readonly #prepared: string[] = []
 
   constructor(options: {
     readonly name: string
@@ -113,7 +115,17 @@ export class CriSubject {
     await this.#client.call('PullImage', { image: { image: this.#image } })
   }
 
-  /** RunPodSandbox, CreateContainer, StartContainer. */
+  /** For so many pods to come, what a kubelet makes on the disk before it calls: its work, and no runtime's. */
+  prepare(count = 1): void {
+    for (let i = 0; i < count; i++) {
+      const name = `pod-${process.hrtime.bigint()}-${this.#count++}`
+      // The container's, too: conmon makes none.
+      mkdirSync(join(this.#logs, name, 'main'), { recursive: true })
+      this.#prepared.push(name)
+    }
+  }
+
+  /** RunPodSandbox, CreateContainer, StartContainer; of a pod that was prepared, where there is one. */
   async startPod(network: 'host' | 'bridge'): Promise<StartedPod> {
     const namespaceOptions = {
       network: network === 'host' ? 'NODE' : 'POD',
@@ -121,7 +133,8 @@ export class CriSubject {
       ipc: 'POD',
     } as const
     const seccomp = { profileType: 'RuntimeDefault' } as const
-    const name = `pod-${process.hrtime.bigint()}-${this.#count++}`
+    if (this.#prepared.length === 0) this.prepare()
+    const name = this.#prepared.shift() ?? ''
     const config: Given<cri.PodSandboxConfig> = {
       metadata: { name, uid: name, namespace: NAMESPACE, attempt: 0 },
       ...(network === 'host' ? {} : { hostname: name }),
@@ -133,8 +146,6 @@ export class CriSubject {
       config,
       runtimeHandler: this.#handler,
     })
-    // The kubelet has made it by then, and conmon does not.
-    mkdirSync(join(this.#logs, name, 'main'), { recursive: true })
     const { containerId } = await this.#client.call('CreateContainer', {
       podSandboxId,
       sandboxConfig: config,

@@ -65,6 +65,7 @@ async function main(): Promise<void> {
 async function oneByOne(subject: CriSubject, network: Network, measured: Measured): Promise<void> {
   const add = (work: string, ms: number) => measured.add(work, 'ms', subject.name, ms)
   let pod: StartedPod = { podId: '', containerId: '' }
+  subject.prepare()
   const startMs = await elapsed(async () => {
     pod = await subject.startPod(network)
   })
@@ -79,6 +80,7 @@ async function oneByOne(subject: CriSubject, network: Network, measured: Measure
 /** For each pod: the time that all take, by their number. */
 async function atOnce(subject: CriSubject, network: Network, measured: Measured): Promise<void> {
   let pods: StartedPod[] = []
+  subject.prepare(AT_ONCE)
   const all = await elapsed(async () => {
     pods = await subject.startPods(AT_ONCE, network)
   })

@@ -93,6 +93,7 @@ async function atCount(all: Scaled[], count: number, suites: ReadonlySet<Suite>)
     }
     if (withScale) {
       let pod: StartedPod | undefined
+      subject.prepare()
       const ms = await elapsed(async () => {
         pod = await subject.startPod('host')
       })
