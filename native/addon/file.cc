@@ -70,7 +70,9 @@ Napi::Value Openat2(const Napi::CallbackInfo& info) {
   how.flags = Integer<uint64_t>(info[2], "flags") | O_CLOEXEC;
   how.mode = Integer<uint64_t>(info[3], "mode");
   how.resolve = Integer<uint64_t>(info[4], "resolve");
+  const bool or_missing = !info[5].IsUndefined() && Bool(info[5], "orMissing");
   const long fd = syscall(SYS_openat2, dirfd, path.c_str(), &how, sizeof(how));
+  if (fd < 0 && errno == ENOENT && or_missing) return Napi::Number::New(info.Env(), -1);
   if (fd < 0) throw SystemError(info.Env(), errno, "openat2", path.c_str());
   return Napi::Number::New(info.Env(), static_cast<double>(fd));
 }

@@ -95,6 +95,16 @@ Failure ForEachXattr(const Bytes& rows, Set set) {
   return {};
 }
 
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+
+// Of a file that is open by O_PATH. Through /proc, which takes three times as long, where the kernel (before 6.6) or a filter does not know the call.
+int ChmodPath(int fd, const std::string& self, mode_t mode) {
+  if (syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0) return 0;
+  return chmod(self.c_str(), mode);
+}
+
 // In this order: chown clears setuid bits and security.capability, and everything changes the times.
 Failure Apply(int fd, bool is_path, const Attributes& attributes) {
   const std::string self = "/proc/self/fd/" + std::to_string(fd);
@@ -104,7 +114,7 @@ Failure Apply(int fd, bool is_path, const Attributes& attributes) {
   }
   if (attributes.mode >= 0) {
     const mode_t mode = static_cast<mode_t>(attributes.mode);
-    if (is_path ? chmod(self.c_str(), mode) : fchmod(fd, mode)) return Failed("fchmod", "");
+    if (is_path ? ChmodPath(fd, self, mode) : fchmod(fd, mode)) return Failed("fchmod", "");
   }
   if (attributes.xattrs.size > 0) {
     Failure failure = ForEachXattr(attributes.xattrs, [&](const char* name, const void* value, size_t size) {

@@ -40,8 +40,18 @@ export interface ExitStatus {
  */
 export interface Binding {
   // -- files below a root -------------------------------------------------------------------------------
-  /** openat2(2). `resolve` are RESOLVE_* bits. Returns the fd. `mode` must be 0 without O_CREAT or O_TMPFILE. */
-  openat2(dirfd: number, path: Path, flags: number, mode: number, resolve: number): number
+  /**
+   * openat2(2). `resolve` are RESOLVE_* bits. Returns the fd. `mode` must be 0 without O_CREAT or O_TMPFILE. With `orMissing` it is -1 where nothing is there: an
+   * error costs more than all else that is done for a file.
+   */
+  openat2(
+    dirfd: number,
+    path: Path,
+    flags: number,
+    mode: number,
+    resolve: number,
+    orMissing?: boolean,
+  ): number
   mkdirat(dirfd: number, path: Path, mode: number): void
   /** `mode` has type and permission bits. */
   mknodat(dirfd: number, path: Path, mode: number, major: number, minor: number): void

@@ -125,12 +125,12 @@ export class Tree {
     }
     try {
       const flags = O_PATH | O_DIRECTORY | O_NOFOLLOW
-      const fd = binding.openat2(parent.fd, kernelName(name), flags, 0, this.#resolve)
+      const fd = binding.openat2(parent.fd, kernelName(name), flags, 0, this.#resolve, true)
+      if (fd < 0) return undefined
       const dir = { fd, path }
       this.#open.set(path, dir)
       return dir
     } catch (error) {
-      if (isErrno(error, 'ENOENT')) return undefined
       if (isErrno(error, 'EXDEV')) {
         throw new Fault('INVALID_ARGUMENT', `${printable(path)} is a mount`, { cause: error })
       }

@@ -71,6 +71,19 @@ test('data and holes of a file are found, and its end is ENXIO', () => {
   )
 })
 
+test('where nothing is there openat2 says so without an error, if it is asked to, and for nothing else', () => {
+  const open = (name: string, flags: number, orMissing?: boolean) =>
+    binding.openat2(root.number, name, flags, 0, 0, orMissing)
+  const fails = (code: string) => (error: unknown) => isErrno(error, code)
+  assert.is(open('nothing', k.O_PATH, true), -1)
+  assert.throws(() => open('nothing', k.O_PATH, false), fails('ENOENT'))
+  assert.throws(() => open('nothing', k.O_PATH), fails('ENOENT'))
+  writtenFile('no directory')
+  assert.throws(() => open('no directory', k.O_PATH | k.O_DIRECTORY, true), fails('ENOTDIR'))
+  using file = new Fd(open('no directory', k.O_PATH, true))
+  assert.ok(file.number >= 0)
+})
+
 function writtenFile(name: string): string {
   const path = join(directory, name)
   writeFileSync(path, 'data')
