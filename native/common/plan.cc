@@ -289,6 +289,7 @@ void DecodeProcessInto(Decoder& d, Bytes message, ProcessPlan* p) {
       case Tag::kProcessMemoryNodes: p->memory_nodes = d.Copy(f); return true;
       case Tag::kProcessInitialCpus: p->initial_cpus = d.Copy(f); return true;
       case Tag::kProcessFinalCpus: p->final_cpus = d.Copy(f); return true;
+      case Tag::kProcessInRoot: p->in_root = d.Flag(f); return true;
       case Tag::kProcessKeepKeyring: p->keep_keyring = d.Flag(f); return true;
       default: return false;
     }
@@ -328,6 +329,7 @@ void DecodeFields(Decoder& d, Bytes message, ContainerPlan* c, bool whole) {
         return true;
       case Tag::kContainerRootReadonly: c->root_readonly = d.Flag(f); return true;
       case Tag::kContainerNoPivot: c->no_pivot = d.Flag(f); return true;
+      case Tag::kContainerRootPlace: c->root_place = d.Text(f); return true;
       case Tag::kContainerRootPropagation: c->root_propagation = d.Number<uint64_t>(f); return true;
       case Tag::kContainerMount: d.Add(&c->mounts, message, f.tag, DecodeMount(d, f.bytes)); return true;
       case Tag::kContainerDevice: d.Add(&c->devices, message, f.tag, DecodeDevice(d, f.bytes)); return true;

@@ -116,6 +116,7 @@ struct ProcessPlan {
   Bytes memory_nodes;  // A bit for each node, in words of 64.
   Bytes initial_cpus;  // The same of processors: those that a further process enters the cgroup on,
   Bytes final_cpus;    // and those that it has then.
+  bool in_root = false;  // Of a further process: its root is the first process's, not its mount namespace's.
 };
 
 struct HookPlan {
@@ -143,6 +144,7 @@ struct ContainerPlan {
   RootPlan root;
   bool root_readonly = false;
   bool no_pivot = false;
+  const char* root_place = nullptr;  // Without a mount namespace: where the root is mounted on the host.
   uint64_t root_propagation = 0;
   Array<MountPlan> mounts;
   Array<DevicePlan> devices;

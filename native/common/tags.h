@@ -86,6 +86,7 @@ enum class Tag : uint16_t {
   kProcessMemoryNodes = 146,
   kProcessInitialCpus = 147,
   kProcessFinalCpus = 148,
+  kProcessInRoot = 149,
   // RlimitPlan
   kRlimitResource = 95,
   kRlimitSoft = 96,
@@ -127,6 +128,7 @@ enum class Tag : uint16_t {
   kContainerHookDirectory = 133,
   kContainerNotifySocket = 134,
   kContainerNoPivot = 135,
+  kContainerRootPlace = 136,
   // HookPlan
   kHookPath = 140,
   kHookArg = 141,

@@ -68,7 +68,7 @@ void SetStdio(Child* child, bool console) {
   if (MakesNamespace(plan, CLONE_NEWCGROUP)) Must(Call(SYS_unshare, CLONE_NEWCGROUP), "namespace", "cgroup namespace");
   OpenLabels(child);
   SetIdentity(child);
-  if (MakesNamespace(plan, CLONE_NEWNS)) {
+  if (!JoinsNamespace(plan, CLONE_NEWNS)) {
     AttachRoot(child);
     MountAll(child);
     MakeDeviceNodes(child);
@@ -91,7 +91,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   EnterChild(child, stdio, sync, nullptr);
   OpenHost(child);
   const ContainerPlan& plan = *child->plan;
-  if (!MakesNamespace(plan, CLONE_NEWNS) && !JoinsNamespace(plan, CLONE_NEWNS)) {
+  if (SharesMounts(plan) && !plan.root_place) {
     Die(-EINVAL, "namespace", "a container needs a mount namespace of its own, or one to join");
   }
   PrepareProcess(child);
@@ -103,19 +103,23 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   ConnectNotify(child);
 }
 
+// In the mount namespace in which the container's mounts will be, or that of which theirs is a copy.
+void TakeFromHost(Child* child) {
+  OpenSources(child);
+  CloneSlaveRoot(child);
+  if (MakesNamespace(*child->plan, CLONE_NEWNS)) MakeMountsPrivate();
+  MakeRoot(child);
+  MakeViews(child);
+  MakeDevices(child);
+  DropScratch(child);
+}
+
 [[noreturn]] void DirectChild(const ContainerPlan& plan, const ChildStdio& stdio, int sync) {
   Child child;
   child.plan = &plan;
   child.process = &plan.process;
   Prepare(&child, stdio, sync);
-  if (MakesNamespace(plan, CLONE_NEWNS)) {
-    OpenSources(&child);
-    CloneSlaveRoot(&child);
-    MakeMountsPrivate();
-    MakeRoot(&child);
-    MakeViews(&child);
-    DropScratch(&child);
-  }
+  if (!JoinsNamespace(plan, CLONE_NEWNS)) TakeFromHost(&child);
   JoinNamespaces(&child);
   Inside(&child);
 }
@@ -136,16 +140,10 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
     Must(Call(SYS_unshare, CLONE_NEWNS), "namespace", "mount namespace");
     // A mount of another mount namespace cannot be cloned.
     OpenNullDevice(&child);
-    OpenSources(&child);
-    CloneSlaveRoot(&child);
-    MakeMountsPrivate();
-    MakeRoot(&child);
-    MakeViews(&child);
-    MakeDevices(&child);
-    DropScratch(&child);
     // Ours serves the container as well, unless a user namespace must own it.
     if (child.user_namespace < 0) flags &= ~static_cast<uint64_t>(CLONE_NEWNS);
   }
+  if (!JoinsNamespace(plan, CLONE_NEWNS)) TakeFromHost(&child);
   JoinNamespaces(&child);
   if (child.user_namespace >= 0) EnterUserNamespace(&child);
   if (clocks) {
@@ -286,11 +284,21 @@ bool HostUid(int proc, pid_t pid, uint32_t inside, uint32_t* outside) {
   uint32_t uid = 0;
   if (!process.terminal && HostUid(child.proc, first, process.uid, &uid)) GiveStdio(uid);
   const int flags = DifferingNamespaces(child.proc, first);
+  char path[32];
+  std::snprintf(path, sizeof(path), "%d/root", first);
+  const long root = process.in_root ? Must(Call(SYS_openat, child.proc, path, O_PATH | O_DIRECTORY | O_CLOEXEC), "root",
+                                           "the container is not running")
+                                    : -1;
   // What was read by number belongs to the container only if that is still alive.
   Must(Call(SYS_pidfd_send_signal, pidfd, 0, nullptr, 0), "exec", "the container is not running");
   // All at once, with the host's privileges for each: the namespaces may be owned by different user namespaces.
   if (flags) Must(Call(SYS_setns, pidfd, flags), "namespace", "cannot join the container's namespaces");
   ::close(pidfd);
+  if (root >= 0) {
+    Must(Call(SYS_fchdir, root), "root", "cannot enter the root");
+    Must(Call(SYS_chroot, "."), "root", "chroot");
+    ::close(static_cast<int>(root));
+  }
   if (flags & CLONE_NEWUSER) {
     // Their failure (0 unmapped, setgroups denied) shows at the change to the process's user.
     (void)Call(SYS_setgroups, 0, nullptr);

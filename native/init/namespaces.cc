@@ -70,6 +70,10 @@ bool JoinsNamespace(const ContainerPlan& plan, int flag) {
   return false;
 }
 
+bool SharesMounts(const ContainerPlan& plan) {
+  return !MakesNamespace(plan, CLONE_NEWNS) && !JoinsNamespace(plan, CLONE_NEWNS);
+}
+
 void OpenNamespaces(Child* child) {
   const Array<NamespacePlan>& all = child->plan->namespaces;
   child->namespaces = static_cast<int*>(child->arena.Take((all.size + 1) * sizeof(int)));

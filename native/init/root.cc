@@ -126,12 +126,36 @@ void CoverRoot(Child* child) {
   if (MountOf(AT_FDCWD, "/") != own) Die(-EINVAL, "root", "--no-pivot needs the root of the mount namespace");
 }
 
+// On a tmpfs, for what is mounted below it then goes on to no peer of the host's mount in which the place is; and a recursive bind mount of what holds the
+// place, the container's own among them, does not take it along.
+void AttachApart(Child* child) {
+  const char* const path = child->plan->root_place;
+  const int place = static_cast<int>(
+      Must(Call(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), "root", "%s", path));
+  char complaint[256];
+  const int apart =
+      static_cast<int>(Must(NewFileSystem("tmpfs", "berth", {}, complaint, sizeof(complaint)), "root", "tmpfs%s", complaint));
+  constexpr unsigned kByFd = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+  Must(Call(SYS_move_mount, apart, "", place, "", kByFd), "root", "cannot mount at %s", path);
+  // Not before: in a shared mount all becomes shared.
+  Must(SetAttributes(apart, MOUNT_ATTR_RDONLY, 0, MS_UNBINDABLE, -1, false), "root", "propagation of %s", path);
+  Must(Call(SYS_move_mount, child->root, "", apart, "", kByFd), "root", "cannot attach the root at %s", path);
+  ::close(apart);
+  ::close(place);
+}
+
 }  // namespace
 
-bool ShowsRoot(const ContainerPlan& plan) { return plan.awaits_hooks && plan.root.directory; }
+bool ShowsRoot(const ContainerPlan& plan) {
+  return plan.awaits_hooks && plan.root.directory && !SharesMounts(plan);
+}
 
 void AttachRoot(Child* child) {
   const ContainerPlan& plan = *child->plan;
+  if (SharesMounts(plan)) {
+    AttachApart(child);
+    return;
+  }
   // Where hooks look for it: one that enters this mount namespace (`nsenter -m`, as the hook that brings GPUs) knows the
   // root by its host's path alone. A user namespace may not be able to walk there.
   if (ShowsRoot(plan) &&
@@ -145,7 +169,9 @@ void AttachRoot(Child* child) {
 
 void EnterRoot(Child* child) {
   Must(Call(SYS_fchdir, child->root), "root", "cannot enter the root");
-  if (child->plan->no_pivot) {
+  if (SharesMounts(*child->plan)) {
+    Must(Call(SYS_chroot, "."), "root", "chroot");
+  } else if (child->plan->no_pivot) {
     CoverRoot(child);
   } else {
     // Both names the same: the old root lands on top of the new one, where we unmount it (pivot_root(2)).

@@ -56,12 +56,12 @@ int CloneElsewhere(Child* child, const MountPlan& mount) {
 }
 
 // Whether all that is to be cloned is there when the container's mounts are made as well: in the mount namespace that we have
-// then, without the propagation that is ours no more, and without the container's root, which is put over `/` or, for hooks, at its path.
+// then, without the propagation that is ours no more, and without the container's root, which is put over `/` or at a path.
 bool MayWait(const Child& child, const MountPlan& mount, int place) {
   if (child.user_namespace >= 0 || mount.idmap_container || mount.idmap) return false;
   if (mount.propagation & ~static_cast<uint64_t>(MS_PRIVATE | MS_REC)) return false;
   if (!mount.recursive) return true;
-  if (ShowsRoot(*child.plan)) return false;
+  if (ShowsRoot(*child.plan) || SharesMounts(*child.plan)) return false;
   struct stat st = {};
   struct stat root = {};
   if (::fstat(place, &st) != 0 || ::stat("/", &root) != 0) return false;
@@ -168,6 +168,7 @@ void MakeMountsPrivate() {
 
 void MakeScratch(Child* child) {
   if (child->scratch >= 0) return;
+  if (SharesMounts(*child->plan)) Die(-EINVAL, "root", "layers and a user namespace need a mount namespace");
   char complaint[256];
   child->scratch = static_cast<int>(
       Must(NewFileSystem("tmpfs", "berth", {}, complaint, sizeof(complaint)), "root", "tmpfs%s", complaint));

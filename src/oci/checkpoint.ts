@@ -23,6 +23,7 @@ import {
   hostMounts,
   joined,
   REQUEST,
+  requireMountNamespace,
   withLog,
 } from './criu.ts'
 import { deleteContainer } from './delete.ts'
@@ -79,6 +80,7 @@ async function dump(
   spec: Spec,
   options: CheckpointOptions & Directories,
 ): Promise<void> {
+  requireMountNamespace(spec)
   const criu = findCriu(caller)
   using images = directoryOf(options.images)
   using work = options.work === undefined ? undefined : directoryOf(options.work)

@@ -1,4 +1,4 @@
-import { openSync, realpathSync, statSync } from 'node:fs'
+import { mkdirSync, openSync, realpathSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { Fault, isErrno } from '../base/fault.ts'
 import { writeFileAtomic } from '../base/file.ts'
@@ -82,6 +82,7 @@ export async function createContainer(request: CreateRequest): Promise<Created> 
   undo.push('the state', () => removePlace(root, place))
   writeFileAtomic(place.config, documentText(spec))
   if (request.notify !== undefined) makeNotifyDirectory(place)
+  if (plan.rootPlace !== undefined) mkdirSync(plan.rootPlace, { mode: 0o700 })
   let begun: OciRecord = {
     id,
     ociVersion: spec.ociVersion,
@@ -224,6 +225,7 @@ async function planOf(
     bundle,
     createCwd: true,
     hookDirectory: bundle,
+    rootPlace: placeOf(request.root, id).root,
     hostNamespaces: namespacesOfHost(spec),
     keepKeyring: request.keepKeyring,
     labelsWhereEnabled: true,

@@ -18,6 +18,7 @@ import { openInside } from '../kernel/inside.ts'
 import { DEFAULT_PATH } from '../spec/defaults.ts'
 import type { ContainerPlan } from '../spec/plan.ts'
 import type { Spec } from '../spec/runtime.ts'
+import { sharesMounts } from './plain.ts'
 
 /** What `checkpoint` and `restore` have in common; each is an option of runc. */
 export interface CriuOptions {
@@ -123,6 +124,15 @@ export class CriuRequest {
 }
 
 /** What both directions say. */
+/** CRIU would take the host's mounts for the container's. */
+export function requireMountNamespace(spec: Spec): void {
+  if (!sharesMounts(spec.linux)) return
+  throw new Fault(
+    'UNIMPLEMENTED',
+    'linux.namespaces: checkpoint and restore of a container without a mount namespace are not supported',
+  )
+}
+
 export function commonRequest(options: CriuOptions, logFile: string, spec: Spec): CriuRequest {
   const configFile = spec.annotations?.['org.criu.config'] ?? CONFIG_FILE
   return new CriuRequest()

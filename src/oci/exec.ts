@@ -11,6 +11,7 @@ import type { Process, Spec } from '../spec/runtime.ts'
 import { encodeExecFile } from '../wire/plan.ts'
 import { checkConsole, programsOf, withHome } from './create.ts'
 import { Launch } from './launch.ts'
+import { sharesMounts } from './plain.ts'
 import { lockContainer, type Place, readKeptConfig, readRecord } from './record.ts'
 import { isAlive, statusOf } from './status.ts'
 
@@ -101,7 +102,7 @@ async function planOf(request: ExecRequest, spec: Spec, firstPid: number) {
     )
   }
   const seccomp = await compiledSeccomp(spec.linux?.seccomp, programsOf(request.root), request.warn)
-  return planExec(process, spec, hostFacts(request.caller.pid), {
+  const plan = planExec(process, spec, hostFacts(request.caller.pid), {
     containerId: '',
     stdin: false,
     createCwd: true,
@@ -109,4 +110,5 @@ async function planOf(request: ExecRequest, spec: Spec, firstPid: number) {
     warn: request.warn,
     ...(seccomp ? { seccomp } : {}),
   }).process
+  return sharesMounts(spec.linux) ? { ...plan, inRoot: true } : plan
 }

@@ -41,6 +41,8 @@ export interface Place {
   readonly record: string
   readonly config: string
   readonly lock: string
+  /** Where the root of a container without a mount namespace is mounted. */
+  readonly root: string
   /** The socket at which the container waits for its start. */
   readonly start: string
 }
@@ -61,6 +63,7 @@ export function placeOf(root: string, id: string): Place {
     record: join(directory, 'record.json'),
     config: join(directory, 'config.json'),
     lock: join(directory, 'lock'),
+    root: join(directory, 'root'),
     start: join(directory, 'start'),
   }
 }
@@ -114,6 +117,7 @@ export function readKeptConfig(place: Place): Spec {
 
 /** Gone at once, whatever a kill leaves of it: `trashOf` finds that. */
 export function removePlace(root: string, place: Place): void {
+  unmountRoot(place)
   let directory: Fd
   try {
     directory = new Fd(openSync(root, O_RDONLY | O_DIRECTORY))
@@ -128,6 +132,21 @@ export function removePlace(root: string, place: Place): void {
   } catch (error) {
     // The emptyTrash of another command was quicker.
     if (!isErrno(error, 'ENOENT') || existsSync(place.directory)) throw error
+  }
+}
+
+/**
+ * Takes off what is mounted there, with all below it: whatever of it has been made. Nothing else is mounted in a directory of ours, and where that cannot be
+ * done the directory stays: what it shows would be removed with it.
+ */
+function unmountRoot({ root }: Place): void {
+  if (!existsSync(root)) return
+  try {
+    // The container's root, and the mount below that (native/init/root.cc).
+    for (;;) binding.unmount(root, true)
+  } catch (error) {
+    // Nothing more is mounted at it.
+    if (!isErrno(error, 'EINVAL')) throw error
   }
 }
 

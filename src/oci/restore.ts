@@ -25,6 +25,7 @@ import {
   joined,
   placeInRoot,
   REQUEST,
+  requireMountNamespace,
   withLog,
 } from './criu.ts'
 import { deleteContainer } from './delete.ts'
@@ -55,6 +56,7 @@ export async function restoreContainer(
   const output = options.work ?? options.images
   let hasBegun = false
   const making = (spec: Spec, plan: ContainerPlan): Making & Disposable => {
+    requireMountNamespace(spec)
     const namespaces = openNamespaces(spec)
     const { words, bytes } = restoreRequest(spec, plan, namespaces, options, {
       images,

@@ -14,7 +14,13 @@ import { planDevices } from './devices.ts'
 import type { HostFacts } from './facts.ts'
 import { planHooks } from './hooks.ts'
 import { PROPAGATION, planMounts } from './mounts.ts'
-import { outsideOf, planIdMappings, planNamespaces, planTimeOffsets } from './namespaces.ts'
+import {
+  type Namespaces,
+  outsideOf,
+  planIdMappings,
+  planNamespaces,
+  planTimeOffsets,
+} from './namespaces.ts'
 import { checkNetDevices } from './net-devices.ts'
 import { type ProcessPlace, planProcess } from './process.ts'
 import { planSysctls } from './sysctl.ts'
@@ -43,6 +49,8 @@ export interface Place extends ProcessPlace {
   readonly sharedMemory?: string | undefined
   /** Whoever makes the container runs the host's hooks, and this is the cwd of all that see the host's files. Without it hooks are refused. */
   readonly hookDirectory?: string | undefined
+  /** A directory of the host in which the root of a container without a mount namespace is mounted, in the caller's; without it such a one is refused. */
+  readonly rootPlace?: string | undefined
   /** Joined namespaces that are the host's own (`namespacesOfHost`). */
   readonly hostNamespaces?: ReadonlySet<NamespaceType> | undefined
 }
@@ -71,7 +79,9 @@ export function planContainer(
   }
 
   const namespaces = planNamespaces(linux, facts, place.hostNamespaces ?? new Set())
-  if (!namespaces.isNew('mount') && (spec.mounts ?? []).length > 0) {
+  const isMountShared = namespaces.isInherited('mount')
+  if (isMountShared) checkWithoutMountNamespace(namespaces, place)
+  else if (!namespaces.isNew('mount') && (spec.mounts ?? []).length > 0) {
     warn('mounts and root have no effect: the joined mount namespace has its own')
   }
   checkNetDevices(linux, namespaces, place.hookDirectory !== undefined)
@@ -80,6 +90,10 @@ export function planContainer(
     planMounts(spec.mounts, { namespaces, facts, bundle: place.bundle, warn }),
     place.sharedMemory,
   )
+  const layers = isMountShared ? mounts.findIndex(({ lower }) => lower !== undefined) : -1
+  if (layers >= 0) {
+    throw unsupported(`mounts[${layers}]: layers without a mount namespace in linux.namespaces`)
+  }
   const { devices, links } = planDevices({ devices: linux.devices, mounts, facts, warn })
   const process = planProcess(spec.process, spec, facts, { ...place, warn })
   if (idMappings) checkMapped(process, idMappings)
@@ -99,6 +113,7 @@ export function planContainer(
     ...(hostname === undefined ? {} : { hostname }),
     ...(domainname === undefined ? {} : { domainname }),
     root: place.root,
+    ...(isMountShared && place.rootPlace !== undefined ? { rootPlace: place.rootPlace } : {}),
     rootReadonly: spec.root?.readonly ?? false,
     rootPropagation: rootPropagation(linux.rootfsPropagation),
     mounts,
@@ -117,6 +132,20 @@ export function planContainer(
     ...notifySocketOf(linux.seccomp, place),
   }
   return { plan, warnings }
+}
+
+/** Of whoever makes it only one that mounts its root where it can take it away again has such a container. */
+function checkWithoutMountNamespace(namespaces: Namespaces, { rootPlace }: Place): void {
+  if (rootPlace === undefined) {
+    throw unsupported('a container without a mount namespace', 'add one to linux.namespaces')
+  }
+  // It could mount nothing, and nothing in it could be mapped to it.
+  if (!namespaces.isInherited('user')) {
+    throw unsupported(
+      'linux.namespaces: a user namespace without a mount namespace',
+      'add one of type mount',
+    )
+  }
 }
 
 /** Where the listener of the filter goes; of a filter that asks for one, only whoever makes the container by itself can hand it on. */

@@ -1,7 +1,7 @@
 import type { IdMap, IdMappings, NamespacePlan, NamespaceType } from '../spec/plan.ts'
 import { NAMESPACE_FLAGS } from '../spec/plan.ts'
 import type { IdMapping, Linux } from '../spec/runtime.ts'
-import { absolute, impossible, integer, invalid, list, unfit, unsupported } from './check.ts'
+import { absolute, impossible, integer, invalid, list, unfit } from './check.ts'
 import type { HostFacts } from './facts.ts'
 
 /** Lines that the kernel takes in uid_map and gid_map (UID_GID_MAP_MAX_EXTENTS). */
@@ -15,6 +15,11 @@ export class Namespaces {
   constructor(plans: readonly NamespacePlan[], shared: ReadonlySet<NamespaceType>) {
     this.plans = plans
     this.#shared = shared
+  }
+
+  /** Neither made nor joined: as the caller has it. */
+  isInherited(type: NamespaceType): boolean {
+    return !this.plans.some((ns) => ns.type === type)
   }
 
   /** Made for this container. */
@@ -43,9 +48,6 @@ export function planNamespaces(
       throw impossible(field, `this kernel has no ${type} namespaces`)
     }
     plans.push(path ? { type, path: absolute(`${field}.path`, path) } : { type })
-  }
-  if (!plans.some((ns) => ns.type === 'mount')) {
-    throw unsupported('a container without a mount namespace', 'add one to linux.namespaces')
   }
   return new Namespaces(plans, shared)
 }

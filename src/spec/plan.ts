@@ -155,6 +155,8 @@ export interface ProcessPlan {
   /** Of a further process: a bit for each processor on which it enters the cgroup, and on which it is then (sched_setaffinity(2)). */
   readonly initialCpus?: Uint8Array
   readonly finalCpus?: Uint8Array
+  /** Of a further process: its root is that of the first one, for the mount namespace is the host's. */
+  readonly inRoot?: boolean
 }
 
 /** A program that runs at a point of a container's life, with the container's state on its stdin. */
@@ -226,6 +228,8 @@ export interface ContainerPlan {
   readonly notifySocket?: string
   /** The host's root is covered by the container's, and its mounts taken off, in place of pivot_root(2). */
   readonly noPivot?: boolean
+  /** Without a mount namespace of its own or one to join: a directory of the host, where the root is mounted in that of the caller. */
+  readonly rootPlace?: string
 }
 
 /** A further process in a running container. */

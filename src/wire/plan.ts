@@ -29,6 +29,7 @@ export function encodeContainer(plan: ContainerPlan): Buffer {
   }
   m.group(TAG.containerRoot, (g) => root(g, plan.root))
   m.flag(TAG.containerRootReadonly, plan.rootReadonly).flag(TAG.containerNoPivot, plan.noPivot)
+  if (plan.rootPlace !== undefined) m.text(TAG.containerRootPlace, plan.rootPlace)
   m.number(TAG.containerRootPropagation, plan.rootPropagation)
   for (const mount of plan.mounts) m.group(TAG.containerMount, (g) => mountFields(g, mount))
   for (const device of plan.devices) m.group(TAG.containerDevice, (g) => deviceFields(g, device))
@@ -127,7 +128,7 @@ export function encodeProcess(m: Message, process: ProcessPlan): Message {
   }
   if (process.initialCpus) m.bytes(TAG.processInitialCpus, process.initialCpus)
   if (process.finalCpus) m.bytes(TAG.processFinalCpus, process.finalCpus)
-  return m.flag(TAG.processKeepKeyring, process.keepKeyring)
+  return m.flag(TAG.processKeepKeyring, process.keepKeyring).flag(TAG.processInRoot, process.inRoot)
 }
 
 /** uid_map and gid_map of a user namespace, as a message. */

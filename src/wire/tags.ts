@@ -82,6 +82,7 @@ export const TAG = {
   processMemoryNodes: 146,
   processInitialCpus: 147,
   processFinalCpus: 148,
+  processInRoot: 149,
   // RlimitPlan
   rlimitResource: 95,
   rlimitSoft: 96,
@@ -123,6 +124,7 @@ export const TAG = {
   containerHookDirectory: 133,
   containerNotifySocket: 134,
   containerNoPivot: 135,
+  containerRootPlace: 136,
   // HookPlan
   hookPath: 140,
   hookArg: 141,

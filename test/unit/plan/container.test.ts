@@ -5,7 +5,7 @@ import { Fault, type FaultCode } from '../../../src/base/fault.ts'
 import { hostFacts, planContainer, planProcess } from '../../../src/plan/index.ts'
 import { CAPABILITIES, MS, RLIM_INFINITY } from '../../../src/spec/linux.ts'
 import type { ContainerPlan } from '../../../src/spec/plan.ts'
-import type { Linux, Process, Spec } from '../../../src/spec/runtime.ts'
+import type { Linux, Mount, Process, Spec } from '../../../src/spec/runtime.ts'
 import { encodeContainer } from '../../../src/wire/plan.ts'
 import { FACTS, namespaces, PLACE, spec } from './facts.ts'
 
@@ -360,6 +360,26 @@ refuses(
   () => plan({ mounts: [], linux: { namespaces: [] } }),
   'UNIMPLEMENTED',
   /mount namespace/,
+)
+
+const withPlace = (namespaces: { type: string }[], mounts: Mount[] = []) =>
+  planContainer(spec({ mounts, linux: { namespaces } }), FACTS, { ...PLACE, rootPlace: '/place' })
+    .plan
+test('without a mount namespace the root goes where the caller has a place for it', () => {
+  assert.is(withPlace(namespaces('pid')).rootPlace, '/place')
+  assert.is(withPlace(namespaces('pid', 'mount')).rootPlace, undefined)
+})
+refuses(
+  'a user namespace without a mount namespace',
+  () => withPlace(namespaces('user')),
+  'UNIMPLEMENTED',
+  /^linux\.namespaces: a user namespace without/,
+)
+refuses(
+  'layers without a mount namespace',
+  () => withPlace([], [{ destination: '/l', type: 'overlay', options: ['lowerdir+=/a'] }]),
+  'UNIMPLEMENTED',
+  /^mounts\[0\]: layers/,
 )
 
 test('a filter that was asked for and not compiled is never left out', () => {
