@@ -4,8 +4,9 @@
  *   sudo node dist/bench/scale.js [--pods 1,50,100,200,300] [--rounds N] [--seconds N] [--suites scale,stats,memory,start-up]
  *        [--peer NAME=SOCKET[,HANDLER]]… [--image REF] [--json FILE]
  *
- * Each pod has one container that sleeps, on the host's network. `--rounds` are measurements at each number, in which the runtimes take turns; none begins
- * after so many seconds. Statistics are measured at 10, 100 and the most pods. Peers as in cri.ts; those that run already are not started again.
+ * Each pod has one container that sleeps, on the host's network. One runtime after another goes through all numbers, with its own pods alone: those of others slow down
+ * the kernel for all. `--rounds` are measurements at each number; none begins after so many seconds. Statistics are measured at 10, 100 and the most pods. Peers as in
+ * cri.ts; those that run already are not started again.
  */
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -49,7 +50,6 @@ const { values } = parseArgs({
 interface Scaled {
   readonly subject: CriSubject
   readonly pods: StartedPod[]
-  calls: List[]
 }
 
 const measured: Record<Suite, Measured> = {
@@ -75,19 +75,18 @@ async function shrink({ subject, pods }: Scaled): Promise<void> {
 }
 
 /** One more and less each round, and each call some times. */
-async function atCount(all: Scaled[], count: number, suites: ReadonlySet<Suite>): Promise<void> {
+async function atCount(one: Scaled, count: number, suites: ReadonlySet<Suite>): Promise<void> {
   const withScale = suites.has('scale')
   const withStats = suites.has('stats') && (STATS_AT.includes(count) || count === most)
   const isWanted = (call: List) => (isStats(call) ? withStats : withScale)
-  await withEach(all, async (one) => {
-    await grow(one, count)
-    one.calls = await one.subject.lists(count, LISTS.filter(isWanted))
-  })
+  const { subject } = one
+  await grow(one, count)
+  const calls = await subject.lists(count, LISTS.filter(isWanted))
   const limits = { count: Number(values.rounds), warmUp: 1, seconds: Number(values.seconds) }
-  for (const round of rounds(`scale: ${count} pods`, limits))
-    await withEach(all, ({ subject, calls }) => once(subject, calls, round), round)
+  for (const round of rounds(`scale: ${subject.name}: ${count} pods`, limits)) await once(round)
 
-  async function once(subject: CriSubject, calls: readonly List[], round: number): Promise<void> {
+  async function once(round: number): Promise<void> {
+    interruption.throwIfAborted()
     const add = (suite: Suite, work: string, ms: number) => {
       if (round >= 0) measured[suite].add(`${work} at ${count} pods`, 'ms', subject.name, ms)
     }
@@ -114,39 +113,46 @@ async function atCount(all: Scaled[], count: number, suites: ReadonlySet<Suite>)
 }
 
 /** From the start of the program to its first answer, all pods still running. */
-async function restart(all: Scaled[], count: number): Promise<void> {
-  const own = all.filter(({ subject }) => subject.isOwn)
+async function restart({ subject, pods }: Scaled): Promise<void> {
+  if (!subject.isOwn) return
+  const count = pods.length
   const limits = { count: RESTARTS, warmUp: 0, seconds: Number.POSITIVE_INFINITY }
-  for (const round of rounds(`start-up: ${count} pods`, limits)) {
-    await withEach(
-      own,
-      async ({ subject }) => {
-        await subject.stop()
-        const ms = await elapsed(() => subject.start())
-        const work = `start of the daemon with ${count} pods`
-        measured['start-up'].add(work, 'ms', subject.name, ms)
-      },
-      round,
-    )
+  for (const _round of rounds(`start-up: ${subject.name}: ${count} pods`, limits)) {
+    await subject.stop()
+    const ms = await elapsed(() => subject.start())
+    const work = `start of the daemon with ${count} pods`
+    measured['start-up'].add(work, 'ms', subject.name, ms)
   }
 }
 
-async function memoryOfPods(all: Scaled[]): Promise<void> {
-  progress('memory')
-  await withEach(all, async ({ subject, pods }) => {
-    const { bytes, ownBytes } = memoryOf(subject.socket, pods, PROGRAM)
-    const add = (work: string, value: number) =>
-      measured.memory.add(work, 'KiB', subject.name, value / 1024)
-    add(`each of ${most} idle pods (PSS)`, bytes)
-    add(`each of ${most} idle pods, without its program (PSS)`, ownBytes)
-  })
+function memoryOfPods({ subject, pods }: Scaled): void {
+  const { bytes, ownBytes } = memoryOf(subject.socket, pods, PROGRAM)
+  const add = (work: string, value: number) =>
+    measured.memory.add(work, 'KiB', subject.name, value / 1024)
+  add(`each of ${most} idle pods (PSS)`, bytes)
+  add(`each of ${most} idle pods, without its program (PSS)`, ownBytes)
 }
 
-async function memoryOfDaemons(all: Scaled[], count: number): Promise<void> {
-  await withEach(all, async ({ subject }) => {
-    const megabytes = daemonBytes(subject.socket) / 1e6
-    measured.memory.add(`the daemon at ${count} pods (PSS)`, 'MB', subject.name, megabytes)
-  })
+function memoryOfDaemon({ subject, pods }: Scaled): void {
+  const megabytes = daemonBytes(subject.socket) / 1e6
+  measured.memory.add(`the daemon at ${pods.length} pods (PSS)`, 'MB', subject.name, megabytes)
+}
+
+async function curve(
+  one: Scaled,
+  counts: readonly number[],
+  suites: ReadonlySet<Suite>,
+): Promise<void> {
+  if (suites.has('start-up')) await restart(one)
+  await grow(one, WARM_UP)
+  await shrink(one)
+  for (const count of counts) {
+    await atCount(one, count, suites)
+    if (suites.has('memory') && (count === MEMORY_AT || count === most)) memoryOfDaemon(one)
+  }
+  if (suites.has('memory')) memoryOfPods(one)
+  if (suites.has('start-up')) await restart(one)
+  await shrink(one)
 }
 
 const most = Math.max(...values.pods.split(',').map(Number))
@@ -163,19 +169,8 @@ async function main(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'scale-'))
   const { subjects, end } = await startPeers({ directory, given: values.peer, image: values.image })
   try {
-    const all = subjects.map((subject): Scaled => ({ subject, pods: [], calls: [] }))
-    if (suites.has('start-up')) await restart(all, 0)
-    await withEach(all, async (one) => {
-      await grow(one, WARM_UP)
-      await shrink(one)
-    })
-    for (const count of counts) {
-      await atCount(all, count, suites)
-      if (suites.has('memory') && (count === MEMORY_AT || count === most))
-        await memoryOfDaemons(all, count)
-    }
-    if (suites.has('memory')) await memoryOfPods(all)
-    if (suites.has('start-up')) await restart(all, most)
+    const all = subjects.map((subject): Scaled => ({ subject, pods: [] }))
+    await withEach(all, (one) => curve(one, counts, suites))
   } finally {
     report(
       SUITES.flatMap((name) => measured[name].rows),
