@@ -123,7 +123,6 @@ export class CriuRequest {
   }
 }
 
-/** What both directions say. */
 /** CRIU would take the host's mounts for the container's. */
 export function requireMountNamespace(spec: Spec): void {
   if (!sharesMounts(spec.linux)) return
@@ -133,6 +132,7 @@ export function requireMountNamespace(spec: Spec): void {
   )
 }
 
+/** What both directions say. */
 export function commonRequest(options: CriuOptions, logFile: string, spec: Spec): CriuRequest {
   const configFile = spec.annotations?.['org.criu.config'] ?? CONFIG_FILE
   return new CriuRequest()
