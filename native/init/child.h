@@ -60,7 +60,8 @@ struct Child {
 // Whether the plan makes, or joins, that namespace.
 bool MakesNamespace(const ContainerPlan& plan, int flag);
 bool JoinsNamespace(const ContainerPlan& plan, int flag);
-// Whether its root is mounted in a mount namespace that others have as well: nothing of theirs may be changed.
+// Whether its root is mounted in a mount namespace that others have as well: nothing of theirs may be changed. Who holds a pod's namespaces (hold.cc) has its root in
+// one of its own, of which the plan says nothing.
 bool SharesMounts(const ContainerPlan& plan);
 
 // launch.cc: clones the real process as a sibling of this one, in a session of its own with fd 0 as its terminal where

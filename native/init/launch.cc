@@ -91,7 +91,7 @@ void Prepare(Child* child, const ChildStdio& stdio, int sync) {
   EnterChild(child, stdio, sync, nullptr);
   OpenHost(child);
   const ContainerPlan& plan = *child->plan;
-  if (SharesMounts(plan) && !plan.root_place) {
+  if (!SharesMounts(plan) && !MakesNamespace(plan, CLONE_NEWNS) && !JoinsNamespace(plan, CLONE_NEWNS)) {
     Die(-EINVAL, "namespace", "a container needs a mount namespace of its own, or one to join");
   }
   PrepareProcess(child);

@@ -71,7 +71,7 @@ bool JoinsNamespace(const ContainerPlan& plan, int flag) {
 }
 
 bool SharesMounts(const ContainerPlan& plan) {
-  return !MakesNamespace(plan, CLONE_NEWNS) && !JoinsNamespace(plan, CLONE_NEWNS);
+  return plan.root_place && !MakesNamespace(plan, CLONE_NEWNS) && !JoinsNamespace(plan, CLONE_NEWNS);
 }
 
 void OpenNamespaces(Child* child) {
