@@ -10,8 +10,8 @@ import { traces } from '../lib/traces.ts'
 
 needs('root', 'overlay', 'cgroup2', 'program:docker-registry')
 
-/** A step that the bench tells of while it has pods of both. */
-const MIDST = /scale: 12 pods/
+/** A step that the bench tells of while it has pods of the other one, and has measured berth. */
+const MIDST = /scale: other: 12 pods/
 
 const daemon = new CriDaemon()
 const clean = traces({ roots: [daemon.berth.directory] })
