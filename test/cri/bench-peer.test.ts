@@ -10,8 +10,8 @@ import { traces } from '../lib/traces.ts'
 
 needs('root', 'overlay', 'cgroup2', 'program:docker-registry')
 
-/** A step that the bench tells of while it has pods of the other one, and has measured berth. */
-const MIDST = /scale: other: 12 pods/
+/** A step that the bench tells of when it has measured berth, and has had pods of the other one. */
+const MIDST = /scale: other: to 12 pods/
 
 const daemon = new CriDaemon()
 const clean = traces({ roots: [daemon.berth.directory] })
