@@ -18,6 +18,9 @@ if (!front) throw new Error('this file runs with a daemon')
 const cwd = join(berth.directory, 'here')
 mkdirSync(cwd)
 
+/** So often in a row the same is open. */
+const REST_LOOKS = 10
+
 /** Node in every case, by the first line of the file. */
 const NODE = join(REPOSITORY, 'bin/berth.cjs')
 
@@ -214,7 +217,7 @@ test('signals that the caller ignores or blocks are none of berth', async () => 
   const ignoring = start('--ignore-signal=CHLD', run('hello', 'probe', 'exit', '9'))
   assert.is((await finish(ignoring, 'run', { timeoutMs: 20_000 })).code, 9)
   await detached('s', 'sleep')
-  const before = opened()
+  const before = await openedAtRest()
   const blocking = start('--block-signal=TERM', ['wait', 's'])
   await eventually('it is under way', () => opened() > before)
   blocking.kill('SIGTERM')
@@ -274,6 +277,20 @@ test('a reader that goes, and a disk that is full, are told as by Node', async (
 
 /** What the daemon has open: a command that goes on for nobody would hold a monitor's socket. */
 const opened = () => readdirSync(`/proc/${front.pid}/fd`).length
+/** What is open where nobody calls: the last call's descriptors are closed some time after its answer. */
+async function openedAtRest(): Promise<number> {
+  const counts: number[] = []
+  await eventually(
+    'the daemon closes what its calls have opened',
+    () => {
+      counts.unshift(opened())
+      counts.splice(REST_LOOKS)
+      return counts.length === REST_LOOKS && counts.every((count) => count === counts[0])
+    },
+    { everyMs: 50 },
+  )
+  return opened()
+}
 
 test('a caller that is killed leaves its container running, and nothing in the daemon', async () => {
   await detached('b', 'sleep')
@@ -289,8 +306,8 @@ test('a caller that is killed leaves its container running, and nothing in the d
   spawnSync('timeout', ['-s', 'KILL', '1', berth.command[0], 'logs', '-f', 'b'], {
     env: berth.env(),
   })
+  const before = await openedAtRest()
   for (const words of ends) {
-    const before = opened()
     const child = spawn(berth.command[0], words, {
       env: berth.env(),
       stdio: ['pipe', 'ignore', 'ignore'],
@@ -309,7 +326,7 @@ test('a caller that is killed leaves its container running, and nothing in the d
 
 test('a stop without an end keeps the container for nobody who has gone', async () => {
   await detached('w', 'sleep')
-  const before = opened()
+  const before = await openedAtRest()
   const child = berth.spawn(['stop', '-t', '-1', 'w'])
   await eventually('it is under way', () => opened() > before)
   child.kill('SIGKILL')
