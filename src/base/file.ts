@@ -142,7 +142,8 @@ export function readFileIfAny(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    // ENODEV: a cgroup that is removed between open and read.
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ENODEV')) return undefined
     throw error
   }
 }

@@ -111,12 +111,12 @@ export function groupStats(directory: string): CgroupStats {
 
 type Read = (file: string) => string | undefined
 
-/** ENODEV: the group went away after the open. EOPNOTSUPP: pressure is switched off (psi=0, cgroup.pressure). */
+/** EOPNOTSUPP: pressure is switched off (psi=0, cgroup.pressure). */
 function readIfThere(file: string): string | undefined {
   try {
     return readFileIfAny(file)
   } catch (error) {
-    if (isErrno(error, 'ENODEV', 'EOPNOTSUPP')) return undefined
+    if (isErrno(error, 'EOPNOTSUPP')) return undefined
     throw error
   }
 }

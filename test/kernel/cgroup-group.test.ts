@@ -1,10 +1,21 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import fs, {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Fault, isErrno } from '../../src/base/fault.ts'
+import { readFileIfAny } from '../../src/base/file.ts'
 import {
   cgroupHost,
   createGroup,
@@ -313,6 +324,29 @@ test('statistics of a living group count its time', async () => {
   await once(child, 'exit')
   assert.ok((groupStats(directory).cpu?.usageUs ?? 0n) > 0n)
   await removeGroup(directory)
+})
+
+test('a file of a group that is removed between open and read is one that is not there', async () => {
+  const { directory } = await make()
+  const file = join(directory, 'cgroup.freeze')
+  const real = fs.readFileSync
+  // The real call in its two halves, with the end of the group between them.
+  fs.readFileSync = ((path: string, encoding: BufferEncoding) => {
+    const fd = openSync(path, 'r')
+    try {
+      rmdirSync(directory)
+      return real(fd, encoding)
+    } finally {
+      closeSync(fd)
+    }
+  }) as typeof real
+  syncBuiltinESMExports()
+  try {
+    assert.is(readFileIfAny(file), undefined)
+  } finally {
+    fs.readFileSync = real
+    syncBuiltinESMExports()
+  }
 })
 
 test.run()
