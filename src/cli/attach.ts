@@ -26,11 +26,9 @@ export function define(command: Command, context: Context): void {
         }))
         const { record } = await api.findContainer(engine, name)
         const stdin = given.stdin && record.options.interactive
-        const session = await api.attachContainer(engine, record.id, { stdin })
+        const session = api.attachContainer(engine, record.id, { stdin })
         const kill = (signal: string): Promise<void> => api.killContainer(engine, record.id, signal)
-        const stopProxy = given.sigProxy
-          ? await proxySignals(context, Promise.resolve(), kill)
-          : () => {}
+        const stopProxy = given.sigProxy ? await proxySignals(context, session, kill) : () => {}
         try {
           const outcome = await foreground(context, session, {
             stdin,

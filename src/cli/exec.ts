@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { Fault } from '../base/fault.ts'
 import type { Context } from './context.ts'
 import { DETACH_KEYS, parseDetachKeys } from './detach-keys.ts'
 import { foreground, terminalSize } from './foreground.ts'
@@ -52,7 +53,7 @@ export function define(command: Command, context: Context): void {
       }
       checkTerminal(context, how)
       const { api, engine } = await context.open(() => import('../engine/exec.ts'))
-      const session = await api.execContainer(engine, name, {
+      const begun = api.execContainer(engine, name, {
         ...how,
         command: args,
         env: [
@@ -66,7 +67,12 @@ export function define(command: Command, context: Context): void {
         privileged: given.privileged === true,
         ...terminalSize(context, how.terminal),
       })
-      if ('pid' in session) return
+      if (how.detach) return void (await begun)
+      const session = begun.then((it) => {
+        if ('pid' in it)
+          throw new Fault('INTERNAL', `the program in ${name} was started without its stdio`)
+        return it
+      })
       const outcome = await foreground(context, session, {
         stdin: how.interactive,
         terminal: how.terminal,

@@ -28,16 +28,31 @@ export function terminalSize({ stdio }: Context, terminal = true): TerminalSize 
 
 /**
  * Joins a program's stdio with the caller's until it ends, or he leaves. With a terminal on both sides his is raw meanwhile: every key is
- * the program's. Rejects with CallerGone.
+ * the program's, those included that he presses while `start` goes on. Rejects with CallerGone, and as `start` does.
  */
 export async function foreground(
   context: Context,
-  session: Session,
+  start: Promise<Session>,
   options: ForegroundOptions,
 ): Promise<Outcome> {
   const { stdio } = context
-  const input = options.stdin ? stdio.input() : undefined
   const raw = options.terminal && options.stdin && stdio.isTerminal('stdin')
+  const cooked = raw ? stdio.raw() : () => {}
+  try {
+    return await joined(context, await start, options, raw)
+  } finally {
+    cooked()
+  }
+}
+
+async function joined(
+  context: Context,
+  session: Session,
+  options: ForegroundOptions,
+  raw: boolean,
+): Promise<Outcome> {
+  const { stdio } = context
+  const input = options.stdin ? stdio.input() : undefined
   let leave: (outcome: Outcome) => void = () => {}
   const left = new Promise<Outcome>((resolve) => {
     leave = resolve
@@ -50,7 +65,6 @@ export async function foreground(
   session.exit.catch(() => {})
   const restore: (() => void)[] = []
   try {
-    if (raw) restore.push(stdio.raw())
     if (options.terminal && stdio.isTerminal('stdout')) {
       restore.push(stdio.onResize(resized))
       // It may have changed since the program was started.

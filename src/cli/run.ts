@@ -112,10 +112,12 @@ export async function join(
     : () => {}
   let leftRunning = false
   try {
-    const session = await start
-    if (!session) throw new Fault('INTERNAL', `container ${id} was started without its stdio`)
-    context.caller.instead(rejoinWords(engine, id, options))
-    const outcome = await foreground(context, session, {
+    const started = start.then((session) => {
+      if (!session) throw new Fault('INTERNAL', `container ${id} was started without its stdio`)
+      context.caller.instead(rejoinWords(engine, id, options))
+      return session
+    })
+    const outcome = await foreground(context, started, {
       stdin: options.interactive,
       terminal: options.terminal,
       detachKeys: options.detachKeys,

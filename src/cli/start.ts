@@ -47,9 +47,11 @@ export function define(command: Command, context: Context): void {
         const kill = (signal: string): Promise<void> => api.killContainer(engine, record.id, signal)
         const stopProxy = await proxySignals(context, start, kill)
         try {
-          const session = await start
-          if (!session) throw new Fault('INTERNAL', `${name} was started without its stdio`)
-          const outcome = await foreground(context, session, {
+          const started = start.then((session) => {
+            if (!session) throw new Fault('INTERNAL', `${name} was started without its stdio`)
+            return session
+          })
+          const outcome = await foreground(context, started, {
             stdin,
             terminal: record.options.terminal,
             detachKeys: given.detachKeys ?? parseDetachKeys(DETACH_KEYS),

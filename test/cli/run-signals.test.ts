@@ -1,7 +1,10 @@
 /** Signals, terminals and restarts of `berth run`. */
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { readFileSync, readlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { lockFile } from '../../src/kernel/lock.ts'
 import { berthOfFile, finish } from '../lib/berth.ts'
 import { eventually } from '../lib/eventually.ts'
 import { REPOSITORY } from '../lib/images.ts'
@@ -224,6 +227,30 @@ terminal('the detach keys leave the program running, and attach comes back to it
   assert.is(await left, 0)
   await running('leave')
   await berth.ok(['rm', '-f', 'leave'])
+})
+
+terminal('keys that are pressed while the program starts are its own', async () => {
+  const id = await berth.ok(['create', '-it', '--net', 'none', '--name', 'slow', 'hello', 'cat'])
+  const lock = await lockFile(join(berth.state, 'locks', id), { exclusive: true })
+  const child = spawnTerminal(['start', '-ai', 'slow'])
+  const end = finishKeepingInput(child)
+  try {
+    await eventually('the terminal is raw', () => {
+      const [front = ''] = readFileSync(
+        `/proc/${child.pid}/task/${child.pid}/children`,
+        'utf8',
+      ).split(' ')
+      const mode = execFileSync('stty', ['-F', readlinkSync(`/proc/${front}/fd/0`), '-a'])
+      return / -icanon/.test(mode.toString())
+    })
+    // In the terminal's own mode the second of them would be none.
+    child.stdin.write('\x10\x11')
+  } finally {
+    lock.release()
+  }
+  assert.is(await end, 0)
+  await running('slow')
+  await berth.ok(['rm', '-f', 'slow'])
 })
 
 test('--restart on-failure:2 tries three times, and tells the last code', async () => {
