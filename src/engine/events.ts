@@ -12,9 +12,9 @@ import { basename } from 'node:path'
 import { StringDecoder } from 'node:string_decoder'
 import { nowNs } from '../base/clock.ts'
 import { Fault, isErrno } from '../base/fault.ts'
-import { readJsonIfAny } from '../base/file.ts'
 import type { Engine } from './open.ts'
 import { containerIds, readRecord } from './record.ts'
+import { readExit } from './status.ts'
 import type { ContainerRecord, EngineEvent, ExitRecord } from './types.ts'
 
 /** Appended to until it has this size; then it becomes `events.old` and a new one is begun. About 40,000 events. */
@@ -22,12 +22,26 @@ const EVENTS_BYTES_MAX = 8 * 1024 * 1024
 
 /** Adds an event to STATE/events: one write of one line, so that concurrent processes never mix theirs. */
 export function emit(engine: Engine, event: Omit<EngineEvent, 'timeNs'>): void {
-  const timeNs = String(nowNs())
+  append(engine, { timeNs: String(nowNs()), ...event })
+}
+
+/** Before a container's exit record goes, its death is added to the events: who follows them may not have come to the record, and who asks later would never know. */
+export function keepDeath(engine: Engine, record: ContainerRecord): void {
+  let exit: ExitRecord | undefined
+  try {
+    exit = readExit(engine, record.id)
+  } catch (error) {
+    engine.warn(`cannot record the death of ${record.name}: ${(error as Error).message}`)
+  }
+  if (exit) for (const event of deathEvents(record, exit)) append(engine, event)
+}
+
+function append(engine: Engine, event: EngineEvent): void {
   try {
     if ((statSync(engine.at.events, { throwIfNoEntry: false })?.size ?? 0) > EVENTS_BYTES_MAX) {
       renameSync(engine.at.events, `${engine.at.events}.old`)
     }
-    appendFileSync(engine.at.events, `${JSON.stringify({ timeNs, ...event })}\n`, { mode: 0o600 })
+    appendFileSync(engine.at.events, `${JSON.stringify(event)}\n`, { mode: 0o600 })
   } catch (error) {
     // An event is for onlookers: a full disk must not fail the operation it tells of.
     engine.warn(`cannot record the event "${event.action}": ${(error as Error).message}`)
@@ -36,7 +50,7 @@ export function emit(engine: Engine, event: Omit<EngineEvent, 'timeNs'>): void {
 
 /**
  * Past events from `sinceNs` on, then new ones until `signal` aborts or `untilNs` is reached. What commands did stands in STATE/events; the death of
- * a container is told by its exit record, which its monitor writes whoever is there.
+ * a container is told by its exit record, which its monitor writes whoever is there, and once that is removed by STATE/events too.
  */
 export async function* engineEvents(
   engine: Engine,
@@ -55,8 +69,7 @@ export async function* engineEvents(
     for (;;) {
       const seen = changes.count
       const events = [
-        ...older.splice(0),
-        ...reader.read(),
+        ...exits.untold([...older.splice(0), ...reader.read()]),
         ...exits.read((path) => changes.watch(path)),
       ]
         .filter((event) => BigInt(event.timeNs) >= since)
@@ -150,6 +163,17 @@ class ExitReader {
     this.#engine = engine
   }
 
+  /** Of the events that commands recorded those that no exit record has told before. */
+  untold(events: readonly EngineEvent[]): EngineEvent[] {
+    return events.filter(({ action, id, timeNs }) => {
+      if (action !== 'die' && action !== 'oom') return true
+      if (this.#told.get(id) === timeNs) return false
+      // The last of a death.
+      if (action === 'die') this.#told.set(id, timeNs)
+      return true
+    })
+  }
+
   read(watchPath: (path: string) => void): EngineEvent[] {
     const events: EngineEvent[] = []
     for (const id of containerIds(this.#engine)) {
@@ -158,25 +182,29 @@ class ExitReader {
         this.#watched.add(id)
         watchPath(directory)
       }
-      const exit = readJsonIfAny(this.#engine.at.exit(id)) as ExitRecord | undefined
+      const exit = readExit(this.#engine, id)
       if (!exit || this.#told.get(id) === exit.finishedNs) continue
       this.#told.set(id, exit.finishedNs)
       const record = readRecordIfGood(this.#engine, id)
       if (!record) continue
-      const about = { type: 'container', id, name: record.name } as const
-      const image = { image: record.image }
-      if (exit.oomKilled) {
-        events.push({ ...about, timeNs: exit.finishedNs, action: 'oom', attributes: image })
-      }
-      events.push({
-        ...about,
-        timeNs: exit.finishedNs,
-        action: 'die',
-        attributes: { ...image, exitCode: String(exit.code) },
-      })
+      events.push(...deathEvents(record, exit))
     }
     return events
   }
+}
+
+function deathEvents(record: ContainerRecord, exit: ExitRecord): EngineEvent[] {
+  const about = {
+    timeNs: exit.finishedNs,
+    type: 'container',
+    id: record.id,
+    name: record.name,
+  } as const
+  const image = { image: record.image }
+  return [
+    ...(exit.oomKilled ? [{ ...about, action: 'oom', attributes: image }] : []),
+    { ...about, action: 'die', attributes: { ...image, exitCode: String(exit.code) } },
+  ]
 }
 
 /** One damaged record must not end the stream: `berth ps` tells of it. */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 import { destroyCgroup } from '../container/index.ts'
 import { isMonitorAlive } from '../container/monitor.ts'
-import { emit } from './events.ts'
+import { emit, keepDeath } from './events.ts'
 import { releaseRanges } from './idmap.ts'
 import { detachContainer } from './network.ts'
 import type { Engine } from './open.ts'
@@ -41,6 +41,7 @@ export async function removeContainer(
     await stopLocked(engine, record, { timeoutS: 0, signal: 9 })
   }
   await recover(engine, record, { removing: true })
+  keepDeath(engine, record)
   await removeFiles(engine, id, record)
   if (options.volumes) {
     for (const volume of record.volumes) {

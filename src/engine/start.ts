@@ -10,7 +10,7 @@ import type { NetworkResult } from '../network/index.ts'
 import type { RootPlan } from '../spec/plan.ts'
 import type { Spec } from '../spec/runtime.ts'
 import { type AccountFiles, accountFiles, accountFilesIn } from './account-files.ts'
-import { emit } from './events.ts'
+import { emit, keepDeath } from './events.ts'
 import { findContainer } from './find.ts'
 import {
   attachContainer as attachNetwork,
@@ -124,7 +124,10 @@ async function startLocked(
       restart: options.restart,
       reaper: options.reaper,
       warn: engine.warn,
-      beforeCreate: (cgroup) => writeRunMark(engine, id, cgroup),
+      beforeCreate: (cgroup) => {
+        keepDeath(engine, record)
+        writeRunMark(engine, id, cgroup)
+      },
       attach: attach && { stdin: attach.stdin },
       start: true,
     })

@@ -328,6 +328,12 @@ test('events tell what has happened, filtered, and what happens', async () => {
   ])
   assert.match(past, /start/)
   assert.not.match(past, /create/)
+  // Though its container and the record of its end are gone.
+  const dead = await berth.ok([
+    ...['events', '--no-stream', '--since', since],
+    ...['--filter', 'event=die', '--filter', 'container=ev'],
+  ])
+  assert.match(dead, /exitCode=6/)
 })
 
 test('info and version tell of this berth', async () => {

@@ -11,7 +11,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { emit, engineEvents } from '../../../src/engine/events.ts'
+import { nowNs } from '../../../src/base/clock.ts'
+import { emit, engineEvents, keepDeath } from '../../../src/engine/events.ts'
 import { releaseAbandonedRanges, releaseRanges, userMappings } from '../../../src/engine/idmap.ts'
 import { type Engine, openEngine } from '../../../src/engine/open.ts'
 import {
@@ -199,6 +200,32 @@ test('who follows is told of what comes, and ends when asked to', async () => {
   emit(engine, event('first'))
   await followed
   assert.equal(found, ['first', 'second'])
+})
+
+test('a death is told once by its record and once by the events, and to who follows only once', async () => {
+  const engine = withContainer()
+  const exit = { id: ID, code: 3, oomKilled: true, finishedNs: String(nowNs() + 1_000_000_000n) }
+  writeFileSync(engine.at.exit(ID), JSON.stringify(exit))
+  const abort = new AbortController()
+  const found: string[] = []
+  for await (const { action } of engineEvents(engine, {
+    sinceNs: '0',
+    follow: true,
+    signal: abort.signal,
+  })) {
+    found.push(action)
+    if (action === 'die') {
+      // As a removal that is killed half way, and again.
+      keepDeath(engine, record)
+      keepDeath(engine, record)
+      rmSync(engine.at.exit(ID))
+      keepDeath(engine, record)
+      emit(engine, event('destroy'))
+    }
+    if (action === 'destroy') abort.abort()
+  }
+  assert.equal(found, ['oom', 'die', 'destroy'])
+  assert.equal((await past(engine)).map(({ action }) => action).sort(), ['destroy', 'die', 'oom'])
 })
 
 test('a full events file becomes the old one, and both are read', async () => {
