@@ -184,9 +184,10 @@ class ExitReader {
       }
       const exit = readExit(this.#engine, id)
       if (!exit || this.#told.get(id) === exit.finishedNs) continue
-      this.#told.set(id, exit.finishedNs)
       const record = readRecordIfGood(this.#engine, id)
+      // That of one who is being removed goes first: then the events tell of the death.
       if (!record) continue
+      this.#told.set(id, exit.finishedNs)
       events.push(...deathEvents(record, exit))
     }
     return events

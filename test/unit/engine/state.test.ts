@@ -228,6 +228,26 @@ test('a death is told once by its record and once by the events, and to who foll
   assert.equal((await past(engine)).map(({ action }) => action).sort(), ['destroy', 'die', 'oom'])
 })
 
+test('a death is told by the events where its record goes before the exit is read', async () => {
+  const engine = withContainer()
+  const exit = { id: ID, code: 3, oomKilled: false, finishedNs: String(nowNs() + 1_000_000_000n) }
+  rmSync(engine.at.record(ID))
+  writeFileSync(engine.at.exit(ID), JSON.stringify(exit))
+  emit(engine, event('first'))
+  const abort = new AbortController()
+  const found: string[] = []
+  for await (const { action } of engineEvents(engine, {
+    sinceNs: '0',
+    follow: true,
+    signal: abort.signal,
+  })) {
+    found.push(action)
+    if (action === 'first') setTimeout(() => keepDeath(engine, record), 100)
+    if (action === 'die') abort.abort()
+  }
+  assert.equal(found, ['first', 'die'])
+})
+
 test('a full events file becomes the old one, and both are read', async () => {
   const engine = withContainer()
   emit(engine, event('old'))
