@@ -8,6 +8,7 @@
 
 #include <csignal>
 
+#include "../common/end.h"
 #include "../common/fd.h"
 #include "call.h"
 
@@ -40,7 +41,7 @@ pid_t CloneInto(uint64_t flags, int* pidfd, int cgroup) {
   const pid_t pid = Clone(flags, pidfd, cgroup);
   if (pid < 0) return pid;
   if (pid == 0) {
-    if (::write(born[1], "", 1) != 1) ::_exit(1);
+    if (::write(born[1], "", 1) != 1) End(1);
     return 0;
   }
   write_end.Reset();
@@ -54,7 +55,7 @@ pid_t CloneInto(uint64_t flags, int* pidfd, int cgroup) {
   const Fd members(::openat(cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC));
   if (!members) return -1;
   const pid_t again = Clone(flags, pidfd, -1);
-  if (again == 0 && ::write(members.get(), "0", 1) != 1) ::_exit(1);
+  if (again == 0 && ::write(members.get(), "0", 1) != 1) End(1);
   return again;
 }
 

@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "../common/end.h"
 #include "../common/errors.h"
 #include "call.h"
 #include "child.h"
@@ -150,7 +151,7 @@ void MakeHeldTree(Child* child, const HoldOptions& options) {
   }
   if (options.shared_memory_bytes > 0) PassOn(child, "self/ns/mnt");
   if (tree) MakeHeldTree(&child, options);
-  if (!pause) ::_exit(0);
+  if (!pause) End(0);
   CloneSibling(CLONE_NEWPID, false);
   BecomePause(child, program);
 }

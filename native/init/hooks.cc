@@ -10,6 +10,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "../common/end.h"
 #include "../common/errors.h"
 #include "call.h"
 #include "child.h"
@@ -36,10 +37,10 @@ struct Complaint {
 
 [[noreturn]] void Execute(const HookPlan& hook, int state, int output, const char* directory) {
   ::setsid();
-  if (::dup3(state, 0, 0) < 0 || ::dup3(output, 1, 0) < 0 || ::dup3(output, 2, 0) < 0) ::_exit(kNotFound);
+  if (::dup3(state, 0, 0) < 0 || ::dup3(output, 1, 0) < 0 || ::dup3(output, 2, 0) < 0) End(kNotFound);
   if (::chdir(directory) == 0) ::execve(hook.path, const_cast<char**>(hook.args.data), const_cast<char**>(hook.env.data));
   ::dprintf(2, "%s", ErrorText(errno));
-  ::_exit(kNotFound);
+  End(kNotFound);
 }
 
 // Until it ends; false when its time is over.

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "../common/end.h"
 #include "call.h"
 #include "child.h"
 #include "clone.h"
@@ -328,11 +329,11 @@ void CloneSibling(uint64_t flags, bool terminal) {
     // The end of file of this socket tells that the program runs: it must not wait for our own end.
     ::close(SyncFd());
     (void)!::write(turn[1], &byte, 1);
-    ::_exit(0);
+    End(0);
   }
   // Until 'P' is sent: no message of its own may come before.
   ::close(turn[1]);
-  if (::read(turn[0], &byte, 1) != 1) ::_exit(1);
+  if (::read(turn[0], &byte, 1) != 1) End(1);
   ::close(turn[0]);
   Must(Call(SYS_setsid), "start", "setsid");
   if (terminal) Must(Call(SYS_ioctl, 0, TIOCSCTTY, 0), "terminal", "TIOCSCTTY");

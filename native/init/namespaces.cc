@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "../common/end.h"
 #include "call.h"
 #include "child.h"
 #include "path.h"
@@ -105,7 +106,7 @@ int UserNamespaceOf(Child* child, const IdMappings& ids) {
     char byte;
     ::close(alive[1]);
     (void)!::read(alive[0], &byte, 1);
-    ::_exit(0);
+    End(0);
   }
   char path[32];
   std::snprintf(path, sizeof(path), "%d/ns/user", helper);

@@ -6,6 +6,7 @@
 
 #include <csignal>
 
+#include "../common/end.h"
 #include "../common/signals.h"
 #include "call.h"
 #include "child.h"
@@ -22,7 +23,7 @@ void Reap(pid_t program) {
     const pid_t pid = ::waitpid(-1, &status, WNOHANG);
     if (pid <= 0) return;
     if (pid != program) continue;
-    ::_exit(WIFSIGNALED(status) ? kSignalBase + WTERMSIG(status) : WEXITSTATUS(status));
+    End(WIFSIGNALED(status) ? kSignalBase + WTERMSIG(status) : WEXITSTATUS(status));
   }
 }
 

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "../common/end.h"
 #include "../common/errors.h"
 #include "call.h"
 
@@ -39,14 +40,14 @@ int g_sync = -1;
   message[used++] = '\0';
   // Nobody else can be told when this fails; the monitor sees the end of file without an exec then.
   (void)!::send(g_sync, message, used, MSG_NOSIGNAL);
-  ::_exit(1);
+  End(1);
 }
 
 // One connection. It takes the place of the socket where it says start.
 bool TakeStart(int listener, StartTexts* texts) {
   const int connection = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
   if (connection < 0) {
-    if (errno != EINTR && errno != ECONNABORTED) ::_exit(1);
+    if (errno != EINTR && errno != ECONNABORTED) End(1);
     return false;
   }
   char word = 0;
@@ -55,7 +56,7 @@ bool TakeStart(int listener, StartTexts* texts) {
   if (whole) {
     // Whoever asks from now on hears that nobody waits any more.
     ::close(listener);
-    if (::dup3(connection, g_sync, O_CLOEXEC) < 0) ::_exit(1);
+    if (::dup3(connection, g_sync, O_CLOEXEC) < 0) End(1);
   } else {
     for (int* file : {&texts->state, &texts->notify}) {
       if (*file >= 0) ::close(*file);
@@ -169,7 +170,7 @@ int AwaitContinue() {
   if (!SendMessage(g_sync, &kSyncHooks, 1, -1)) Die(errno, "sync", "cannot report that the hooks may run");
   char word = 0;
   int state = -1;
-  if (ReceiveMessage(g_sync, &word, 1, &state) != 1 || word != kSyncContinue || state < 0) ::_exit(1);
+  if (ReceiveMessage(g_sync, &word, 1, &state) != 1 || word != kSyncContinue || state < 0) End(1);
   return state;
 }
 
@@ -185,7 +186,7 @@ StartTexts AwaitStart(int listener) {
     size = ::recv(g_sync, &message, 1, 0);
   } while (size < 0 && errno == EINTR);
   // The monitor is gone or has given up: a container that nobody watches is not started.
-  if (size != 1 || message != kSyncStart) ::_exit(1);
+  if (size != 1 || message != kSyncStart) End(1);
   return texts;
 }
 
