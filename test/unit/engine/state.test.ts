@@ -182,70 +182,58 @@ test('events come in the order of their times, with the deaths that records tell
   )
 })
 
-test('who follows is told of what comes, and ends when asked to', async () => {
-  const engine = withContainer()
+/** The actions that somebody is told of who follows from the beginning until `last`; `act` is called with each. */
+async function follow(engine: Engine, last: string, act: (action: string) => void) {
   const abort = new AbortController()
   const found: string[] = []
-  const followed = (async () => {
-    for await (const { action } of engineEvents(engine, {
-      sinceNs: '0',
-      follow: true,
-      signal: abort.signal,
-    })) {
-      found.push(action)
-      if (action === 'first') emit(engine, event('second'))
-      if (action === 'second') abort.abort()
-    }
-  })()
+  const options = { sinceNs: '0', follow: true, signal: abort.signal }
+  for await (const { action } of engineEvents(engine, options)) {
+    found.push(action)
+    act(action)
+    if (action === last) abort.abort()
+  }
+  return found
+}
+
+test('who follows is told of what comes, and ends when asked to', async () => {
+  const engine = withContainer()
+  const followed = follow(engine, 'second', (action) => {
+    if (action === 'first') emit(engine, event('second'))
+  })
   emit(engine, event('first'))
-  await followed
-  assert.equal(found, ['first', 'second'])
+  assert.equal(await followed, ['first', 'second'])
 })
+
+const deathOf = (engine: Engine): void => {
+  const exit = { id: ID, code: 3, oomKilled: true, finishedNs: String(nowNs() + 1_000_000_000n) }
+  writeFileSync(engine.at.exit(ID), JSON.stringify(exit))
+}
 
 test('a death is told once by its record and once by the events, and to who follows only once', async () => {
   const engine = withContainer()
-  const exit = { id: ID, code: 3, oomKilled: true, finishedNs: String(nowNs() + 1_000_000_000n) }
-  writeFileSync(engine.at.exit(ID), JSON.stringify(exit))
-  const abort = new AbortController()
-  const found: string[] = []
-  for await (const { action } of engineEvents(engine, {
-    sinceNs: '0',
-    follow: true,
-    signal: abort.signal,
-  })) {
-    found.push(action)
-    if (action === 'die') {
-      // As a removal that is killed half way, and again.
-      keepDeath(engine, record)
-      keepDeath(engine, record)
-      rmSync(engine.at.exit(ID))
-      keepDeath(engine, record)
-      emit(engine, event('destroy'))
-    }
-    if (action === 'destroy') abort.abort()
-  }
+  deathOf(engine)
+  const found = await follow(engine, 'destroy', (action) => {
+    if (action !== 'die') return
+    // As a removal that is killed half way, and again.
+    keepDeath(engine, record)
+    keepDeath(engine, record)
+    rmSync(engine.at.exit(ID))
+    keepDeath(engine, record)
+    emit(engine, event('destroy'))
+  })
   assert.equal(found, ['oom', 'die', 'destroy'])
   assert.equal((await past(engine)).map(({ action }) => action).sort(), ['destroy', 'die', 'oom'])
 })
 
 test('a death is told by the events where its record goes before the exit is read', async () => {
   const engine = withContainer()
-  const exit = { id: ID, code: 3, oomKilled: false, finishedNs: String(nowNs() + 1_000_000_000n) }
   rmSync(engine.at.record(ID))
-  writeFileSync(engine.at.exit(ID), JSON.stringify(exit))
+  deathOf(engine)
   emit(engine, event('first'))
-  const abort = new AbortController()
-  const found: string[] = []
-  for await (const { action } of engineEvents(engine, {
-    sinceNs: '0',
-    follow: true,
-    signal: abort.signal,
-  })) {
-    found.push(action)
+  const found = await follow(engine, 'die', (action) => {
     if (action === 'first') setTimeout(() => keepDeath(engine, record), 100)
-    if (action === 'die') abort.abort()
-  }
-  assert.equal(found, ['first', 'die'])
+  })
+  assert.equal(found, ['first', 'oom', 'die'])
 })
 
 test('a full events file becomes the old one, and both are read', async () => {
