@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 
 #include "../common/end.h"
@@ -16,11 +17,14 @@ namespace berth {
 namespace {
 
 constexpr int kSignalBase = 128;
+// Where the filter refuses to wait for the program as well: the code of a runtime that fails.
+constexpr int kCannotWait = 125;
 
-void Reap(pid_t program) {
+// Those that have ended; without WNOHANG in `options` all, and it comes back by an error alone.
+void Reap(pid_t program, int options) {
   for (;;) {
     int status = 0;
-    const pid_t pid = ::waitpid(-1, &status, WNOHANG);
+    const pid_t pid = ::waitpid(-1, &status, options);
     if (pid <= 0) return;
     if (pid != program) continue;
     End(WIFSIGNALED(status) ? kSignalBase + WTERMSIG(status) : WEXITSTATUS(status));
@@ -31,9 +35,13 @@ void Reap(pid_t program) {
   for (;;) {
     const int signal = ::sigwaitinfo(&all, nullptr);
     if (signal == SIGCHLD) {
-      Reap(program);
+      Reap(program, WNOHANG);
     } else if (signal > 0) {
       ::kill(program, signal);
+    } else if (errno != EINTR) {
+      // The container's filter refuses rt_sigtimedwait(2): signals cannot be passed on then, and to ask again would be for ever.
+      Reap(program, 0);
+      End(kCannotWait);
     }
   }
 }
