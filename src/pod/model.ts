@@ -9,6 +9,8 @@ import type { ContainerRecord, ContainerStatus, PodRecord } from './types.ts'
 /** A pod as the daemon knows it: an index over what is on the disk and what its monitor says. */
 export class Pod {
   readonly record: PodRecord
+  /** Whether its containers share a PID namespace. Lists ask all pods: each then is one look at memory in place of five. */
+  readonly #sharesPids: boolean
   readonly containers = new Map<string, Container>()
   /** Undefined when it has ended: then nothing of the pod is alive. */
   monitor: Monitor | undefined
@@ -31,6 +33,7 @@ export class Pod {
 
   constructor(record: PodRecord) {
     this.record = record
+    this.#sharesPids = podOptions(record.config).pid === 'POD'
   }
 
   get id(): string {
@@ -43,7 +46,7 @@ export class Pod {
 
   /** The first process of the PID namespace that its containers share has ended: nothing can be started in there any more. */
   get hasLostPids(): boolean {
-    return podOptions(this.record.config).pid === 'POD' && this.held.pid === undefined
+    return this.#sharesPids && this.held.pid === undefined
   }
 }
 

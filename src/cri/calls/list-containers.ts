@@ -20,9 +20,9 @@ export async function* streamContainers(
 }
 
 function find(daemon: Daemon, filter: cri.ContainerFilter | null): Container[] {
-  return selectContainers(daemon, filter).filter(
-    ({ status }) => !filter?.state || STATES[status.state] === filter.state.state,
-  )
+  const selected = selectContainers(daemon, filter)
+  const state = filter?.state?.state
+  return state ? selected.filter(({ status }) => STATES[status.state] === state) : selected
 }
 
 /** By id, pod and labels; ids may be cut. */

@@ -24,7 +24,8 @@ function find({ node }: Daemon, filter: cri.PodSandboxFilter | null): Pod[] {
     const pod = node.pod(filter.id)
     return pod && matches(pod, filter) ? [pod] : []
   }
-  return [...node.pods.values()].filter((pod) => !filter || matches(pod, filter))
+  const all = [...node.pods.values()]
+  return filter ? all.filter((pod) => matches(pod, filter)) : all
 }
 
 function matches(pod: Pod, { state, labelSelector }: cri.PodSandboxFilter): boolean {
