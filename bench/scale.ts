@@ -27,8 +27,11 @@ import { inWorld } from './world.ts'
 
 const RESTARTS = 3
 const CALLS_A_ROUND = 3
-/** Pods that come and go before the first measurement: a program that compiles while it runs is slow with its first ones, and would have a curve that falls. */
-const WARM_UP = 30
+/**
+ * Pods that come and go, and calls of each list, with every runtime before the first measurement: a program that compiles while it runs is slow with its first ones,
+ * and would have a curve that falls. The client is such a program: with the first runtime alone it took half a millisecond more for a list than with the next.
+ */
+const WARM_UP = { pods: 30, calls: 300 }
 const STATS_AT = [10, 100]
 /** Beside the most. */
 const MEMORY_AT = 100
@@ -74,40 +77,39 @@ async function shrink({ subject, pods }: Scaled): Promise<void> {
     await Promise.all(pods.splice(0, AT_ONCE).map((pod) => subject.removePod(pod)))
 }
 
-/** One more and less each round, and each call some times. */
+/** One more and less in each round; after them, so that nothing of a pod's end is in their time, the lists. */
 async function atCount(one: Scaled, count: number, suites: ReadonlySet<Suite>): Promise<void> {
-  const withScale = suites.has('scale')
-  const withStats = suites.has('stats') && (STATS_AT.includes(count) || count === most)
-  const isWanted = (call: List) => (isStats(call) ? withStats : withScale)
   const { subject } = one
   await grow(one, count)
-  const calls = await subject.lists(count, LISTS.filter(isWanted))
   const limits = { count: Number(values.rounds), warmUp: 1, seconds: Number(values.seconds) }
-  for (const round of rounds(`scale: ${subject.name}: ${count} pods`, limits)) await once(round)
-
-  async function once(round: number): Promise<void> {
-    interruption.throwIfAborted()
-    const add = (suite: Suite, work: string, ms: number) => {
-      if (round >= 0) measured[suite].add(`${work} at ${count} pods`, 'ms', subject.name, ms)
-    }
-    if (withScale) {
+  const at = (work: string): string => `${work} at ${count} pods`
+  if (suites.has('scale')) {
+    for (const round of rounds(`scale: ${subject.name}: ${count} pods`, limits)) {
+      interruption.throwIfAborted()
       let pod: StartedPod | undefined
       subject.prepare()
       const ms = await elapsed(async () => {
         pod = await subject.startPod('host')
       })
-      add('scale', 'one more pod', ms)
+      if (round >= 0) measured.scale.add(at('one more pod'), 'ms', subject.name, ms)
       if (pod) await subject.removePod(pod)
     }
-    const daemon = ownerOf(subject.socket)
+  }
+  const withStats = suites.has('stats') && (STATS_AT.includes(count) || count === most)
+  const wanted = LISTS.filter((call) => (isStats(call) ? withStats : suites.has('scale')))
+  const calls = await subject.lists(count, wanted)
+  const daemon = ownerOf(subject.socket)
+  for (const round of rounds(`lists: ${subject.name}: ${count} pods`, limits)) {
+    interruption.throwIfAborted()
     for (const call of calls) {
-      const suite = isStats(call) ? 'stats' : 'scale'
+      const add = (work: string, ms: number): void => {
+        if (round < 0) return
+        measured[isStats(call) ? 'stats' : 'scale'].add(at(work), 'ms', subject.name, ms)
+      }
       const before = cpuMsOf(daemon)
-      for (let i = 0; i < CALLS_A_ROUND; i++)
-        add(suite, call, await elapsed(() => subject.list(call)))
-      // What is left of a pod's end may be among it: the same for all.
+      for (let i = 0; i < CALLS_A_ROUND; i++) add(call, await elapsed(() => subject.list(call)))
       const cpuMs = (cpuMsOf(daemon) - before) / CALLS_A_ROUND
-      if (isStats(call)) add(suite, `${call}: CPU of the daemon`, cpuMs)
+      if (isStats(call)) add(`${call}: CPU of the daemon`, cpuMs)
     }
   }
 }
@@ -138,14 +140,19 @@ function memoryOfDaemon({ subject, pods }: Scaled): void {
   measured.memory.add(`the daemon at ${pods.length} pods (PSS)`, 'MB', subject.name, megabytes)
 }
 
+async function warmUp(one: Scaled, suites: ReadonlySet<Suite>): Promise<void> {
+  if (suites.has('start-up')) await restart(one)
+  await grow(one, WARM_UP.pods)
+  for (const call of await one.subject.lists(WARM_UP.pods, LISTS))
+    for (let i = 0; i < WARM_UP.calls; i++) await one.subject.list(call)
+  await shrink(one)
+}
+
 async function curve(
   one: Scaled,
   counts: readonly number[],
   suites: ReadonlySet<Suite>,
 ): Promise<void> {
-  if (suites.has('start-up')) await restart(one)
-  await grow(one, WARM_UP)
-  await shrink(one)
   for (const count of counts) {
     await atCount(one, count, suites)
     if (suites.has('memory') && (count === MEMORY_AT || count === most)) memoryOfDaemon(one)
@@ -170,6 +177,7 @@ async function main(): Promise<void> {
   const { subjects, end } = await startPeers({ directory, given: values.peer, image: values.image })
   try {
     const all = subjects.map((subject): Scaled => ({ subject, pods: [] }))
+    await withEach(all, (one) => warmUp(one, suites))
     await withEach(all, (one) => curve(one, counts, suites))
   } finally {
     report(
