@@ -230,8 +230,12 @@ export function fetchMachine(release = 'forky'): void {
   )
   for (const name of ['apt', 'old']) rmSync(join(work, name), { recursive: true })
   for (const file of debs(work)) rmSync(join(work, file))
-  rmSync(directory, { recursive: true, force: true })
+  // Another checkout's machine may be starting: it finds the one or the other.
+  const old = `${directory}.old`
+  rmSync(old, { recursive: true, force: true })
+  if (existsSync(directory)) renameSync(directory, old)
   renameSync(work, directory)
+  rmSync(old, { recursive: true, force: true })
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
