@@ -33,8 +33,9 @@ needs(
 const bench = new MonitorBench()
 const clean = traces({ roots: [bench.directory] })
 const MIB = 1024 * 1024
-/** A request that a loop answers which nothing holds up. */
+/** A request that a loop answers which nothing holds up; one of so many does on a machine that is busy. */
 const ANSWER_MS = 900
+const ASKED = 5
 
 /** A disk of its own for the time of `use`, never left frozen. */
 async function withDisk(use: (disk: Disk) => Promise<void>): Promise<void> {
@@ -52,12 +53,17 @@ async function withDisk(use: (disk: Disk) => Promise<void>): Promise<void> {
   }
   try {
     await use(disk)
-  } finally {
     disk.thaw()
     await eventually(
       'the disk is free',
       () => spawnSync('umount', [directory], { stdio: 'ignore' }).status === 0,
     )
+  } catch (error) {
+    // Of a container that runs on, whose log is open: what failed is to be told, not that.
+    disk.thaw()
+    spawnSync('umount', ['--lazy', directory], { stdio: 'ignore' })
+    throw error
+  } finally {
     rmSync(image)
     rmSync(directory, { recursive: true })
   }
@@ -99,11 +105,14 @@ async function said(session: { output: AsyncIterable<Output> }, what: string): P
 }
 
 async function answers(monitor: Monitor): Promise<Awaited<ReturnType<Monitor['status']>>> {
-  const begin = performance.now()
-  const status = await monitor.status()
-  const took = performance.now() - begin
-  assert.ok(took < ANSWER_MS, `the monitor took ${took} ms`)
-  return status
+  const all: number[] = []
+  for (;;) {
+    const begin = performance.now()
+    const status = await monitor.status()
+    all.push(performance.now() - begin)
+    if (Math.min(...all) < ANSWER_MS) return status
+    if (all.length === ASKED) assert.unreachable(`the monitor took ${all.join(', ')} ms`)
+  }
 }
 
 const dropped = async (monitor: Monitor, id: string): Promise<number> =>
@@ -128,17 +137,20 @@ test('a disk that hangs blocks neither the container nor the monitor; what does 
     const lost = await dropped(other, 'hangs')
     assert.ok(lost > 0)
     disk.thaw()
+    // The line `written` is of stderr, and one that is counted or kept.
+    const all = async (): Promise<number> =>
+      numbers(path).length + (await dropped(other, 'hangs')) - lines
+    // Lines that came while the queue is still full would be counted as well.
+    await eventually('all that is kept is written', async () => [0, 1].includes(await all()))
     await session.write(Buffer.from('\n'))
-    await eventually('all that is kept is written', () => numbers(path).at(-1) === lines + 5)
+    await eventually('the last ones, too', () => numbers(path).at(-1) === lines + 5)
     const kept = numbers(path)
     assert.ok(ascends(kept))
     assert.equal(
       kept.slice(0, 101),
       Array.from({ length: 101 }, (_, i) => i + 1),
     )
-    // The line `written` is of stderr, and one that is counted or kept.
-    const total = kept.length + (await dropped(other, 'hangs'))
-    assert.ok(total === lines + 5 || total === lines + 6, `${total}`)
+    assert.ok([5, 6].includes(await all()), `${await all()}`)
     await session.write(Buffer.from('\n'))
     await session.exit
   })
